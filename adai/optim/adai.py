@@ -1,0 +1,432 @@
+"""The optimizer classes: options, state, checkpoints and `step`, which picks an engine for each parameter group."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, Self, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    ParamsT,
+    _default_to_fused_or_foreach,
+    _use_grad_for_differentiable,
+)
+
+from adai.optim import foreach, loop, rule
+from adai.optim.batch import Batch
+from adai.optim.mean import accumulator, gated, second_moment_mean
+
+# The state tensors that have the parameter's shape and are never kept in less than float32.
+_MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
+_WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+# Optimizer keeps this check private and renamed it in torch 2.10.
+_CAPTURE_CHECK = next(
+    name
+    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
+    if hasattr(Optimizer, name)
+)
+
+
+class Engine(Protocol):
+    """A way to carry out the rule: a module of this package."""
+
+    def accumulate(self, batch: Batch, group: dict[str, Any], /) -> list[Tensor]:
+        """Bring every v of the batch to this step; returns Σ v of each tensor."""
+        ...
+
+    def update(
+        self, batch: Batch, group: dict[str, Any], mean: rule.Mean, bias_corrections2: Sequence[Any], /
+    ) -> None:
+        """Move every parameter of the batch, given the mean of v̂."""
+        ...
+
+
+class Adai(Optimizer):
+    r"""Adaptive Inertia: one learning rate for all parameters, and a momentum of its own for each.
+
+    .. math::
+        v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
+        \mu_t &= \mathrm{clip}(1 - \beta_0 \hat v_t / \mathrm{mean}(\hat v_t),\ 0,\ 1 - \epsilon) \\
+        m_t &= \mu_t m_{t-1} + (1 - \mu_t) g_t, \qquad \hat m_t = m_t / (1 - \textstyle\prod_{z \le t} \mu_z) \\
+        \theta_t &= \theta_{t-1} - \eta \hat m_t
+
+    The mean is over every element of every parameter of every group that has a gradient. Parameters whose gradients
+    are large get little inertia, those whose gradients are small get much, up to :math:`1 - \epsilon`.
+
+    **When to use it.** For networks that are usually trained with SGD and momentum, convolutional ones above all,
+    where test error matters more than the first epochs: the authors find lower test error than with SGD and with
+    Adam's family on CIFAR-10, CIFAR-100 and ImageNet. **When not.** The authors report that on Transformers it falls
+    behind Adam; where AdamW is the habit, keep it. It needs a tuned learning rate as SGD does.
+
+    **Learning rate.** It is plain SGD's: ten times that of SGD with momentum 0.9 (`from_sgd` converts a tuned one), 1
+    for the paper's networks on CIFAR. :math:`\hat m_1 = g_1`, so the first steps are full-size; warm a large rate up
+    over the first hundred steps or so. The L2 penalty is the same as for SGD.
+
+    The update is equivariant: gradients times a make the steps times a, at every scale whose squares float32 can hold
+    (|g| above about 1e-19). A step on which every gradient so far has been zero changes nothing.
+
+    Args:
+        params: parameters, named parameters, or dicts that define parameter groups, as in `torch.optim`.
+        lr: learning rate, a finite number >= 0 or a tensor with one element, which stays the very same tensor.
+        betas: ``(beta0, beta2)``. ``beta0`` in (0, 1] is the average of :math:`1 - \mu`; ``beta2`` in [0, 1) is the
+            decay of the average of squared gradients.
+        eps: the inertia bound, in [0, 1): inertia is at most 1 - eps. It does not guard a division.
+        weight_decay: strength >= 0 of the L2 penalty, or of the decoupled decay.
+        decoupled_weight_decay: shrink parameters by 1 - lr * weight_decay instead of adding an L2 penalty.
+        dampening: 1 is the paper's rule. Below 1, in [0, 1], the authors' AdaiV2: v̂ / mean enters to the power
+            1 / (3 - 2 d), the gradient with the weight (1 - mu)^d, the step with the factor beta0^(1 - d).
+        foreach: use the multi-tensor engine; None does so on CUDA, as `torch.optim` does.
+        maximize: ascend instead of descend.
+        capturable: keep every number on the device, so that a CUDA graph can replay the step.
+        differentiable: let autograd differentiate through `step`.
+        fused: not available yet; must be None or False.
+        process_group: not available yet; must be None.
+
+    State of a parameter: ``step`` (0-dim), and with the parameter's shape ``exp_avg`` (m), ``exp_avg_sq`` (v) and
+    ``bias_correction`` (1 - Π mu). Half-precision parameters keep theirs in float32, and are computed with in float32.
+
+    Raises:
+        ValueError: an option is outside its range; the message names the value.
+        RuntimeError: a gradient is sparse.
+        NotImplementedError: ``fused`` or ``process_group`` is asked for.
+
+    Source: Xie et al., Adai: Separating the Effects of Adaptive Learning Rate and Momentum Inertia, arXiv 2006.15815,
+    Algorithm 2 (ICML 2022 as "Adaptive Inertia: Disentangling the Effects of Adaptive Learning Rate and Momentum").
+
+    Example:
+        >>> optimizer = Adai(model.parameters(), lr=1.0, weight_decay=5e-4)
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.1,
+        betas: tuple[float, float] = (0.1, 0.99),
+        eps: float = 1e-3,
+        weight_decay: float = 0.0,
+        *,
+        decoupled_weight_decay: bool = False,
+        dampening: float = 1.0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        process_group: Any = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "decoupled_weight_decay": decoupled_weight_decay,
+            "dampening": dampening,
+            "foreach": foreach,
+            "maximize": maximize,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+            "process_group": process_group,
+        }
+        _check(defaults)
+        super().__init__(params, defaults)
+
+    @classmethod
+    def from_sgd(cls, sgd: torch.optim.SGD, **options: Any) -> Self:
+        """The optimizer that takes over from a tuned `torch.optim.SGD`, with fresh state.
+
+        Groups, weight decay and ``maximize`` stay. The learning rate becomes lr * (1 - dampening) / (1 - momentum),
+        the length of the step that SGD's momentum adds up to, because Adai's momentum is an average. It is read off
+        the groups as they are now: convert before a scheduler changes it.
+
+        Args:
+            sgd: the optimizer to replace.
+            options: further options of the constructor, say ``betas``; they do not override what is taken from the groups.
+
+        Raises:
+            TypeError: not a `torch.optim.SGD`.
+            ValueError: a group has momentum 1 or more.
+        """
+        if not isinstance(sgd, torch.optim.SGD):
+            raise TypeError(f"from_sgd needs a torch.optim.SGD, but got {type(sgd).__name__}")
+        groups = []
+        for group in sgd.param_groups:
+            momentum = group["momentum"]
+            if not momentum < 1:
+                raise ValueError(f"Invalid momentum value: {momentum}; lr / (1 - momentum) needs momentum < 1")
+            gain = (1 - group["dampening"]) / (1 - momentum) if momentum else 1.0
+            params = group["params"]
+            if "param_names" in group:
+                params = list(zip(group["param_names"], params, strict=True))
+            groups.append(
+                {
+                    "params": params,
+                    "lr": group["lr"] * gain,
+                    "weight_decay": group["weight_decay"],
+                    "maximize": group["maximize"],
+                }
+            )
+        return cls(groups, **options)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a parameter group, as `torch.optim.Optimizer` does; its options are checked as the constructor's are."""
+        if isinstance(param_group, dict):
+            _check({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a pickle or a checkpoint, also an older one or one of the authors' own optimizer."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            if "decoupled" in group:  # the authors' name
+                group["decoupled_weight_decay"] = group.pop("decoupled")
+            for option, default in self.defaults.items():
+                group.setdefault(option, default)
+            for param in group["params"]:
+                _modernise(self.state.get(param, {}), param, group["capturable"])
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load a state dict of this class or of the authors' Adai, AdaiW and AdaiV2.
+
+        Unlike its base class it keeps the state in float32 where the parameters have less, and shares no memory with
+        ``state_dict``.
+        """
+        # NOTE the base class casts state to the parameter's dtype (torch.optim.Optimizer._process_value_according_to_
+        # param_policy, a static method called by its full name). So take what was handed to it, after the caller's
+        # hooks, and put it back in full, before the caller's hooks.
+        handed: dict[str, Any] = {}
+
+        def remember(_: Optimizer, saved: dict[str, Any]) -> None:
+            handed.update(saved)
+
+        def put_back(_: Optimizer) -> None:
+            self._load_moments(handed)
+
+        hooks = (
+            self.register_load_state_dict_pre_hook(remember),
+            self.register_load_state_dict_post_hook(put_back, prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _load_moments(self, saved: dict[str, Any]) -> None:
+        ids = [i for group in saved["param_groups"] for i in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        for i, param in zip(ids, params, strict=True):
+            state = self.state.get(param, {})
+            originals = dict(saved["state"].get(i, {}))
+            if "beta1_prod" in originals:
+                originals["bias_correction"] = 1 - originals["beta1_prod"]
+            for key, value in originals.items():
+                if key in _MOMENTS:
+                    state[key] = value.to(device=param.device, dtype=_state_dtype(param), copy=True)
+                elif key == "step" and isinstance(value, Tensor):
+                    state[key] = state[key].clone()
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        exp_avgs: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        bias_corrections: list[Tensor],
+        steps: list[Tensor],
+    ) -> bool:
+        """Fill the lists with the group's tensors that have a gradient; whether one is complex.
+
+        NOTE torch.compile runs this outside the graph, by its name: empty lists in, tensors appended, a constant out.
+        """
+        has_complex = False
+        for param in group["params"]:
+            if param.grad is None:
+                continue
+            if param.grad.is_sparse:
+                raise RuntimeError(f"{type(self).__name__} does not support sparse gradients; use dense ones")
+            state = self.state[param]
+            if not state:
+                state["step"] = _new_step(param, group["capturable"])
+                for key in _MOMENTS:
+                    state[key] = torch.zeros_like(
+                        param, dtype=_state_dtype(param), memory_format=torch.preserve_format
+                    )
+            if group["differentiable"] and state["step"].requires_grad:
+                raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
+            if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
+                raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
+            has_complex |= param.is_complex()
+            params.append(param)
+            grads.append(param.grad)
+            exp_avgs.append(state["exp_avg"])
+            exp_avg_sqs.append(state["exp_avg_sq"])
+            bias_corrections.append(state["bias_correction"])
+            steps.append(state["step"])
+        return has_complex
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Perform a single optimization step.
+
+        Args:
+            closure: reevaluates the model and returns the loss; it runs with gradients enabled.
+        """
+        getattr(self, _CAPTURE_CHECK)()
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+
+        batches: list[Batch] = []
+        engines: list[Engine] = []
+        for group in self.param_groups:
+            batch = Batch.empty()
+            has_complex = self._init_group(group, *batch)
+            batches.append(batch.real() if has_complex else batch)
+            engines.append(_engine(group, batch))
+        if any(batch.params for batch in batches):
+            self._step(batches, engines)
+        return loss
+
+    def _step(self, batches: list[Batch], engines: list[Engine]) -> None:
+        steps = [step for batch in batches for step in batch.steps]
+        # Off the host: nothing may ask a device for a number, or a graph could not be captured.
+        off_host = torch.compiler.is_compiling() or any(group["capturable"] for group in self.param_groups)
+        if off_host:
+            ts: list[Any] = [step.to(accumulator(step.device)) + 1 for step in steps]
+        else:
+            ts = [step.item() + 1 for step in steps]
+
+        sums: list[Tensor] = []
+        bias_corrections2: list[list[Any]] = []
+        for batch, group, engine in zip(batches, self.param_groups, engines, strict=True):
+            bias_corrections2.append(
+                [rule.debias(group["betas"][1], t) for t in ts[len(sums) : len(sums) + len(batch.params)]]
+            )
+            sums += engine.accumulate(batch, group)
+        v_mean = second_moment_mean(
+            sums,
+            [b for bs in bias_corrections2 for b in bs],
+            sum(p.numel() for batch in batches for p in batch.params),
+        )
+        # The step count stands still while all gradients are zero. Off the CPU the host asks for that only as long as
+        # nothing has been counted, and the device's own guard serves afterwards.
+        wait = not off_host and not self.defaults["differentiable"] and (v_mean.is_cpu or all(t == 1 for t in ts))
+        mean = gated(v_mean, wait=wait)
+        if mean is None:
+            return
+        for batch, group, engine, bs in zip(batches, self.param_groups, engines, bias_corrections2, strict=True):
+            engine.update(batch, group, mean, bs)
+        for step in steps:
+            step.add_(mean.alive if mean.alive is not None and mean.alive.device == step.device else 1)
+
+
+class AdaiW(Adai):
+    """Adai with decoupled weight decay, and the paper's settings for it (Appendix D.1) as defaults.
+
+    The same as `Adai` with ``decoupled_weight_decay=True``: each step first shrinks the parameters by the factor
+    1 - lr * weight_decay, and the decay enters neither momentum nor inertia. **When to use it.** Where `Adai` fits and
+    decay should not depend on the size of the gradients; take `Adai` with an L2 penalty to replace a tuned SGD as it is.
+
+    Args: as for `Adai`.
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 0.1,
+        betas: tuple[float, float] = (0.1, 0.99),
+        eps: float = 1e-3,
+        weight_decay: float = 5e-3,
+        *,
+        dampening: float = 1.0,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        process_group: Any = None,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            decoupled_weight_decay=True,
+            dampening=dampening,
+            foreach=foreach,
+            maximize=maximize,
+            capturable=capturable,
+            differentiable=differentiable,
+            fused=fused,
+            process_group=process_group,
+        )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise where an option of the constructor or of a parameter group is outside its range."""
+    lr, eps, dampening = options["lr"], options["eps"], options["dampening"]
+    beta0, beta2 = options["betas"]
+    if isinstance(lr, Tensor):
+        if lr.numel() != 1:
+            raise ValueError(f"Tensor lr must be 1-element, but it has {lr.numel()} elements")
+        if options["foreach"] and not options["capturable"]:
+            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
+    if not 0.0 <= lr < math.inf:
+        raise ValueError(f"Invalid learning rate: {lr}")
+    if not 0.0 < beta0 <= 1.0:
+        raise ValueError(f"Invalid beta parameter at index 0: {beta0}")
+    if not 0.0 <= beta2 < 1.0:
+        raise ValueError(f"Invalid beta parameter at index 1: {beta2}")
+    if not 0.0 <= eps < 1.0:
+        raise ValueError(f"Invalid eps value: {eps}")
+    if not 0.0 <= options["weight_decay"] < math.inf:
+        raise ValueError(f"Invalid weight_decay value: {options['weight_decay']}")
+    if not 0.0 <= dampening <= 1.0:
+        raise ValueError(f"Invalid dampening value: {dampening}")
+    if options["foreach"] and options["differentiable"]:
+        raise RuntimeError("`foreach` does not support `differentiable`")
+    for name in ("fused", "process_group"):
+        if options[name]:
+            raise NotImplementedError(f"{name}={options[name]!r} is not available yet; leave it at None")
+
+
+def _engine(group: dict[str, Any], batch: Batch) -> Engine:
+    use_foreach = group["foreach"]
+    if use_foreach is None:
+        _, use_foreach = _default_to_fused_or_foreach(batch.params, group["differentiable"], use_fused=False)
+        if isinstance(group["lr"], Tensor) and not group["capturable"]:
+            use_foreach = False
+    return foreach if use_foreach else loop
+
+
+def _state_dtype(param: Tensor) -> torch.dtype:
+    return _WIDER.get(param.dtype, param.dtype)
+
+
+def _new_step(param: Tensor, capturable: bool, value: float = 0.0) -> Tensor:
+    """The step count: on the host unless `capturable`, because reading it there is free; exact to 2^24 steps."""
+    return torch.tensor(value, dtype=torch.float32, device=param.device if capturable else "cpu")
+
+
+def _modernise(state: dict[str, Any], param: Tensor, capturable: bool) -> None:
+    """Bring the state of one parameter, if it has any, to this version's form."""
+    if "step" in state and not isinstance(state["step"], Tensor):
+        state["step"] = _new_step(param, capturable, float(state["step"]))
+    if "beta1_prod" in state:  # the authors keep Π mu
+        state["bias_correction"] = 1 - state.pop("beta1_prod")

@@ -1,0 +1,32 @@
+"""The tensors of one parameter group that take part in a step, as parallel lists."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What an engine works on: one entry per parameter that has a gradient."""
+
+    params: list[Tensor]
+    grads: list[Tensor]
+    exp_avgs: list[Tensor]
+    exp_avg_sqs: list[Tensor]
+    bias_corrections: list[Tensor]
+    steps: list[Tensor]
+
+    @classmethod
+    def empty(cls) -> "Batch":
+        return cls([], [], [], [], [], [])
+
+    def real(self) -> "Batch":
+        """The same memory with complex tensors seen as pairs of real numbers."""
+        return Batch(*([torch.view_as_real(t) if t.is_complex() else t for t in ts] for ts in self[:5]), self.steps)
+
+    def alike(self) -> list[tuple["Batch", list[int]]]:
+        """Parts whose tensors share device and dtypes, which foreach kernels need; each with its positions here."""
+        parts: dict[Any, list[int]] = {}
+        for i, (param, grad, state) in enumerate(zip(self.params, self.grads, self.exp_avgs, strict=True)):
+            parts.setdefault((param.device, param.dtype, grad.dtype, state.dtype), []).append(i)
+        return [(Batch(*([ts[i] for i in where] for ts in self)), where) for where in parts.values()]

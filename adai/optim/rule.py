@@ -1,0 +1,118 @@
+"""Algorithm 2 of Xie et al. (arXiv 2006.15815) for one tensor, as pure functions: the reference of every engine.
+
+The paper's symbols are spelled out: theta, g, m, v, mu, beta0, beta2, eps. The rule has two halves, because the mean
+of v̂ over *all* parameters stands between them::
+
+    t, v   = t + 1, beta2 v + (1 - beta2) g²                      second_moment
+    v_mean = mean of v / (1 - beta2^t) over every parameter        adai.optim.mean
+    w      = clip(beta0 v̂ / v_mean, eps, 1)                        update, w = 1 - mu
+    m      = mu m + (1 - mu) g
+    c      = 1 - Π mu
+    theta  = theta - lr m / c
+
+All arithmetic is in the dtype of the arguments; the engines hand in float32 or wider.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Mean(NamedTuple):
+    """The one number that couples all parameters, in a form that never divides by zero.
+
+    ``value`` is v̄, the mean of v̂, and 1 where v̄ is 0. ``alive`` is 1 where v̄ > 0 and 0 where not: no gradient has
+    told anything yet, so nothing moves. It is a tensor where asking for its value would make the host wait for a
+    device, and None where the host already knows that it is 1.
+    """
+
+    value: float | Tensor
+    alive: Tensor | None = None
+
+
+class Moved(NamedTuple):
+    """What one step makes of a tensor: the parameter, the momentum and c = 1 - Π mu."""
+
+    theta: Tensor
+    m: Tensor
+    c: Tensor
+
+
+def gradient(theta: Tensor, g: Tensor, *, weight_decay: float, maximize: bool) -> Tensor:
+    """The gradient of what is minimised: of -f when maximising, with the L2 penalty's share lambda * theta."""
+    if maximize:
+        g = -g
+    if weight_decay != 0:
+        g = g.add(theta, alpha=weight_decay)
+    return g
+
+
+def second_moment(v: Tensor, g: Tensor, beta2: float) -> Tensor:
+    """v_t = beta2 v_{t-1} + (1 - beta2) g_t²."""
+    return v.mul(beta2).addcmul(g, g, value=1 - beta2)
+
+
+def debias(beta2: float, t: float | Tensor) -> float | Tensor:
+    """1 - beta2^t, by which v_t is divided to give v̂_t; expm1 keeps the digits that the difference would lose."""
+    log_beta2 = math.log(beta2) if beta2 > 0 else -math.inf
+    if isinstance(t, Tensor):
+        return -torch.expm1(t * log_beta2)
+    return -math.expm1(t * log_beta2)
+
+
+def update(
+    theta: Tensor,
+    g: Tensor,
+    m: Tensor,
+    v: Tensor,
+    c: Tensor,
+    *,
+    bias_correction2: float | Tensor,
+    mean: Mean,
+    lr: float | Tensor,
+    beta0: float,
+    eps: float,
+    decay: float,
+    dampening: float,
+) -> Moved:
+    """One step of one tensor, given v_t and the mean of v̂ over all tensors.
+
+    Args:
+        theta: parameter, any shape; the other tensors have the same.
+        g: gradient, as `gradient` returns it.
+        m: momentum (``exp_avg``).
+        v: v_t, already updated (``exp_avg_sq``).
+        c: 1 - Π mu over the steps before (``bias_correction``); 0 at the start.
+        bias_correction2: 1 - beta2^t.
+        mean: mean of v̂ over all parameters of all groups.
+        lr: learning rate.
+        beta0: average of 1 - mu, about; in (0, 1].
+        eps: the inertia bound, mu <= 1 - eps; in [0, 1).
+        decay: decoupled weight decay, theta shrinks by the factor 1 - lr * decay; 0 for none.
+        dampening: 1 is Algorithm 2; less is the authors' AdaiV2: v̂ / v_mean enters to the power 1 / (3 - 2 d), the
+            gradient with weight (1 - mu)^d, the step with the factor beta0^(1 - d).
+    """
+    # The paper clips mu = 1 - beta0 v̂ / v_mean to [0, 1 - eps]. Clipping w = 1 - mu to [eps, 1] instead is the same and
+    # keeps every digit of w, which is 0.001 where mu is 0.999.
+    w = v / (mean.value * bias_correction2)
+    if dampening != 1:
+        w = w.pow(1 / (3 - 2 * dampening))
+    w = (beta0 * w).clamp(eps, 1)
+    if mean.alive is not None:
+        w = w * mean.alive
+        lr = lr * mean.alive
+
+    if dampening == 1:
+        m = m.lerp(g, w)
+    else:
+        m = (1 - w) * m + w.pow(dampening) * g
+    # Π mu is never formed: 1 - Π mu by subtraction would lose, at the first step, all but four digits in float32.
+    c = c.lerp(torch.ones_like(c), w)
+
+    # c is 0 where nothing has moved yet (eps = 0 and no gradient, or not alive); so is m, and 0 / tiny is 0.
+    m_hat = m / c.clamp_min(torch.finfo(c.dtype).tiny)
+    if decay != 0:
+        theta = theta * (1 - lr * decay)
+    return Moved(theta - lr * beta0 ** (1 - dampening) * m_hat, m, c)

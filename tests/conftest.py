@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+ENGINES = {"loop": {"foreach": False}, "foreach": {"foreach": True}}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request):
+    """The constructor's options that select each engine."""
+    return ENGINES[request.param]
+
+
+@pytest.fixture
+def tensors():
+    """A maker of parameters with random values and gradients, the same at every call with the same seed."""
+
+    def make(shapes=((3, 4), (5,)), dtype=torch.float64, seed=0):
+        rng = torch.Generator().manual_seed(seed)
+        params = [torch.randn(shape, generator=rng, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
+        for p in params:
+            p.grad = torch.randn(p.shape, generator=rng, dtype=torch.float64).to(dtype)
+        return params
+
+    return make

@@ -1,0 +1,64 @@
+"""Half-precision parameters: state and arithmetic in float32, cast on write."""
+
+import copy
+
+import pytest
+import torch
+
+from adai import Adai
+
+HALF = [torch.bfloat16, torch.float16]
+MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_state_is_float32_also_after_loading(engine, tensors, dtype):
+    params = tensors(dtype=dtype)
+    optimizer = Adai(params, **engine)
+    optimizer.step()
+    fresh = Adai(params, **engine)
+    fresh.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for p in params:
+        for key in MOMENTS:
+            assert optimizer.state[p][key].dtype == torch.float32
+            assert fresh.state[p][key].dtype == torch.float32
+            assert torch.equal(fresh.state[p][key], optimizer.state[p][key])
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_each_step_is_the_float32_step_cast_on_write(engine, tensors, dtype):
+    """The same gradients into a float32 twin whose parameters are rounded after each step."""
+    half = tensors(dtype=dtype)
+    full = [p.detach().float().requires_grad_() for p in half]
+    options = {"lr": 0.05, "weight_decay": 0.01, **engine}
+    a, b = Adai(half, **options), Adai(full, **options)
+    for t in range(20):
+        for p, q, fresh in zip(half, full, tensors(dtype=dtype, seed=t), strict=True):
+            p.grad, q.grad = fresh.grad, fresh.grad.float()
+        a.step()
+        b.step()
+        for p, q in zip(half, full, strict=True):
+            q.data.copy_(q.to(dtype))
+            assert torch.equal(p.float(), q)
+
+
+def test_small_complement_of_inertia_survives_bfloat16(engine):
+    """0.999 is 1 in bfloat16, where 1 - Π mu would be 0 and the step infinite."""
+    p = torch.zeros(1000, dtype=torch.bfloat16, requires_grad=True)
+    p.grad = torch.full_like(p, 1e-4)
+    p.grad[0] = 1
+    Adai([p], lr=1.0, **engine).step()
+    torch.testing.assert_close(p.detach(), -p.grad)
+
+
+def test_bias_correction_in_float32_keeps_its_digits(engine):
+    """1 - Π mu after t steps at mu = 1 - eps is 1 - (1 - eps)^t to float32 rounding; by subtraction it is off by 1e-4."""
+    p = torch.zeros(2, requires_grad=True)
+    optimizer = Adai([p], eps=1e-4, betas=(1e-5, 0.99), **engine)
+    for t in range(1, 6):
+        p.grad = torch.ones(2)
+        optimizer.step()
+        expected = -torch.expm1(t * torch.log1p(torch.tensor(-1e-4, dtype=torch.float64)))
+        torch.testing.assert_close(
+            optimizer.state[p]["bias_correction"].double(), expected.expand(2), rtol=3e-7, atol=0
+        )
