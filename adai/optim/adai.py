@@ -281,6 +281,7 @@ class Adai(Optimizer):
             closure: reevaluates the model and returns the loss; it runs with gradients enabled.
         """
         getattr(self, _CAPTURE_CHECK)()
+        self._check_capturable()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -296,6 +297,14 @@ class Adai(Optimizer):
         if any(batch.params for batch in batches):
             self._step(batches, engines)
         return loss
+
+    def _check_capturable(self) -> None:
+        if torch.compiler.is_compiling():  # which sets capturable by itself, on the CPU too
+            return
+        for group in self.param_groups:
+            for param in group["params"] if group["capturable"] else ():
+                if param.device.type == "cpu":
+                    raise RuntimeError("capturable=True needs parameters on an accelerator, but one is on cpu")
 
     def _step(self, batches: list[Batch], engines: list[Engine]) -> None:
         steps = [step for batch in batches for step in batch.steps]

@@ -69,12 +69,10 @@ def _update_alike(batch: Batch, group: dict[str, Any], mean: Mean, bias_correcti
         torch._foreach_mul_(ws, alive.to(dtype))
         lr = lr * alive
 
-    # m = mu m + (1 - mu) g, and c the same average of ones
-    if dampening == 1:
-        torch._foreach_lerp_(ms, gs, ws)
-    else:
-        torch._foreach_addcmul_(ms, ms, ws, -1)
-        torch._foreach_addcmul_(ms, torch._foreach_pow(ws, dampening), gs)
+    # m = mu m + (1 - mu) g, and c the same average of ones.
+    # NOTE _foreach_lerp_ would save a pass, but torch.compile (2.13) cannot trace it with a list of weights.
+    torch._foreach_addcmul_(ms, ms, ws, -1)
+    torch._foreach_addcmul_(ms, gs, ws if dampening == 1 else torch._foreach_pow(ws, dampening))
     torch._foreach_addcmul_(cs, cs, ws, -1)
     torch._foreach_add_(cs, ws)
     del gs, ws

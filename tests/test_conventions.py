@@ -1,0 +1,349 @@
+"""What `torch.optim` users rely on."""
+
+import copy
+import inspect
+import pickle
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+from torch.autograd import gradcheck
+
+from adai import Adai, AdaiW
+
+CLASSES = [Adai, AdaiW]
+
+
+def run(optimizer, params, tensors, steps=3):
+    for t in range(steps):
+        for p, fresh in zip(params, tensors([p.shape for p in params], dtype=params[0].dtype, seed=t), strict=True):
+            p.grad = fresh.grad
+        optimizer.step()
+    return [p.detach().clone() for p in params]
+
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -1.0}, "Invalid learning rate: -1.0"),
+        ({"lr": float("nan")}, "Invalid learning rate: nan"),
+        ({"lr": float("inf")}, "Invalid learning rate: inf"),
+        ({"lr": torch.tensor(-2.0)}, "Invalid learning rate: -2.0"),
+        ({"lr": torch.ones(2)}, "Tensor lr must be 1-element, but it has 2 elements"),
+        ({"lr": torch.tensor(0.1), "foreach": True}, "lr as a Tensor is not supported"),
+        ({"betas": (0.0, 0.99)}, "Invalid beta parameter at index 0: 0.0"),
+        ({"betas": (1.1, 0.99)}, "Invalid beta parameter at index 0: 1.1"),
+        ({"betas": (0.1, 1.0)}, "Invalid beta parameter at index 1: 1.0"),
+        ({"betas": (0.1, -0.1)}, "Invalid beta parameter at index 1: -0.1"),
+        ({"eps": -1e-3}, "Invalid eps value: -0.001"),
+        ({"eps": 1.0}, "Invalid eps value: 1.0"),
+        ({"weight_decay": -1.0}, "Invalid weight_decay value: -1.0"),
+        ({"weight_decay": float("nan")}, "Invalid weight_decay value: nan"),
+        ({"dampening": 1.5}, "Invalid dampening value: 1.5"),
+        ({"dampening": -0.5}, "Invalid dampening value: -0.5"),
+    ],
+)
+@pytest.mark.parametrize("cls", CLASSES)
+def test_bad_options_name_their_value(cls, options, message):
+    p = torch.zeros(1, requires_grad=True)
+    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(".", r"\.")):
+        cls([p], **options)
+    with pytest.raises(ValueError, match="Invalid|Tensor lr|lr as a Tensor"):
+        cls([{"params": [p], **options}])
+
+
+@pytest.mark.parametrize("option", [{"fused": True}, {"process_group": object()}])
+def test_not_available_yet(option):
+    with pytest.raises(NotImplementedError, match="not available yet"):
+        Adai([torch.zeros(1, requires_grad=True)], **option)
+
+
+def test_foreach_does_not_differentiate():
+    with pytest.raises(RuntimeError, match="`foreach` does not support `differentiable`"):
+        Adai([torch.zeros(1, requires_grad=True)], foreach=True, differentiable=True)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_every_option_is_in_defaults_and_survives_copies(cls):
+    p = torch.zeros(1, requires_grad=True)
+    names = set(inspect.signature(Adai).parameters) - {"params"}
+    given = {"lr": 0.3, "betas": (0.2, 0.9), "eps": 0.01, "weight_decay": 0.1, "dampening": 0.8, "foreach": False}
+    optimizer = cls([p], **given, maximize=True)
+    assert set(optimizer.defaults) == names
+    p.grad = torch.ones(1)
+    optimizer.step()
+    for copied in (copy.deepcopy(optimizer), pickle.loads(pickle.dumps(optimizer))):
+        assert copied.defaults == optimizer.defaults
+        group = copied.param_groups[0]
+        assert {k: group[k] for k in names} == optimizer.defaults
+        q = group["params"][0]
+        q.grad = torch.ones(1)
+        copied.step()
+        assert copied.state[q]["step"] == 2
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_setstate_fills_in_missing_options(cls):
+    p = torch.zeros(1, requires_grad=True)
+    optimizer = cls([p], lr=0.5)
+    saved = optimizer.state_dict()
+    for name in ("dampening", "foreach", "maximize", "capturable", "differentiable", "fused", "process_group"):
+        del saved["param_groups"][0][name]
+    optimizer.load_state_dict(saved)
+    assert {k: v for k, v in optimizer.param_groups[0].items() if k != "params"} == optimizer.defaults
+
+
+def test_defaults():
+    p = torch.zeros(1, requires_grad=True)
+    adai, adaiw = Adai([p]).defaults, AdaiW([p]).defaults
+    assert (adai["lr"], adai["betas"], adai["eps"], adai["weight_decay"]) == (0.1, (0.1, 0.99), 1e-3, 0.0)
+    assert (adaiw["lr"], adaiw["betas"], adaiw["eps"], adaiw["weight_decay"]) == (0.1, (0.1, 0.99), 1e-3, 5e-3)
+    assert not adai["decoupled_weight_decay"]
+    assert adaiw["decoupled_weight_decay"]
+
+
+@pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch.optim takes named parameters from 2.6 on")
+def test_named_parameters():
+    model = torch.nn.Linear(2, 2)
+    assert Adai(model.named_parameters()).param_groups[0]["param_names"] == ["weight", "bias"]
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def test_maximize_ascends_also_per_group(engine, tensors):
+    (a, b), (c, d) = tensors(((3,), (4,))), tensors(((3,), (4,)))
+    Adai([{"params": [a], "maximize": True}, {"params": [b]}], weight_decay=0.1, **engine).step()
+    c.grad = -c.grad
+    Adai([c, d], weight_decay=0.1, **engine).step()
+    torch.testing.assert_close([a, b], [c, d], rtol=1e-14, atol=0)
+    p = torch.zeros(1, requires_grad=True)
+    p.grad = torch.ones(1)
+    Adai([p], maximize=True, **engine).step()
+    assert p.item() > 0
+
+
+def test_gradients_are_never_written_into(engine, tensors):
+    for options in ({"weight_decay": 0.1}, {"maximize": True}, {"weight_decay": 0.1, "maximize": True}):
+        params = tensors()
+        kept = [p.grad.clone() for p in params]
+        optimizer = Adai(params, **options, **engine)
+        optimizer.step()
+        optimizer.step()
+        for p, g in zip(params, kept, strict=True):
+            assert torch.equal(p.grad, g)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex_parameters_are_pairs_of_real_ones(cls, engine, dtype):
+    torch.manual_seed(0)
+    z = torch.randn(3, 2, dtype=dtype, requires_grad=True)
+    x = torch.randn(4, dtype=z.real.dtype, requires_grad=True)
+    pairs = torch.view_as_real(z.detach()).clone().requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    a, b = cls([z, x], weight_decay=0.1, **engine), cls([pairs, y], weight_decay=0.1, **engine)
+    for _ in range(4):
+        z.grad, x.grad = torch.randn_like(z), torch.randn_like(x)
+        pairs.grad, y.grad = torch.view_as_real(z.grad).clone(), x.grad.clone()
+        a.step()
+        b.step()
+        torch.testing.assert_close(torch.view_as_real(z), pairs)
+        torch.testing.assert_close(x, y)
+    assert a.state[z]["exp_avg"].dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_tensor_lr_is_kept_and_obeyed(tensors, shape):
+    lr = torch.full(shape, 0.2, dtype=torch.float64)
+    a, b = tensors(), tensors()
+    with_tensor, with_float = AdaiW(a, lr=lr), AdaiW(b, lr=0.2)
+    scheduler = torch.optim.lr_scheduler.StepLR(with_tensor, 1, gamma=0.5)
+    run(with_tensor, a, tensors, steps=1)
+    run(with_float, b, tensors, steps=1)
+    torch.testing.assert_close(a, b)
+    scheduler.step()
+    assert with_tensor.param_groups[0]["lr"] is lr
+    assert lr.item() == 0.1
+    with_float.param_groups[0]["lr"] = 0.1
+    run(with_tensor, a, tensors, steps=1)
+    run(with_float, b, tensors, steps=1)
+    torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("layout", ["transposed", "channels_last", "expanded gradient"])
+def test_memory_layouts(engine, layout):
+    torch.manual_seed(0)
+    base = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    grad = torch.randn_like(base)
+    if layout == "transposed":
+        p, g = base.clone().permute(3, 1, 0, 2), grad.permute(3, 1, 0, 2)
+        q, h = p.contiguous(), g.contiguous()
+    elif layout == "channels_last":
+        p, g = base.to(memory_format=torch.channels_last), grad.to(memory_format=torch.channels_last)
+        q, h = base.clone(), grad
+    else:
+        p, g = base.clone(), grad[:, :1, :, :].expand_as(base)
+        q, h = base.clone(), g.contiguous()
+    p, q = p.requires_grad_(), q.requires_grad_()
+    a, b = Adai([p], **engine), Adai([q], foreach=False)
+    for _ in range(3):
+        p.grad, q.grad = g, h
+        a.step()
+        b.step()
+    torch.testing.assert_close(p.detach(), q.detach(), rtol=1e-13, atol=1e-14)
+
+
+def test_sparse_gradients_are_refused(engine):
+    p = torch.zeros(4, 2, requires_grad=True)
+    optimizer = Adai([p], **engine)
+    p.grad = torch.sparse_coo_tensor([[1]], torch.ones(1, 2), (4, 2))
+    with pytest.raises(RuntimeError, match="Adai does not support sparse gradients"):
+        optimizer.step()
+
+
+def test_closure_runs_with_gradients_and_its_loss_is_returned(engine):
+    p = torch.tensor([3.0], requires_grad=True)
+    optimizer = Adai([p], lr=0.25, **engine)
+
+    def closure():
+        optimizer.zero_grad()
+        assert torch.is_grad_enabled()
+        loss = (p**2).sum()
+        loss.backward()
+        return loss
+
+    with torch.no_grad():
+        assert optimizer.step(closure).item() == 9
+        assert not torch.is_grad_enabled()
+    assert p.item() == 1.5
+    assert Adai([p]).step() is None
+
+
+def test_hooks_run(tensors):
+    optimizer = Adai(tensors())
+    calls = []
+    optimizer.register_step_pre_hook(lambda *_: calls.append("before"))
+    optimizer.register_step_post_hook(lambda *_: calls.append("after"))
+    optimizer.step()
+    assert calls == ["before", "after"]
+
+
+def test_step_is_a_0_dim_tensor(tensors):
+    params = tensors()
+    optimizer = Adai(params)
+    optimizer.step()
+    for p in params:
+        step = optimizer.state[p]["step"]
+        assert isinstance(step, torch.Tensor)
+        assert step.shape == ()
+        assert step == 1
+
+
+def test_grad_scaler_skips_a_step_with_infinite_gradients():
+    p = torch.zeros(2, requires_grad=True)
+    optimizer = Adai([p], lr=1.0)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for factor, moved in ((float("inf"), 0.0), (1.0, -1.0)):
+        scaler.scale((p * factor).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        assert p[0].item() == moved
+
+
+def test_capturable_wants_an_accelerator():
+    p = torch.zeros(1, requires_grad=True)
+    p.grad = torch.ones(1)
+    with pytest.raises(RuntimeError, match="capturable=True needs parameters on an accelerator, but one is on cpu"):
+        Adai([p], capturable=True).step()
+
+
+# --- differentiable --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled_weight_decay": True}, {"dampening": 0.7, "eps": 0.05},
+     {"maximize": True}],
+)  # fmt: skip
+def test_gradcheck_through_step(options):
+    """With respect to parameter, gradient, learning rate and the whole state."""
+
+    def step(p, g, lr, m, v, c):
+        q = p.clone()
+        q.grad = g
+        optimizer = Adai([q], lr=lr, differentiable=True, **options)
+        state = {"step": torch.tensor(3.0), "exp_avg": m.clone(), "exp_avg_sq": v.clone(), "bias_correction": c.clone()}
+        optimizer.state[q].update(state)
+        optimizer.step()
+        return q, *(optimizer.state[q][key] for key in ("exp_avg", "exp_avg_sq", "bias_correction"))
+
+    rng = torch.Generator().manual_seed(0)
+    p, g, m = (torch.randn(6, generator=rng, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    v, c = (torch.rand(6, generator=rng, dtype=torch.float64).add(0.1).requires_grad_() for _ in range(2))
+    lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    assert gradcheck(step, (p, g, lr, m, v, c))
+
+
+def test_unrolled_steps_are_differentiable(tensors):
+    lr = torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    start, target = tensors(((4,),))[0].detach(), torch.arange(4.0, dtype=torch.float64)
+
+    def loss_after(lr):
+        q = start.clone().requires_grad_()
+        (q,) = [q.clone()]
+        optimizer = Adai([q], lr=lr, differentiable=True)
+        for _ in range(3):
+            q.grad = 2 * (q.clone() - target)
+            optimizer.step()
+        return ((q - target) ** 2).sum()
+
+    (slope,) = torch.autograd.grad(loss_after(lr), lr)
+    h = 1e-6
+    numeric = (loss_after(lr.detach() + h) - loss_after(lr.detach() - h)) / (2 * h)
+    torch.testing.assert_close(slope, numeric.detach(), rtol=1e-6, atol=0)
+
+
+# --- torch.compile ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_compiled_step_equals_eager_and_compiles_once(cls, engine, tensors):
+    """The compiled step takes the path for capture: every number a tensor, no value read by the host."""
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    shapes = ((3, 4), (5,), ())
+    a, b = tensors(shapes), tensors(shapes)
+    compiled, eager = cls(a, weight_decay=0.01, **engine), cls(b, weight_decay=0.01, **engine)
+    step = torch.compile(compiled.step, backend=counter)
+    frames = []
+    for t in range(5):
+        for p, q, fresh in zip(a, b, tensors(shapes, seed=t), strict=True):
+            p.grad, q.grad = fresh.grad.clone(), fresh.grad
+        step()
+        eager.step()
+        frames.append(counter.frame_count)
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+    assert frames == [1] * 5
+
+
+def test_compiled_step_survives_zero_gradients(engine, tensors):
+    torch._dynamo.reset()
+    a, b = tensors(), tensors()
+    compiled, eager = Adai(a, **engine), Adai(b, **engine)
+    step = torch.compile(compiled.step, backend="eager")
+    for p in a:
+        p.grad = torch.zeros_like(p)
+    step()
+    for p, q in zip(a, b, strict=True):
+        assert torch.equal(p, q)
+        assert compiled.state[p]["step"] == 0
+        assert not compiled.state[p]["bias_correction"].any()
+        p.grad = q.grad.clone()
+    step()
+    eager.step()
+    torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
