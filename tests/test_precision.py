@@ -52,7 +52,7 @@ def test_small_complement_of_inertia_survives_bfloat16(engine):
 
 
 def test_bias_correction_in_float32_keeps_its_digits(engine):
-    """1 - Π mu after t steps at mu = 1 - eps is 1 - (1 - eps)^t to float32 rounding; by subtraction it is off by 1e-4."""
+    """1 - Π mu after t steps at mu = 1 - eps is 1 - (1 - eps)^t to float32 rounding; by subtraction off by 1e-4."""
     p = torch.zeros(2, requires_grad=True)
     optimizer = Adai([p], eps=1e-4, betas=(1e-5, 0.99), **engine)
     for t in range(1, 6):

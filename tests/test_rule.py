@@ -115,7 +115,7 @@ def test_one_dominant_coordinate_has_no_inertia(engine):
 
 
 def test_mean_is_over_all_groups(engine, tensors):
-    """Splitting the same parameters into groups changes nothing; scaling one group's gradients changes the other's steps."""
+    """Splitting parameters into groups changes nothing; scaling one group's gradients changes the other's steps."""
     together, apart, scaled = tensors(), tensors(), tensors()
     optimizers = [
         Adai(together, **engine),

@@ -35,9 +35,7 @@ class Engine(Protocol):
         """Bring every v of the batch to this step; returns Σ v of each tensor."""
         ...
 
-    def update(
-        self, batch: Batch, group: dict[str, Any], mean: rule.Mean, bias_corrections2: Sequence[Any], /
-    ) -> None:
+    def update(self, batch: Batch, group: dict[str, Any], mean: rule.Mean, bias_corrections2: Sequence[Any], /) -> None:
         """Move every parameter of the batch, given the mean of v̂."""
         ...
 
@@ -142,7 +140,7 @@ class Adai(Optimizer):
 
         Args:
             sgd: the optimizer to replace.
-            options: further options of the constructor, say ``betas``; they do not override what is taken from the groups.
+            options: further options of the constructor, say ``betas``; what comes from the groups is not overridden.
 
         Raises:
             TypeError: not a `torch.optim.SGD`.
@@ -251,9 +249,7 @@ class Adai(Optimizer):
             if not state:
                 state["step"] = _new_step(param, group["capturable"])
                 for key in _MOMENTS:
-                    state[key] = torch.zeros_like(
-                        param, dtype=_state_dtype(param), memory_format=torch.preserve_format
-                    )
+                    state[key] = torch.zeros_like(param, dtype=_state_dtype(param), memory_format=torch.preserve_format)
             if group["differentiable"] and state["step"].requires_grad:
                 raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
             if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
@@ -344,7 +340,7 @@ class AdaiW(Adai):
 
     The same as `Adai` with ``decoupled_weight_decay=True``: each step first shrinks the parameters by the factor
     1 - lr * weight_decay, and the decay enters neither momentum nor inertia. **When to use it.** Where `Adai` fits and
-    decay should not depend on the size of the gradients; take `Adai` with an L2 penalty to replace a tuned SGD as it is.
+    decay should not depend on the size of the gradients. To replace a tuned SGD as it is, take `Adai` with L2 decay.
 
     Args: as for `Adai`.
     """

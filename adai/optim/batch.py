@@ -18,11 +18,12 @@ class Batch(NamedTuple):
 
     @classmethod
     def empty(cls) -> "Batch":
+        """A batch to be filled."""
         return cls([], [], [], [], [], [])
 
     def real(self) -> "Batch":
         """The same memory with complex tensors seen as pairs of real numbers."""
-        return Batch(*([torch.view_as_real(t) if t.is_complex() else t for t in ts] for ts in self[:5]), self.steps)
+        return Batch(*([torch.view_as_real(t) if t.is_complex() else t for t in ts] for ts in self))
 
     def alike(self) -> list[tuple["Batch", list[int]]]:
         """Parts whose tensors share device and dtypes, which foreach kernels need; each with its positions here."""

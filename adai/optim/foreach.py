@@ -24,26 +24,21 @@ def accumulate(batch: Batch, group: dict[str, Any]) -> list[Tensor]:
     return sums
 
 
-def update(
-    batch: Batch,
-    group: dict[str, Any],
-    mean: Mean,
-    bias_corrections2: Sequence[float] | Sequence[Tensor],
-) -> None:
+def update(batch: Batch, group: dict[str, Any], mean: Mean, bias_corrections2: Sequence[Any]) -> None:
     """Move every parameter of the batch, given the mean of v̂."""
     for part, where in batch.alike():
         _update_alike(part, group, mean, [bias_corrections2[i] for i in where])
 
 
 def _gradients(batch: Batch, group: dict[str, Any]) -> list[Tensor]:
-    """g of every tensor in the state's dtype: the caller's own tensors where nothing has to change, never written to."""
+    """g of every tensor in the state's dtype; the caller's own tensors where nothing has to change, never written."""
     gs = _in_dtype_of(batch.exp_avgs, batch.grads)
     if group["maximize"]:
-        gs = torch._foreach_neg(gs)
+        gs = list(torch._foreach_neg(gs))
     if group["weight_decay"] != 0 and not group["decoupled_weight_decay"]:
         thetas = _in_dtype_of(batch.exp_avgs, batch.params)
-        gs = torch._foreach_add(gs, thetas, alpha=group["weight_decay"])
-    return list(gs)
+        gs = list(torch._foreach_add(gs, thetas, alpha=group["weight_decay"]))
+    return gs
 
 
 def _update_alike(batch: Batch, group: dict[str, Any], mean: Mean, bias_corrections2: list[Any]) -> None:
@@ -83,7 +78,7 @@ def _update_alike(batch: Batch, group: dict[str, Any], mean: Mean, bias_correcti
     step_size = lr * beta0 ** (1 - dampening)
     divisors = cs
     if eps == 0 or mean.alive is not None:  # only then can c be 0, where m is 0 too
-        divisors = torch._foreach_clamp_min(cs, torch.finfo(dtype).tiny)
+        divisors = list(torch._foreach_clamp_min(cs, torch.finfo(dtype).tiny))
     if isinstance(step_size, Tensor):
         steps = torch._foreach_div(ms, divisors)
         torch._foreach_mul_(steps, _number(step_size, dtype))

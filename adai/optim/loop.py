@@ -28,12 +28,7 @@ def accumulate(batch: Batch, group: dict[str, Any]) -> list[Tensor]:
     return sums
 
 
-def update(
-    batch: Batch,
-    group: dict[str, Any],
-    mean: rule.Mean,
-    bias_corrections2: Sequence[float] | Sequence[Tensor],
-) -> None:
+def update(batch: Batch, group: dict[str, Any], mean: rule.Mean, bias_corrections2: Sequence[Any]) -> None:
     """Move every parameter of the batch, given the mean of v̂."""
     # Autograd keeps what the rule reads, and the results are written over it: differentiate through copies.
     read: Callable[[Tensor], Tensor] = Tensor.clone if group["differentiable"] else _same

@@ -1,6 +1,7 @@
 """The one global number of Algorithm 2: the mean of v̂ over every parameter."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +14,7 @@ def accumulator(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def second_moment_mean(
-    sums: Sequence[Tensor], bias_corrections2: Sequence[float] | Sequence[Tensor], elements: int
-) -> Tensor:
+def second_moment_mean(sums: Sequence[Tensor], bias_corrections2: Sequence[Any], elements: int) -> Tensor:
     """Mean of v̂ = v / (1 - beta2^t) over all tensors, each with its own t, as a 0-dim tensor.
 
     Args:

@@ -1,0 +1,1 @@
+"""Optimizers compared on models and data."""

@@ -1,0 +1,102 @@
+"""Several optimizers on the same task over several seeds."""
+
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from adai import __version__
+from adai.errors import UserError
+from adai.lab.data import digits
+from adai.lab.optimizers import RECIPES, recipe
+from adai.lab.runs import RunFolder
+from adai.lab.train import BATCH, WARMUP_STEPS, train
+
+# Called with the label of the run at hand and how many epochs have just been done.
+Progress = Callable[[str, int], None]
+
+
+def compare(
+    folder: RunFolder,
+    *,
+    optimizers: Sequence[str] = tuple(RECIPES),
+    seeds: int = 3,
+    epochs: int = 30,
+    device: str = "cpu",
+    command: str = "",
+    progress: Progress = lambda label, epochs: None,
+) -> None:
+    """Train every optimizer with every seed; what each epoch gives goes to the folder at once.
+
+    Runs that the folder holds finished are not done again, so the same call goes on after an interruption.
+
+    Args:
+        folder: where the results go.
+        optimizers: names from `RECIPES`.
+        seeds: how many; seed i is the same initial weights and data order for every optimizer.
+        epochs: passes over the training images.
+        device: as torch names it.
+        command: the command line, kept beside the results.
+        progress: called with the label of the run at hand and how many epochs have just been done.
+
+    Raises:
+        UserError: an optimizer or a device is not there, or the folder is of no use.
+    """
+    recipes = {name: recipe(name) for name in optimizers}
+    config = {
+        "task": "digits",
+        "model": "SmallNet",
+        "epochs": epochs,
+        "batch": BATCH,
+        "warmup_steps": WARMUP_STEPS,
+        "device": device,
+        "seeds": seeds,
+        "optimizers": {name: r.options for name, r in recipes.items()},
+    }
+    data = digits(_device(device))
+    folder.open(config, _about(device, command))
+    for seed in range(seeds):
+        for name, r in recipes.items():
+            label = f"{r.label}, seed {seed}"
+            if folder.finished(name, seed):
+                progress(label, epochs)
+                continue
+            folder.restart(name, seed)
+            progress(label, 0)
+            for row in train(r, data, seed=seed, epochs=epochs):
+                folder.append(name, seed, row)
+                progress(label, 1)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"cannot use device {name!r}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def _about(device: str, command: str) -> dict[str, Any]:
+    on_cuda = torch.device(device).type == "cuda"
+    return {
+        "command": command,
+        "adai": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": torch.cuda.get_device_name(device) if on_cuda else _processor(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

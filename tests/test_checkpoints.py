@@ -1,0 +1,163 @@
+"""Saving, loading and going on: our own checkpoints, the authors', and torch.distributed.checkpoint's."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from torch.distributed.checkpoint.state_dict import (
+    get_optimizer_state_dict,
+    get_state_dict,
+    set_optimizer_state_dict,
+)
+
+from adai import Adai, AdaiW
+from tests.transcription import Transcription
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
+
+
+def train(optimizer, params, tensors, steps, dtype):
+    for t in steps:
+        for p, fresh in zip(params, tensors([p.shape for p in params], dtype=dtype, seed=t), strict=True):
+            p.grad = fresh.grad
+        optimizer.step()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("cls", [Adai, AdaiW])
+def test_round_trip_continues_bit_for_bit(engine, tensors, cls, dtype):
+    params = tensors(dtype=dtype)
+    optimizer = cls(params, weight_decay=0.01, **engine)
+    train(optimizer, params, tensors, range(3), dtype)
+    file = io.BytesIO()
+    torch.save({"model": [p.detach() for p in params], "optimizer": optimizer.state_dict()}, file)
+    train(optimizer, params, tensors, range(3, 6), dtype)
+
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    again = [p.requires_grad_() for p in saved["model"]]
+    resumed = cls(again, lr=7.0)  # the saved options win
+    resumed.load_state_dict(saved["optimizer"])
+    train(resumed, again, tensors, range(3, 6), dtype)
+    for p, q in zip(params, again, strict=True):
+        assert torch.equal(p, q)
+        for key, value in optimizer.state[p].items():
+            assert torch.equal(value, resumed.state[q][key])
+
+
+def test_two_optimizers_loaded_from_one_state_are_independent(tensors):
+    a, b = tensors(), tensors()
+    first, second = Adai(a), Adai(b)
+    first.step()
+    second.load_state_dict(first.state_dict())
+    kept = copy.deepcopy(second.state_dict())
+    first.step()
+    for i, state in kept["state"].items():
+        for key, value in state.items():
+            assert torch.equal(second.state_dict()["state"][i][key], value)
+
+
+def test_load_hooks_of_the_caller_see_what_they_should(tensors):
+    params = tensors(dtype=torch.bfloat16)
+    optimizer = Adai(params)
+    optimizer.step()
+    fresh = Adai(params)
+    seen = []
+
+    def halve(_, state_dict):
+        state_dict = copy.deepcopy(state_dict)
+        for state in state_dict["state"].values():
+            state["exp_avg"] /= 2
+        return state_dict
+
+    fresh.register_load_state_dict_pre_hook(halve)
+    fresh.register_load_state_dict_post_hook(lambda o: seen.extend(o.state[p]["exp_avg"].clone() for p in params))
+    fresh.load_state_dict(optimizer.state_dict())
+    for p, m in zip(params, seen, strict=True):
+        assert torch.equal(m, optimizer.state[p]["exp_avg"] / 2)
+    assert len(fresh._optimizer_load_state_dict_pre_hooks) == 1
+    assert len(fresh._optimizer_load_state_dict_post_hooks) == 1
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_the_authors_checkpoint_continues(engine, decoupled):
+    """Their state has int ``step`` and ``beta1_prod`` = Π mu, their groups ``decoupled``."""
+    rng = np.random.default_rng(0)
+    options = {"lr": 0.1, "betas": (0.1, 0.99), "eps": 1e-3, "weight_decay": 0.02}
+    start = [rng.standard_normal((3, 2)), rng.standard_normal(4)]
+    expected = Transcription([{**options, "decoupled": decoupled, "params": start}])
+    gradients = [[[rng.standard_normal((3, 2)), rng.standard_normal(4)]] for _ in range(20)]
+    for g in gradients[:10]:
+        expected.step(g)
+
+    params = [torch.tensor(a).requires_grad_() for a in expected.groups[0]["params"]]
+    saved = {
+        "state": {
+            i: {
+                "step": s["t"],
+                "exp_avg": torch.tensor(s["m"]),
+                "exp_avg_sq": torch.tensor(s["v"]),
+                "beta1_prod": torch.tensor(s["prod"]),
+            }
+            for i, s in enumerate(expected.state[0])
+        },
+        "param_groups": [{**options, "decoupled": decoupled, "params": [0, 1]}],
+    }
+    optimizer = Adai(params, **engine)
+    optimizer.load_state_dict(copy.deepcopy(saved))
+    assert optimizer.param_groups[0]["decoupled_weight_decay"] is decoupled
+    for g in gradients[10:]:
+        for p, x in zip(params, g[0], strict=True):
+            p.grad = torch.tensor(x)
+        optimizer.step()
+        expected.step(g)
+    for p, theta in zip(params, expected.groups[0]["params"], strict=True):
+        np.testing.assert_allclose(p.detach().numpy(), theta, rtol=1e-12, atol=1e-13)
+        assert set(optimizer.state[p]) == {"step", "exp_avg", "exp_avg_sq", "bias_correction"}
+
+
+def test_adaiw_stays_decoupled_whatever_it_loads(tensors):
+    params = tensors()
+    optimizer = AdaiW(params)
+    optimizer.load_state_dict(Adai(params).state_dict())
+    assert optimizer.param_groups[0]["decoupled_weight_decay"] is True
+
+
+@pytest.mark.parametrize("cls", [Adai, AdaiW])
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)])
+def test_distributed_checkpoint_of_a_fresh_optimizer_changes_nothing(cls, lr):
+    """torch.distributed.checkpoint takes a hidden step with zero gradients and lr 0 to make the state."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    twin = copy.deepcopy(model)
+    touched, untouched = cls(model.parameters(), lr=lr), cls(twin.parameters(), lr=lr)
+    get_optimizer_state_dict(model, touched)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(p, q)
+    for seed in range(3):
+        for net, optimizer in ((model, touched), (twin, untouched)):
+            x = torch.randn(5, 3, generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            net(x).square().sum().backward()
+            optimizer.step()
+        for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+            assert torch.equal(p, q)
+
+
+def test_distributed_checkpoint_round_trip():
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2).bfloat16()
+    optimizer = AdaiW(model.parameters())
+    model(torch.ones(1, 3, dtype=torch.bfloat16)).sum().backward()
+    optimizer.step()
+    _, saved = get_state_dict(model, optimizer)
+    fresh = AdaiW(model.parameters(), lr=3.0)
+    optimizer.zero_grad()
+    set_optimizer_state_dict(model, fresh, copy.deepcopy(saved))
+    assert fresh.param_groups[0]["lr"] == 0.1
+    for p in model.parameters():
+        for key, value in optimizer.state[p].items():
+            assert torch.equal(fresh.state[p][key], value)
+            assert fresh.state[p][key].dtype == torch.float32

@@ -1,0 +1,30 @@
+"""The package as it is imported and installed."""
+
+import subprocess
+import sys
+from importlib.resources import files
+
+import adai
+
+
+def test_import_needs_torch_alone():
+    """Every other import of something that is neither ours, torch's nor Python's own is refused."""
+    code = """
+import sys, torch
+known = {name.partition(".")[0] for name in sys.modules} | {"adai"} | sys.stdlib_module_names
+
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] not in known:
+            raise AssertionError(f"import adai imports {name}")
+
+sys.meta_path.insert(0, Refuse())
+import adai
+assert not {"numpy", "scipy", "matplotlib", "rich"} & (set(sys.modules) - known)
+assert not any(name.startswith("adai.") and not name.startswith("adai.optim") for name in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_package_is_typed():
+    assert files(adai).joinpath("py.typed").is_file()
