@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.name is None or error.name.startswith("adai"):
             raise
         print(
-            f"adai {options.command}: cannot run without {error.name} installed; pip install 'adai[lab]'",
+            f"adai {options.command}: cannot run without {error.name.partition('.')[0]} installed; pip install 'adai[lab]'",
             file=sys.stderr,
         )
         return 2

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from adai.lab.optimizers import RECIPES
 from adai.lab.runs import RunFolder, write_whole
@@ -23,8 +23,9 @@ def draw_curves(folder: RunFolder, path: Path) -> None:
         for ax, key in zip(axes, ("test_error", "train_loss"), strict=True):
             _band(ax, np.array([[epoch[key] for epoch in run] for run in runs]), RECIPES[name].label, f"C{number}")
     axes[0].set(xlabel="epoch", ylabel="test error (%)", yscale="log")
-    axes[0].yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
-    axes[0].yaxis.set_minor_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0].yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[1].set(xlabel="epoch", ylabel="training loss (nats)", yscale="log")
     axes[1].legend(frameon=False)
     for ax in axes:

@@ -1,0 +1,86 @@
+"""The `adai` command as people meet it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from adai.cli import main
+
+
+def adai(*arguments, **options):
+    return subprocess.run([sys.executable, "-m", "adai", *arguments], capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
+        (["compare", "--seeds", "0"], "'0' is not a whole number above 0"),
+        (["compare", "--epochs", "many"], "'many' is not a whole number above 0"),
+        (["compare", "--optimizers", "adai", "lion"], "unknown optimizer 'lion'; choose from adai, adaiw, sgd"),
+        (["compare", "--device", "warp"], "cannot use device 'warp'"),
+        (["compere"], "invalid choice: 'compere'"),
+        ([], "arguments are required: COMMAND"),
+    ],
+)
+def test_bad_input_gives_one_line_and_status_2(arguments, message, capsys):
+    try:
+        status = main(arguments)
+    except SystemExit as exit_:
+        status = exit_.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert message in captured.err
+    assert captured.err.startswith("adai")
+    assert captured.err.count("\n") == 1
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "taken").write_text("")
+    assert main(["compare", "--out", str(tmp_path / "taken")]) == 2
+    assert "taken: File exists; give another folder with --out" in capsys.readouterr().err
+
+
+def test_compare_prints_a_table_and_where_the_files_are(tmp_path):
+    result = adai("compare", "--optimizers", "adai,sgd", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path / "r"))
+    assert result.returncode == 0, result.stderr
+    assert "SGD momentum" in result.stdout
+    assert "ms / step" in result.stdout
+    assert "curves.png" in result.stdout
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {"config.json", "summary.csv", "curves.png", "adai", "sgd"}
+
+
+def test_ctrl_c_keeps_what_was_finished(tmp_path):
+    command = [sys.executable, "-m", "adai", "compare", "--optimizers", "sgd", "adam", "--epochs", "4"]
+    process = subprocess.Popen(
+        [*command, "--seeds", "50", "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "adam").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "SGD momentum" in out
+    assert "Interrupted. Finished runs are kept" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "summary.csv").exists()
+
+
+def test_without_the_lab_the_command_says_what_to_install():
+    code = "import sys; sys.modules['sklearn'] = None; from adai.cli import main; sys.exit(main(['compare']))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "adai compare: cannot run without sklearn installed; pip install 'adai[lab]'\n"
+
+
+def test_version_and_help(capsys):
+    for option, text in (("--version", "adai 0."), ("--help", "compare")):
+        with pytest.raises(SystemExit) as exit_:
+            main([option])
+        assert exit_.value.code == 0
+        assert text in capsys.readouterr().out
