@@ -31,12 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"adai {options.command}: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("adai"):
+        package = (error.name or "adai").partition(".")[0]
+        if package == "adai":
             raise
-        print(
-            f"adai {options.command}: cannot run without {error.name.partition('.')[0]} installed; pip install 'adai[lab]'",
-            file=sys.stderr,
-        )
+        message = f"cannot run without {package} installed; pip install 'adai[lab]'"
+        print(f"adai {options.command}: {message}", file=sys.stderr)
         return 2
     return status
 

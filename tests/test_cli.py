@@ -12,7 +12,9 @@ from adai.cli import main
 
 
 def adai(*arguments, **options):
-    return subprocess.run([sys.executable, "-m", "adai", *arguments], capture_output=True, text=True, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "adai", *arguments], capture_output=True, text=True, check=False, **options
+    )
 
 
 @pytest.mark.parametrize(
