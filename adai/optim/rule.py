@@ -58,7 +58,7 @@ def debias(beta2: float, t: float | Tensor) -> float | Tensor:
     """1 - beta2^t, by which v_t is divided to give v̂_t; for tensors, which may be float32, without cancellation."""
     if isinstance(t, Tensor):
         return -torch.expm1(t * (math.log(beta2) if beta2 > 0 else -math.inf))
-    return 1 - beta2**t
+    return 1.0 - float(beta2**t)
 
 
 def update(
