@@ -1,7 +1,7 @@
 """What a warm-up is worth to Adai at a large learning rate: a two-layer convolutional net on MNIST, with and without.
 
-Adai's first step is exactly lr * g, and its first steps are nearly as large; at lr 1 they kill a net without batch norm.
-Prints a table and writes it as JSON::
+Adai's first step is exactly lr * g, and its first steps are nearly as large; at lr 1 they kill a net that has no batch
+norm. Prints a table and writes it as JSON::
 
     python benchmarks/warmup.py --data ylecun/mnist --json benchmarks/results/warmup.json
 """
