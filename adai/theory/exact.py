@@ -1,0 +1,209 @@
+"""Exact answers on a parabola, and exact first-passage times in one dimension: what the paper's formulas are held to.
+
+The algorithm (eq. 1 and 6, Gaussian noise of variance C) is linear, so its covariance obeys a linear recursion; eq. 9 is
+linear too. Nothing here expands in η, H or 1/T.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adai.theory import dynamics
+from adai.theory.bounds import Array, checked
+from adai.theory.saddle import Displacement
+
+Start = Literal["cold", "equilibrium"]
+
+
+def sgd(eta: ArrayLike, H: ArrayLike, C: ArrayLike, T: ArrayLike) -> Array:
+    """η²C (1 - a^{2T}) / (1 - a²), a = 1 - ηH; η²CT at H = 0: Var θ_T of SGD that starts at the critical point."""
+    eta, H, C, T = checked(eta=eta, H=H, C=C, T=T)
+    x = eta * H * (2 - eta * H)  # 1 - a², at most 1
+    # a^{2T} = e^{T log(1 - x)}; the stand-in -0.5 is for the two ends, x = 0 and x = 1, where there is nothing to expand
+    inside = (x != 0) & (x < 1)
+    safe = np.where(inside, x, -0.5)
+    sums = np.where(x == 0, T, np.where(T > 0, 1.0, 0.0))
+    return eta**2 * C * np.where(inside, -np.expm1(T * np.log1p(-safe)) / safe, sums)
+
+
+def momentum(
+    eta: ArrayLike,
+    beta1: ArrayLike,
+    beta3: ArrayLike,
+    H: ArrayLike,
+    C: ArrayLike,
+    T: ArrayLike,
+    start: Start = "equilibrium",
+) -> Array:
+    """Var θ_T of eq. 6 that starts at the critical point: S' = A S Aᵀ + C b bᵀ for the covariance S of (θ, m).
+
+    A = [[1 - ηβ3H, -ηβ1], [β3H, β1]], b = (-ηβ3, β3).
+
+    Args:
+        eta: learning rate.
+        beta1: momentum.
+        beta3: 1 for heavy ball (SGD-style), 1 - β1 for EMA; β1 = 0 with β3 = 1 is SGD.
+        H: eigenvalue of the Hessian.
+        C: gradient noise variance; |H| / B in the paper.
+        T: iterations, whole numbers.
+        start: "cold" is m_0 = 0, what the algorithm does; "equilibrium" is m_0 as the noise alone leaves it, with
+            variance β3²C / (1 - β1²), what Theorem 3.1 supposes.
+
+    Raises:
+        ValueError: a symbol is out of bounds, T is not whole, or start is neither.
+    """
+    eta, beta1, beta3, H, C, T = np.broadcast_arrays(
+        *checked(eta=eta, beta1=beta1, beta3=beta3, H=H, C=C, T=T),
+    )
+    S = _stack(np.zeros_like(C), np.zeros_like(C), _initial_velocity(beta1, beta3, C, start))
+    return _iterate(_step(eta, beta1, beta3, H, C), S, _whole(T))[..., 0]
+
+
+def _initial_velocity(beta1: Array, beta3: Array, C: Array, start: Start) -> Array:
+    if start not in ("cold", "equilibrium"):
+        raise ValueError(f"start = {start!r}, but has to be 'cold' or 'equilibrium'")
+    return np.zeros_like(C) if start == "cold" else beta3**2 * C / ((1 - beta1) * (1 + beta1))
+
+
+def _whole(T: Array) -> Array:
+    if np.any(T != np.rint(T)):
+        raise ValueError(f"T = {T[T != np.rint(T)].flat[0]:g}, but has to be a whole number of iterations")
+    return T
+
+
+def _stack(*rows: Array) -> Array:
+    """(S_θθ, S_θm, S_mm, 1): with the 1 the affine recursion is a linear one."""
+    return np.stack([*rows, np.ones_like(rows[0])], axis=-1)
+
+
+def _step(eta: Array, beta1: Array, beta3: Array, H: Array, C: Array) -> Array:
+    """The matrix that takes (S_θθ, S_θm, S_mm, 1) one iteration on."""
+    a, b, c, d = 1 - eta * beta3 * H, -eta * beta1, beta3 * H, beta1 * np.ones_like(H)
+    zero = np.zeros_like(H)
+    noise = beta3**2 * C
+    rows = [
+        [a * a, 2 * a * b, b * b, eta**2 * noise],
+        [a * c, a * d + b * c, b * d, -eta * noise],
+        [c * c, 2 * c * d, d * d, noise],
+        [zero, zero, zero, zero + 1],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _iterate(matrix: Array, state: Array, T: Array) -> Array:
+    """matrix^T state, for a T of each element: by the bits of T."""
+    powers = T.astype(np.int64)
+    # Where T is small, the matrix is squared beyond need for the sake of the others; that it overflows there is no loss.
+    with np.errstate(over="ignore", invalid="ignore"):
+        while np.any(powers > 0):
+            odd = (powers % 2 == 1)[..., None]
+            state = np.where(odd, np.einsum("...ij,...j->...i", matrix, state), state)
+            powers = powers // 2
+            matrix = matrix @ matrix
+    return state
+
+
+def momentum_stationary(eta: ArrayLike, beta1: ArrayLike, beta3: ArrayLike, H: ArrayLike, C: ArrayLike) -> Array:
+    """Var θ = aC(1+β1) / (H(1-β1)(2(1+β1) - aH)), a = ηβ3, at a minimum as T → ∞.
+
+    The paper's D/(γMH) is the limit aH → 0.
+
+    Raises:
+        ValueError: H ≤ 0, or the algorithm diverges: ηβ3H ≥ 2(1+β1).
+    """
+    eta, beta1, beta3, H, C = checked(eta=eta, beta1=beta1, beta3=beta3, H=H, C=C)
+    a = eta * beta3
+    if np.any(H <= 0) or np.any(a * H >= 2 * (1 + beta1)):
+        raise ValueError(f"H = {H}, but has to be in (0, 2(1 + beta1) / (eta beta3)), or no stationary state exists")
+    return a * C * (1 + beta1) / (H * (1 - beta1) * (2 * (1 + beta1) - a * H))
+
+
+def adam(
+    eta: ArrayLike, beta1: ArrayLike, B: ArrayLike, H: ArrayLike, T: ArrayLike, start: Start = "equilibrium"
+) -> Array:
+    """Var θ_T of Adam with the ideal preconditioner C^{-1/2} (Assumption 4), without bias correction; see `momentum`."""
+    beta1 = np.asarray(beta1, dtype=np.float64)
+    return momentum(eta, beta1, 1 - beta1, dynamics.ideal_curvature(B, H), 1.0, T, start)
+
+
+def adam_debiased(eta: float, beta1: float, B: float, H: float, T: int) -> float:
+    """Var θ_T of Adam with the ideal preconditioner, m_0 = 0 and the bias correction 1 / (1 - β1^t), step by step."""
+    beta1_, T_ = checked(beta1=beta1, T=T)
+    curvature = dynamics.ideal_curvature(B, H)
+    state = _stack(np.zeros(()), np.zeros(()), np.zeros(()))
+    # m_t β1^... is divided by its weight at step t: a step of eq. 6 with η_t = η / (1 - β1^t)
+    for t in range(1, int(_whole(T_)) + 1):
+        state = _step(*checked(eta=eta / (1 - beta1**t), beta1=beta1_, beta3=1 - beta1), curvature, np.ones(())) @ state
+    return float(state[0])
+
+
+def total_drift(eta: ArrayLike, beta1: ArrayLike, C: ArrayLike) -> Array:
+    """η²C β1² / ((1-β1)(1+β1)): what m_0 in equilibrium moves θ, on a plane, as T → ∞ (EMA); eq. 12 is its β1 → 1."""
+    eta, beta1, C = checked(eta=eta, beta1=beta1, C=C)
+    return eta**2 * C * beta1**2 / ((1 - beta1) * (1 + beta1))
+
+
+def adai_inertia(beta0: ArrayLike, V: ArrayLike, eps: ArrayLike = 1e-3) -> Array:
+    """μ_i = 1 - β0 V_i / mean V, clipped to [0, 1 - ε] (Algorithm 2), with v̂ at its expectation V: (…, n)."""
+    beta0, V, eps = checked(beta0=beta0, V=V, eps=eps)
+    return 1 - np.clip(beta0 * V / np.mean(V, axis=-1, keepdims=True), eps, 1)
+
+
+def adai_drift(eta: ArrayLike, beta0: ArrayLike, V: ArrayLike, eps: ArrayLike = 1e-3) -> Array:
+    """η²V_i μ_i² / (1 - μ_i²), μ of `adai_inertia`: `total_drift` of Adai for each parameter, (…, n).
+
+    Independent of i only where 1 - μ_i ≪ 1 and μ_i is not clipped: 0 where μ_i = 0.
+    """
+    (V,) = checked(V=V)
+    return total_drift(eta, adai_inertia(beta0, V, eps), V)
+
+
+def langevin(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: ArrayLike) -> Displacement:
+    """⟨Δθ²⟩ of eq. 9 from the critical point, initial velocity in equilibrium (variance D/(γM²)); the true Theorem 3.1.
+
+    drift = φ(t)² D/(γM²) and diffusion = 2D/M² ∫₀ᵗ φ², where φ is the motion from θ = 0 with velocity 1. The diffusion
+    alone is ⟨Δθ²⟩ from a fixed velocity 0. Holds at and around critical damping γ²M = 4H, where the sum of exponentials
+    that everyone writes down loses every digit, and for any γt, where a matrix exponential of both signs overflows.
+    """
+    D, H, gamma, M, t = np.broadcast_arrays(*checked(D=D, H=H, gamma=gamma, M=M, t=t))
+    drift = _propagator(H / M, gamma, t)[0] ** 2 * D / (gamma * M**2)
+    # ∫₀^h of φ², φφ' and φ'² over a step so short that Gauss's rule is exact to rounding; then doubled:
+    # S(2h) = S(h) + E(h) S(h) E(h)ᵀ with E from its closed form each time, so that no error builds up.
+    rate = gamma + np.sqrt(np.abs(H) / M)
+    doublings = np.maximum(0, np.ceil(np.log2(np.maximum(rate * t, 1.0)))).astype(np.int64)
+    h = t / 2.0**doublings
+    xx, xv, vv = _short(H / M, gamma, h)
+    for k in range(int(doublings.max(initial=0))):
+        phi, dphi, keep = _propagator(H / M, gamma, h * 2.0**k)
+        fall = -H / M * phi
+        more = (
+            keep**2 * xx + 2 * keep * phi * xv + phi**2 * vv,
+            keep * fall * xx + (keep * dphi + phi * fall) * xv + phi * dphi * vv,
+            fall**2 * xx + 2 * fall * dphi * xv + dphi**2 * vv,
+        )
+        on = k < doublings
+        xx, xv, vv = (old + np.where(on, new, 0) for old, new in zip((xx, xv, vv), more, strict=True))
+    return Displacement(drift, 2 * D / M**2 * xx)
+
+
+def _propagator(stiffness: Array, gamma: Array, t: Array) -> tuple[Array, Array, Array]:
+    """φ(t), φ'(t) and (1 0) E(t) (1 0)ᵀ = φ' + γφ of x'' = -γx' - (H/M) x: E = [[φ' + γφ, φ], [-φ H/M, φ']]."""
+    omega = np.sqrt((gamma / 2) ** 2 - stiffness + 0j)
+    grow = -stiffness / (gamma / 2 + omega)  # λ₊ = ω - γ/2, without the difference
+    decay = np.exp(-(gamma / 2 + omega) * t)
+    near = np.abs(omega * t) < 1e-8
+    # (1 - e^{-2ωt}) / 2ω, which is t at critical damping
+    ratio = np.where(near, t, -np.expm1(-2 * omega * t) / np.where(near, 1, 2 * omega))
+    phi = np.exp(grow * t) * ratio
+    return phi.real, (grow * phi + decay).real, ((gamma + grow) * phi + decay).real
+
+
+def _short(stiffness: Array, gamma: Array, h: Array) -> tuple[Array, Array, Array]:
+    """∫₀^h of φ², φφ', φ'² by Gauss's rule."""
+    nodes, weights = np.polynomial.legendre.leggauss(16)
+    u = h[..., None] * (nodes + 1) / 2
+    phi, dphi, _ = _propagator(stiffness[..., None], gamma[..., None], u)
+    half = h / 2
+    return half * (phi**2 @ weights), half * (phi * dphi @ weights), half * (dphi**2 @ weights)

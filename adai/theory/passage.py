@@ -1,0 +1,135 @@
+"""Exact mean first-passage times in one dimension, for SGD in continuous time and for SGD itself.
+
+Use them to see how far a formula for the escape time is from the truth; the landscape and the noise are yours.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from adai.theory.bounds import Array, checked
+
+NODES = 16
+Function = Callable[[Array], Array]
+
+
+def continuous(
+    gradient: Function, diffusion: Function, *, start: float, bound: float, floor: float, knots: Sequence[float] = ()
+) -> float:
+    """Mean first time at which dθ = -L'(θ) dt + sqrt(2D(θ)) dW (eq. 2, Itô) is at the bound.
+
+    ∫_start^bound e^{Φ(y)} ∫_floor^y e^{-Φ(z)} / D(z) dz dy,  Φ' = L'/D,  by Gauss's rule on panels.
+
+    Args:
+        gradient: L'(θ), of an array.
+        diffusion: D(θ) > 0, of an array.
+        start: where θ starts.
+        bound: what it has to reach, above start.
+        floor: a wall that reflects, so far below that θ is never there; 12 standard deviations are plenty.
+        knots: where gradient or diffusion jumps.
+
+    Returns:
+        The mean in dynamical time; infinite beyond float64.
+
+    Raises:
+        ValueError: not floor < start < bound, or D is not above 0 somewhere (as for C = |L''|, which vanishes at every
+            inflexion point: then nothing ever passes).
+    """
+    edges = _edges(floor, bound, [start, *knots], 400)
+    nodes, weights = _gauss(edges)
+    D = _positive(diffusion(nodes), nodes)
+    cumulative = _indefinite()
+    width = np.diff(edges)[:, None]
+    phi = _running(gradient(nodes) / D, cumulative, weights, width)
+    low, high = phi.min(), phi.max()
+    # scaled by the ends of Φ, so that neither exponential overflows
+    inner = _running(np.exp(low - phi) / D, cumulative, weights, width)
+    outer = np.exp(phi - high) * inner * weights
+    with np.errstate(over="ignore"):
+        return float(np.sum(outer[nodes[:, 0] > start]) * np.exp(high - low))
+
+
+def discrete(
+    gradient: Function,
+    noise: Function,
+    *,
+    eta: float,
+    start: float,
+    bound: float,
+    floor: float,
+    knots: Sequence[float] = (),
+) -> float:
+    """Mean number of iterations after which θ - η (L'(θ) + sqrt(C(θ)) ζ) (eq. 1) is at or above the bound.
+
+    The mean m(x) from x obeys m(x) = 1 + ∫_floor^bound p(x, y) m(y) dy with the Gaussian density p of one step; solved on
+    Gauss's nodes, on panels no wider than the smallest step, so that nothing of the algorithm is approximated.
+
+    Args:
+        gradient: L'(θ), of an array.
+        noise: C(θ) > 0, of an array.
+        eta: learning rate.
+        start: where θ starts.
+        bound: what it has to reach, above start.
+        floor: so far below that θ is never there.
+        knots: where gradient or noise jumps.
+
+    Raises:
+        ValueError: not floor < start < bound, or C is not above 0 somewhere.
+    """
+    checked(eta=eta)
+    rough, _ = _gauss(_edges(floor, bound, [start, *knots], 50))
+    step = eta * float(np.sqrt(_positive(noise(rough), rough).min()))
+    panels = int(np.ceil((bound - floor) / (3 * step)))
+    if panels * NODES > 8000:
+        raise ValueError(f"steps of {step:g} from {floor:g} to {bound:g} need {panels * NODES} nodes; use continuous()")
+    nodes, weights = (array.ravel() for array in _gauss(_edges(floor, bound, list(knots), panels)))
+    x = np.append(nodes, start)
+    mean, sd = x - eta * gradient(x), eta * np.sqrt(noise(x))
+    density = np.exp(-(((nodes - mean[:, None]) / sd[:, None]) ** 2) / 2) / (np.sqrt(2 * np.pi) * sd[:, None])
+    kernel = density * weights
+    times = np.linalg.solve(np.eye(len(nodes)) - kernel[:-1], np.ones(len(nodes)))
+    return float(1 + kernel[-1] @ times)
+
+
+def _edges(floor: float, bound: float, inside: Sequence[float], panels: int) -> Array:
+    if not floor < bound or not all(floor < x < bound for x in inside):
+        raise ValueError(
+            f"start and knots are {list(inside)}, but have to be between floor = {floor} and bound = {bound}"
+        )
+    corners = np.unique([floor, *inside, bound])
+    widest = (bound - floor) / panels
+    pieces = [np.linspace(a, b, int(np.ceil((b - a) / widest)) + 1)[:-1] for a, b in zip(corners, corners[1:])]
+    return np.append(np.concatenate(pieces), bound)
+
+
+def _gauss(edges: Array) -> tuple[Array, Array]:
+    """Nodes and weights, (panels, NODES)."""
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    half = np.diff(edges)[:, None] / 2
+    return edges[:-1, None] + half * (nodes + 1), half * weights
+
+
+def _indefinite() -> Array:
+    """The matrix that takes a polynomial's values at the nodes of a panel of width 1 to its integral up to each node."""
+    nodes, _ = np.polynomial.legendre.leggauss(NODES)
+    vandermonde = np.polynomial.legendre.legvander(nodes, NODES - 1)
+    integrals = np.stack(
+        [np.polynomial.legendre.legval(nodes, np.polynomial.legendre.legint(unit, lbnd=-1)) for unit in np.eye(NODES)],
+        axis=-1,
+    )
+    return integrals @ np.linalg.inv(vandermonde) / 2
+
+
+def _running(values: Array, indefinite: Array, weights: Array, width: Array) -> Array:
+    """The integral of a function from the first edge up to each node."""
+    whole = np.sum(values * weights, axis=-1)
+    before = np.cumsum(whole) - whole
+    return before[:, None] + width * (values @ indefinite.T)
+
+
+def _positive(values: Array, nodes: Array) -> Array:
+    if not np.all(values > 0):
+        raise ValueError(
+            f"the noise is {values[~(values > 0)][0]:g} at θ = {nodes[~(values > 0)][0]:g}; it has to be above 0"
+        )
+    return values
