@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from adai import __version__
 from adai.errors import UserError
+from adai.theory.symbols import SYMBOLS
 
 INTERRUPTED = 130
 
@@ -56,7 +57,26 @@ def _parser() -> Parser:
     compare.add_argument("--out", type=Path, default=Path("runs/digits"), metavar="FOLDER", help="default: runs/digits")
     compare.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
     compare.set_defaults(run=_compare)
+    _add_theory(commands)
     return parser
+
+
+def _add_theory(commands: "argparse._SubParsersAction[Parser]") -> None:
+    theory = commands.add_parser(
+        "theory",
+        help="the paper's results: printed, corrected and exact",
+        description="Print the table of the paper's results, or one of them (KEY) for inputs of your own: printed, "
+        "corrected and exact, with the ratio.",
+    )
+    theory.add_argument("key", nargs="?", metavar="KEY", help="a result, such as thm3.1 (default: the table of all)")
+    theory.add_argument("--check", type=Path, metavar="FILE", help="evaluate a fixtures file; status 1 on any failure")
+    theory.add_argument("--docs", type=Path, metavar="FOLDER", help="write theory.md and its figures")
+    inputs = theory.add_argument_group("inputs of a result")
+    for name, symbol in SYMBOLS.items():
+        if symbol.flag:
+            text = f"{symbol.meaning}; {symbol.bound}"
+            inputs.add_argument(f"--{symbol.flag}", dest=name, nargs="+", type=float, metavar="X", help=text)
+    theory.set_defaults(run=_theory)
 
 
 def _positive(text: str) -> int:
@@ -64,6 +84,12 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return number
+
+
+def _theory(options: argparse.Namespace) -> int:
+    from adai.commands.theory import run
+
+    return run(options)
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -5,9 +5,9 @@ The paper reads momentum (eq. 6) as the motion of a heavy particle (eq. 9)::
     m_t = β1 m_{t-1} + β3 g_t,   θ_t = θ_{t-1} - η m_t              eq. 6
     M dθ' = -γM dθ - L'(θ) dt + sqrt(2D) dW,   t = ηT               eq. 9
 
-with dt = η. Units: the loss has none (eq. 5 is consistent only for a negative log-likelihood in nats), so with θ a length
-ℓ, dθ/dt = -dL/dθ makes t a time of unit ℓ². Then η and M are times, γ and H one over a time, C = ℓ⁻², and D and γM pure
-numbers.
+with dt = η. Units: the loss has none (eq. 5 is consistent only for a negative log-likelihood in nats), so with θ a
+length ℓ, dθ/dt = -dL/dθ makes t a time of unit ℓ². Then η and M are times, γ and H one over a time, C = ℓ⁻², and D and
+γM pure numbers.
 """
 
 from typing import NamedTuple
@@ -55,7 +55,7 @@ def noise_covariance(B: ArrayLike, H: ArrayLike, N: ArrayLike | None = None) -> 
     (N,) = checked(N=N)
     if not np.all(B <= N):
         raise ValueError(f"B = {np.max(B):g}, but has to be at most N = {np.min(N):g}, drawn without replacement")
-    return C * (N - B) / (N - 1)
+    return np.asarray(C * (N - B) / (N - 1))
 
 
 def diffusion(eta: ArrayLike, B: ArrayLike, H: ArrayLike) -> Array:
@@ -76,10 +76,14 @@ def absolute_hessian(H: ArrayLike) -> Array:
         ValueError: H is not symmetric.
     """
     (H,) = checked(H=H)
-    if H.ndim < 2 or H.shape[-1] != H.shape[-2] or not np.allclose(H, np.swapaxes(H, -1, -2), rtol=1e-12, atol=0):
+    if H.ndim < 2 or H.shape[-1] != H.shape[-2] or not _symmetric(H):
         raise ValueError(f"H has shape {H.shape} or is not symmetric, but has to be a symmetric matrix")
     eigenvalues, U = np.linalg.eigh(H)
-    return (U * np.abs(eigenvalues)[..., None, :]) @ np.swapaxes(U, -1, -2)
+    return np.asarray((U * np.abs(eigenvalues)[..., None, :]) @ np.swapaxes(U, -1, -2))
+
+
+def _symmetric(H: Array) -> bool:
+    return bool(np.all(np.abs(H - np.swapaxes(H, -1, -2)) <= 1e-12 * np.max(np.abs(H), initial=0)))
 
 
 def velocity_variance(D: ArrayLike, gamma: ArrayLike, M: ArrayLike) -> Array:
@@ -128,3 +132,15 @@ def dampening_offset(eta: ArrayLike, beta1: ArrayLike, beta3: ArrayLike, g: Arra
     """
     eta, beta1, beta3, g, T = checked(eta=eta, beta1=beta1, beta3=beta3, g=g, T=T)
     return -eta * (1 - beta3) * g * (1 - beta1**T) / (1 - beta1)
+
+
+def adam_first_step_printed(eta: ArrayLike, g: ArrayLike, eps: ArrayLike) -> Array:
+    """η g / sqrt(g² + ε): |θ_1 - θ_0| by Algorithm 1 as printed, ε inside the root."""
+    eta, g, eps = checked(eta=eta, g=g, eps=eps)
+    return eta * g / np.sqrt(g**2 + eps)
+
+
+def adam_first_step(eta: ArrayLike, g: ArrayLike, eps: ArrayLike) -> Array:
+    """η g / (|g| + ε): the same with ε outside, as Kingma and Ba and every implementation have it."""
+    eta, g, eps = checked(eta=eta, g=g, eps=eps)
+    return eta * g / (np.abs(g) + eps)

@@ -65,8 +65,8 @@ def barrier(H_a: ArrayLike, H_b: ArrayLike, s: ArrayLike, delta_L: ArrayLike) ->
 def sgd(eta: ArrayLike, B: ArrayLike, H_a: ArrayLike, H_b: ArrayLike, s: ArrayLike, delta_L: ArrayLike) -> Escape:
     """2π/H_a exp[2B/η ΔL (s/H_a + (1-s)/|H_b|)]: SGD in continuous time (eq. 2), noise jumping from C_a to C_b.
 
-    With H_a, not |H_b|, in the prefactor: eq. 2 is an Itô equation, in which D P is continuous where D jumps; eq. 47 takes
-    P to be. For low temperature, exponent ≫ 1.
+    With H_a, not |H_b|, in the prefactor: eq. 2 is an Itô equation, in which D P is continuous where D jumps; eq. 47
+    takes P to be. For low temperature, exponent ≫ 1.
     """
     eta, B, H_a = checked(eta=eta, B=B, H_a=H_a)
     return Escape(2 * np.pi / H_a, 2 * B / eta * barrier(H_a, H_b, s, delta_L), eta)
@@ -180,10 +180,10 @@ def adam(
 ) -> Escape:
     """Proposition 2 times (|H_b|/H_a)^{β1/(1+β1)}: the drift that the noise makes, in the limit of small η.
 
-    Adam divides m by sqrt(C) *after* averaging. The step m_{t+1} knows the path that led to θ_t, and with P = C^{-1/2}
-    that correlation drifts θ by η² P'P C Σ_{k≥1} Cov(m_t, m_{t-k}) / Var = η² (log P)' β1/(1+β1) per step: nothing
-    without momentum (RMSprop, where Proposition 2 is right), the Stratonovich half as β1 → 1. At steady state the density
-    is multiplied by P^{2β1/(1+β1)}.
+    Adam divides m by sqrt(C) *after* averaging: a step is -η P(θ_t) m_{t+1}, P = C^{-1/2}, and θ_t has moved with the
+    noise that is still in m_{t+1}. The mean of the product drifts θ by η² P P' Σ_{k≥1} Cov(m_t, m_{t-k}) = η² P P' C
+    β1/(1+β1) a step: nothing without momentum (RMSprop, where Proposition 2 is right), the Stratonovich half as β1 → 1.
+    With P² C = 1 it multiplies the density by P^{2β1/(1+β1)}, so by (H_a/|H_b|)^{β1/(1+β1)} on the way to b.
     """
     (beta1,), (H_a, H_b) = checked(beta1=beta1), checked(H_a=H_a, H_b=H_b)
     factor = (-H_b / H_a) ** (beta1 / (1 + beta1))

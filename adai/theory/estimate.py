@@ -1,8 +1,8 @@
 """Escape rates from measured escape times: estimators, exact intervals, censored runs, and checks of what they assume.
 
 With n escape times and S the time that all replicas together were watched, the rate Γ = 1/τ of an exponential law is
-estimated by c/S; 2ΓS is χ² with 2n degrees of freedom. A replica still inside when the run is stopped is censored: it adds
-to S and not to n.
+estimated by c/S; 2ΓS is χ² with 2n degrees of freedom. A replica still inside when the run is stopped is censored: it
+adds to S and not to n.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def rate_interval_printed(times: ArrayLike) -> Interval:
     """
     estimate = rate(times, estimator="paper")
     half = 1.96 / np.sqrt(np.asarray(times).size)
-    return Interval(estimate, estimate * (1 - half), estimate * (1 + half))
+    return Interval(estimate, float(estimate * (1 - half)), float(estimate * (1 + half)))
 
 
 def bias(n: ArrayLike, estimator: Estimator) -> Array:
@@ -110,7 +110,7 @@ def rmse(n: ArrayLike, estimator: Estimator) -> Array:
     """sqrt(E[(Γ̂ - Γ)²]) / Γ of c / S: variance c² / ((n-1)²(n-2)), plus the bias squared. Least at c = n - 2."""
     ratio = bias(n, estimator)
     (n,) = checked(n=n)
-    return np.sqrt(ratio**2 / (n - 2) + (ratio - 1) ** 2)
+    return np.asarray(np.sqrt(ratio**2 / (n - 2) + (ratio - 1) ** 2))
 
 
 def coverage_printed(n: ArrayLike) -> Array:
@@ -118,7 +118,7 @@ def coverage_printed(n: ArrayLike) -> Array:
     (n,) = checked(n=n)
     half = 1.96 / np.sqrt(n)
     below, above = (2 * (n - 2) * (1 + sign * half) for sign in (1, -1))
-    return chi2.cdf(below, 2 * n) - chi2.cdf(above, 2 * n)
+    return np.asarray(chi2.cdf(below, 2 * n) - chi2.cdf(above, 2 * n))
 
 
 def coefficient_of_variation(times: ArrayLike) -> float:
@@ -168,10 +168,10 @@ def bootstrap_ratio(
 def r_squared(x: ArrayLike, y: ArrayLike) -> Array:
     """R² of a straight line through y (…, points) against x (points,): the squared correlation."""
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if x.ndim != 1 or x.size < 3 or y.shape[-1] != x.size:
+    if x.ndim != 1 or x.size < 3 or y.shape[-1:] != x.shape:
         raise ValueError(f"R² needs at least 3 points, and as many x as y, but got shapes {x.shape} and {y.shape}")
-    x, y = x - x.mean(), y - y.mean(axis=-1, keepdims=True)
-    return (y @ x) ** 2 / (np.sum(x**2) * np.sum(y**2, axis=-1))
+    dx, dy = x - np.mean(x), y - np.mean(y, axis=-1, keepdims=True)
+    return np.asarray(np.sum(dx * dy, axis=-1) ** 2 / (np.sum(dx**2) * np.sum(dy**2, axis=-1)))
 
 
 class Fits(NamedTuple):

@@ -1,10 +1,9 @@
-"""Exact answers on a parabola, and exact first-passage times in one dimension: what the paper's formulas are held to.
+"""Exact answers on a parabola: what the paper's formulas for displacements are held to.
 
-The algorithm (eq. 1 and 6, Gaussian noise of variance C) is linear, so its covariance obeys a linear recursion; eq. 9 is
-linear too. Nothing here expands in η, H or 1/T.
+The algorithm (eqs. 1 and 6, Gaussian noise of variance C) is linear, so its covariance obeys a linear recursion; eq. 9
+is linear too. First-passage times are in `adai.theory.passage`. Nothing here expands in η, H or 1/T.
 """
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ def sgd(eta: ArrayLike, H: ArrayLike, C: ArrayLike, T: ArrayLike) -> Array:
     """η²C (1 - a^{2T}) / (1 - a²), a = 1 - ηH; η²CT at H = 0: Var θ_T of SGD that starts at the critical point."""
     eta, H, C, T = checked(eta=eta, H=H, C=C, T=T)
     x = eta * H * (2 - eta * H)  # 1 - a², at most 1
-    # a^{2T} = e^{T log(1 - x)}; the stand-in -0.5 is for the two ends, x = 0 and x = 1, where there is nothing to expand
+    # a^{2T} = e^{T log(1 - x)}; the stand-in -0.5 is for the ends, x = 0 and x = 1, which need no expansion
     inside = (x != 0) & (x < 1)
     safe = np.where(inside, x, -0.5)
     sums = np.where(x == 0, T, np.where(T > 0, 1.0, 0.0))
@@ -68,8 +67,9 @@ def _initial_velocity(beta1: Array, beta3: Array, C: Array, start: Start) -> Arr
 
 
 def _whole(T: Array) -> Array:
-    if np.any(T != np.rint(T)):
-        raise ValueError(f"T = {T[T != np.rint(T)].flat[0]:g}, but has to be a whole number of iterations")
+    broken = np.rint(T) != T
+    if np.any(broken):
+        raise ValueError(f"T = {T[broken].flat[0]:g}, but has to be a whole number of iterations")
     return T
 
 
@@ -95,7 +95,7 @@ def _step(eta: Array, beta1: Array, beta3: Array, H: Array, C: Array) -> Array:
 def _iterate(matrix: Array, state: Array, T: Array) -> Array:
     """matrix^T state, for a T of each element: by the bits of T."""
     powers = T.astype(np.int64)
-    # Where T is small, the matrix is squared beyond need for the sake of the others; that it overflows there is no loss.
+    # Where T is small, the matrix is squared beyond need for the sake of the others; an overflow there is no loss.
     with np.errstate(over="ignore", invalid="ignore"):
         while np.any(powers > 0):
             odd = (powers % 2 == 1)[..., None]
@@ -123,19 +123,20 @@ def momentum_stationary(eta: ArrayLike, beta1: ArrayLike, beta3: ArrayLike, H: A
 def adam(
     eta: ArrayLike, beta1: ArrayLike, B: ArrayLike, H: ArrayLike, T: ArrayLike, start: Start = "equilibrium"
 ) -> Array:
-    """Var θ_T of Adam with the ideal preconditioner C^{-1/2} (Assumption 4), without bias correction; see `momentum`."""
+    """Var θ_T of Adam with the ideal preconditioner C^{-1/2} (Assumption 4), no bias correction; see `momentum`."""
     beta1 = np.asarray(beta1, dtype=np.float64)
     return momentum(eta, beta1, 1 - beta1, dynamics.ideal_curvature(B, H), 1.0, T, start)
 
 
 def adam_debiased(eta: float, beta1: float, B: float, H: float, T: int) -> float:
     """Var θ_T of Adam with the ideal preconditioner, m_0 = 0 and the bias correction 1 / (1 - β1^t), step by step."""
-    beta1_, T_ = checked(beta1=beta1, T=T)
+    (steps,) = checked(T=T)
     curvature = dynamics.ideal_curvature(B, H)
     state = _stack(np.zeros(()), np.zeros(()), np.zeros(()))
-    # m_t β1^... is divided by its weight at step t: a step of eq. 6 with η_t = η / (1 - β1^t)
-    for t in range(1, int(_whole(T_)) + 1):
-        state = _step(*checked(eta=eta / (1 - beta1**t), beta1=beta1_, beta3=1 - beta1), curvature, np.ones(())) @ state
+    # m̂ in the place of m is a step of eq. 6 with the learning rate η / (1 - β1^t)
+    for t in range(1, int(_whole(steps)) + 1):
+        rates = checked(eta=eta / (1 - beta1**t), beta1=beta1, beta3=1 - beta1)
+        state = _step(rates[0], rates[1], rates[2], curvature, np.ones(())) @ state
     return float(state[0])
 
 
@@ -148,7 +149,7 @@ def total_drift(eta: ArrayLike, beta1: ArrayLike, C: ArrayLike) -> Array:
 def adai_inertia(beta0: ArrayLike, V: ArrayLike, eps: ArrayLike = 1e-3) -> Array:
     """μ_i = 1 - β0 V_i / mean V, clipped to [0, 1 - ε] (Algorithm 2), with v̂ at its expectation V: (…, n)."""
     beta0, V, eps = checked(beta0=beta0, V=V, eps=eps)
-    return 1 - np.clip(beta0 * V / np.mean(V, axis=-1, keepdims=True), eps, 1)
+    return np.asarray(1 - np.clip(beta0 * V / np.mean(V, axis=-1, keepdims=True), eps, 1))
 
 
 def adai_drift(eta: ArrayLike, beta0: ArrayLike, V: ArrayLike, eps: ArrayLike = 1e-3) -> Array:

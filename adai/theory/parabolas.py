@@ -1,8 +1,8 @@
 """Two parabolas that meet: the landscape on which the assumptions of the escape theory hold exactly.
 
-A valley of curvature H_a with its minimum at θ = 0, joined where value and slope agree to a hilltop of curvature H_b < 0
-at θ = b, ΔL higher. The noise is C = H_a / B up to the junction and |H_b| / B beyond: the two temperatures of the proof of
-Theorem 3.2, whose s is no longer free::
+A valley of curvature H_a with its minimum at θ = 0, joined where value and slope agree to a hilltop of curvature
+H_b < 0 at θ = b, ΔL higher. The noise is C = H_a / B up to the junction and |H_b| / B beyond: the two temperatures of
+the proof of Theorem 3.2, whose s is no longer free::
 
     s = |H_b| / (H_a + |H_b|),   b = sqrt(2 ΔL (1/H_a + 1/|H_b|)),   junction at s b
 """

@@ -1,8 +1,8 @@
 """Mean squared displacement from a saddle point, as the paper prints it and as its own model has it.
 
-Two notations run through the paper: the motion's (D, H, γ, M, dynamical time t = ηT) and the algorithm's (η, β1, β3, B, H,
-T iterations, with C = |H| / B). The first is general in the noise; the second is what one can set. Exact answers for both
-are in `adai.theory.exact`; which formula is wrong, and where, in `adai.theory.results`.
+Two notations run through the paper: the motion's (D, H, γ, M, dynamical time t = ηT) and the algorithm's (η, β1, β3, B,
+H, T iterations, with C = |H| / B). The first is general in the noise; the second is what one can set. Exact answers for
+both are in `adai.theory.exact`; which formula is wrong, and where, in `adai.theory.results`.
 """
 
 from typing import NamedTuple
@@ -113,11 +113,11 @@ def _unit(eta: Array, beta1: Array, beta3: Array, B: Array, H: Array) -> Array:
 
 def _cold(x: Array) -> Array:
     """2x - 3 + 4e^{-x} - e^{-2x} ≥ 0, by its series below 1, where the terms cancel to 2x³/3."""
-    terms = np.arange(3, 24)
+    terms = np.arange(3.0, 24.0)
     signs = (-1.0) ** terms
     factorials = np.cumprod(terms) * 2.0
     series = np.sum(signs * (4 - 2.0**terms) / factorials * np.minimum(x, 1)[..., None] ** terms, axis=-1)
-    return np.where(x < 1, series, 2 * x - 3 + 4 * np.exp(-x) - np.exp(-2 * x))
+    return np.asarray(np.where(x < 1, series, 2 * x - 3 + 4 * np.exp(-x) - np.exp(-2 * x)))
 
 
 def overdamped_printed(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: ArrayLike) -> Array:
@@ -149,7 +149,7 @@ def adam_taylor_printed(eta: ArrayLike, beta1: ArrayLike, T: ArrayLike) -> Displ
 
 
 def adam_taylor(eta: ArrayLike, beta1: ArrayLike, T: ArrayLike) -> Displacement:
-    """η²/(2(1-β1)) [(1 - e^{-x})² + (2x - 3 + 4e^{-x} - e^{-2x})], x = (1-β1)T: Proposition 1 without double counting."""
+    """η²/(2(1-β1)) [(1 - e^{-x})² + (2x - 3 + 4e^{-x} - e^{-2x})], x = (1-β1)T: Proposition 1, counted once."""
     return momentum_taylor(eta, beta1, 1 - np.asarray(beta1), 1, 1, T)
 
 
@@ -173,4 +173,4 @@ def adai_drift(eta: ArrayLike, beta0: ArrayLike, B: ArrayLike, H_all: ArrayLike)
     For 1 - μ ≪ 1 and no clipping of μ; exact: `exact.adai_drift`. H_all: (…, n), all eigenvalues.
     """
     eta, beta0, B, H_all = checked(eta=eta, beta0=beta0, B=B, H_all=H_all)
-    return np.mean(np.abs(H_all), axis=-1) * eta**2 / (2 * beta0 * B)
+    return np.asarray(np.mean(np.abs(H_all), axis=-1) * eta**2 / (2 * beta0 * B))

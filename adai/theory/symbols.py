@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 class Symbol(NamedTuple):
     """A symbol of the paper.
 
-    ``flag`` is what the command calls it, ``bound`` says in words what ``holds`` tests; ``holds`` maps an array to an
-    array of truth values.
+    ``flag`` is what the command calls it, empty where it is none of its options; ``bound`` says in words what ``holds``
+    tests; ``holds`` maps an array to an array of truth values.
     """
 
     flag: str
@@ -36,11 +36,11 @@ SYMBOLS: dict[str, Symbol] = {
     "beta3": Symbol("beta3", "β3, weight of the gradient in eq. 6: 1 for SGD-style, 1 - β1 for EMA", *_POSITIVE),
     "eps": Symbol("eps", "ε, the inertia bound of Adai (μ ≤ 1 - ε), or Adam's guard", *_MOMENTUM),
     "B": Symbol("B", "batch size", *_POSITIVE),
-    "N": Symbol("N", "number of samples", "2 or above", lambda x: (x >= 2) & _finite(x)),
-    "C": Symbol("C", "gradient noise variance", *_NOT_NEGATIVE),
-    "D": Symbol("D", "diffusion coefficient", *_NOT_NEGATIVE),
-    "M": Symbol("M", "mass", *_POSITIVE),
-    "gamma": Symbol("gamma", "γ, damping coefficient", *_POSITIVE),
+    "N": Symbol("", "number of samples", "2 or above", lambda x: (x >= 2) & _finite(x)),
+    "C": Symbol("", "gradient noise variance", *_NOT_NEGATIVE),
+    "D": Symbol("", "diffusion coefficient", *_NOT_NEGATIVE),
+    "M": Symbol("", "mass", *_POSITIVE),
+    "gamma": Symbol("", "γ, damping coefficient", *_POSITIVE),
     "H": Symbol("H", "eigenvalue of the Hessian", *_ANY),
     "H_all": Symbol("H-all", "every eigenvalue of the Hessian at the saddle", *_ANY),
     "H_a": Symbol("Ha", "curvature at the minimum along the escape direction", *_POSITIVE),
@@ -48,16 +48,16 @@ SYMBOLS: dict[str, Symbol] = {
         "Hb", "curvature at the saddle along the escape direction", "below 0", lambda x: (x < 0) & _finite(x)
     ),
     "delta_L": Symbol("dL", "ΔL, height of the barrier", *_POSITIVE),
-    "det_ratio": Symbol("det-ratio", "|det(H_a⁻¹ H_b)|", *_POSITIVE),
+    "det_ratio": Symbol("", "|det(H_a⁻¹ H_b)|", *_POSITIVE),
     "s": Symbol(
         "s", "share of the barrier under the temperature of the minimum", "in (0, 1)", lambda x: (x > 0) & (x < 1)
     ),
     "T": Symbol("T", "number of iterations", *_NOT_NEGATIVE),
-    "t": Symbol("t", "dynamical time", *_NOT_NEGATIVE),
-    "y": Symbol("y", "4H / (γ²M)", "at most 1 (above, the dynamics is underdamped)", lambda x: x <= 1),
+    "t": Symbol("", "dynamical time", *_NOT_NEGATIVE),
+    "y": Symbol("", "4H / (γ²M)", "at most 1 (above, the dynamics is underdamped)", lambda x: x <= 1),
     "g": Symbol("g", "gradient", *_ANY),
-    "V": Symbol("V", "gradient second moment of a parameter", *_NOT_NEGATIVE),
+    "V": Symbol("", "gradient second moment of a parameter", *_NOT_NEGATIVE),
     "n": Symbol("n", "number of replicas", "3 or above", lambda x: (x >= 3) & _finite(x)),
     "sd": Symbol("sd", "standard deviation of the samples in Appendix E", *_NOT_NEGATIVE),
-    "u": Symbol("u", "√k θ, the argument of the test function", *_ANY),
+    "u": Symbol("", "√k θ, the argument of the test function", *_ANY),
 }

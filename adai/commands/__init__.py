@@ -1,0 +1,1 @@
+"""What the `adai` command does, a module for each subcommand; `adai.cli` holds the options."""

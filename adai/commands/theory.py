@@ -1,0 +1,126 @@
+"""`adai theory`: the table of results, one result for inputs of one's own, a fixtures file, the page."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from adai.errors import UserError
+from adai.theory import page
+from adai.theory.escape import Escape
+from adai.theory.fixtures import check
+from adai.theory.results import KINDS, RESULTS, Result, Value, find, number
+from adai.theory.saddle import Displacement
+from adai.theory.symbols import SYMBOLS
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    symbols = {name: value for name in SYMBOLS if (value := getattr(options, name, None)) is not None}
+    chosen = [name for name in ("key", "check", "docs") if getattr(options, name) is not None]
+    if len(chosen) > 1:
+        raise UserError("give one of KEY, --check and --docs, not several")
+    if symbols and chosen != ["key"]:
+        raise UserError(f"--{SYMBOLS[next(iter(symbols))].flag} needs a result to go into; give its key first")
+    try:
+        if options.check is not None:
+            return _check(options.check)
+        if options.docs is not None:
+            return _write(options.docs)
+        if options.key is not None:
+            return _show(find(options.key), symbols)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return _list()
+
+
+def _list() -> int:
+    table = Table(title="the paper's results; adai theory KEY says what is wrong", title_justify="left")
+    for column in ("key", "result", "in the paper", "kind"):
+        table.add_column(column, no_wrap=column == "key")
+    table.add_column("printed / true", justify="right")
+    for result in RESULTS:
+        quotient = page.ratio(result, result.inputs)
+        shown = "" if quotient is None else page.shown(quotient).replace(", ", "\n")
+        table.add_row(result.key, result.name, result.reference, result.kind, shown)
+    console = Console(markup=False, highlight=False)
+    console.print(table)
+    console.print("\n".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items()))
+    console.print("printed / true: at the example of adai theory KEY; true is exact where known, else corrected")
+    return 0
+
+
+def _show(result: Result, symbols: Mapping[str, Any]) -> int:
+    inputs = {**result.inputs, **{name: _plain(name, value) for name, value in symbols.items()}}
+    unknown = [SYMBOLS[name].flag for name in symbols if name not in result.inputs]
+    if unknown:
+        known = ", ".join(f"--{SYMBOLS[name].flag}" for name in result.inputs) or "no options"
+        raise UserError(f"{result.key} has no --{unknown[0]}; it takes {known}")
+    console = Console(markup=False, highlight=False)
+    lines = [f"{result.name} ({result.reference}). {result.kind}: {KINDS[result.kind]}.", result.note]
+    lines += [f"Valid: {result.valid}.", f"Inputs: {page.given(inputs)}" if inputs else ""]
+    console.print("\n".join(line for line in lines if line))
+    console.print(_answers(result, inputs))
+    return 0
+
+
+def _answers(result: Result, inputs: Mapping[str, Any]) -> Table:
+    table = Table()
+    table.add_column("")
+    table.add_column("formula", ratio=1)
+    for column in (result.quantity, "printed / this") if inputs else ():
+        table.add_column(column, justify="right", no_wrap=True)
+    printed = result.printed.value(inputs)
+    for what, formula in result.formulas:
+        value = formula.value(inputs)
+        row = [what, formula.text]
+        if value is not None:
+            quotient = "" if printed is None else page.shown(number(printed) / number(value)).replace(", ", "\n")
+            row += [page.shown(value).replace(", ", "\n") + _parts(value), quotient]
+        table.add_row(*row)
+    return table
+
+
+def _parts(value: Value) -> str:
+    """Drift and diffusion, or prefactor, exponent and iterations, a line each."""
+    match value:
+        case Displacement():
+            parts = value._asdict()
+        case Escape():
+            parts = {"prefactor": value.prefactor, "exponent": value.exponent, "iterations": value.iterations}
+        case _:
+            return ""
+    return "".join(f"\n{name} {page.shown(part)}" for name, part in parts.items())
+
+
+def _plain(name: str, values: list[float]) -> Any:
+    """One number, or a tuple where the symbol is a list of eigenvalues."""
+    if name == "H_all":
+        return tuple(values)
+    if len(values) > 1:
+        raise UserError(f"--{SYMBOLS[name].flag} takes one number, but got {len(values)}")
+    return values[0]
+
+
+def _check(path: Path) -> int:
+    results = check(path)
+    failed = [result for result in results if not result.passed]
+    for result in failed:
+        print(f"FAILED {result.name}: expected {result.expected:.10g}, got {result.got:.10g}, rtol {result.rtol:g}")
+    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+def _write(folder: Path) -> int:
+    from adai.report.theory import draw_all  # here, because matplotlib takes its time
+
+    try:
+        paths = draw_all(folder)
+        (folder / "theory.md").write_text(page.markdown(), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder") from error
+    print(f"{folder}/theory.md and {len(paths)} figures beside it")
+    return 0

@@ -1,0 +1,65 @@
+"""Where the printed formulas part from the truth: a figure for each result that has one to show."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from adai.theory.page import figure
+from adai.theory.results import RESULTS, Result, number
+from adai.theory.symbols import SYMBOLS
+
+POINTS = 61
+WIDE = 30  # from here on the axis is logarithmic
+STYLES = {"printed": ("C3", "--"), "corrected": ("C0", "-"), "exact": ("k", ":")}
+
+
+def draw_all(folder: Path) -> list[Path]:
+    """Draw the figure of each result with a sweep, as a PNG under the folder of the page; returns the paths."""
+    paths = []
+    for result in RESULTS:
+        if result.sweep:
+            path = folder / figure(result)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # no version of matplotlib in the file: it changes when the picture does
+            drawn(result).savefig(path, dpi=80, metadata={"Software": None})
+            paths.append(path)
+    return paths
+
+
+def drawn(result: Result) -> Figure:
+    """The figure of one result: every formula against the input that its sweep varies.
+
+    Raises:
+        ValueError: the result has no sweep.
+    """
+    if result.sweep is None:
+        raise ValueError(f"result {result.key!r} has no sweep to draw")
+    symbol, low, high = result.sweep
+    x = np.sign(low) * np.geomspace(abs(low), abs(high), POINTS)
+    if symbol in ("T", "n"):
+        x = np.unique(np.rint(x))
+    picture = Figure(figsize=(7, 4), layout="constrained")
+    axes = picture.subplots()
+    everything = []
+    for place, (what, formula) in enumerate(result.formulas):
+        values = [formula.value({**result.inputs, symbol: point}) for point in x]
+        y = np.array([np.atleast_1d(number(value)) for value in values if value is not None])
+        if y.size:
+            color, line = STYLES[what]
+            color = f"C{place + 2}" if what == "exact" and place > 2 else color
+            lines = axes.plot(np.abs(x), y, color=color, linestyle=line, linewidth=2)
+            lines[0].set_label(f"{what}: {formula.text}")
+            everything.append(y.ravel())
+    together = np.concatenate(everything)
+    axes.set(
+        xlabel=f"{'|' if low < 0 else ''}{SYMBOLS[symbol].flag}{'|' if low < 0 else ''}: {SYMBOLS[symbol].meaning}",
+        ylabel=result.quantity,
+        xscale="log" if high / low > WIDE else "linear",
+        yscale="log" if np.all(together > 0) and together.max() > 5 * together.min() else "linear",
+        title=f"{result.name} ({result.reference})",
+    )
+    axes.legend(frameon=False, fontsize=7)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return picture

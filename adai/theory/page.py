@@ -1,0 +1,96 @@
+"""docs/theory.md, made from the table of results."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from adai.theory.results import KINDS, RESULTS, Result, number
+from adai.theory.symbols import SYMBOLS
+
+HEAD = """# The theory, checked
+
+The numbered results of *Adai: Separating the Effects of Adaptive Learning Rate and Momentum Inertia* (Xie et al.,
+arXiv 2006.15815): as printed, as they have to be, and the exact answer where there is one. `adai theory --docs docs`
+makes this page and its figures from the table in `adai/theory/results.py`; `adai theory KEY` gives the numbers for
+inputs of your own.
+"""
+
+
+def figure(result: Result) -> str:
+    """The path of a result's figure beside the page."""
+    return f"theory/{result.key}.png"
+
+
+def markdown() -> str:
+    """The whole page."""
+    kinds = "\n".join(f"- **{kind}**: {meaning}" for kind, meaning in KINDS.items())
+    return "\n".join([HEAD, kinds, "", _overview(), *(_section(result) for result in RESULTS), _symbols()])
+
+
+def shown(value: Any) -> str:
+    """A number, or each of several, in six digits."""
+    return ", ".join(f"{x:.6g}" for x in np.atleast_1d(number(value)))
+
+
+def ratio(result: Result, inputs: Mapping[str, Any]) -> Any:
+    """Printed over the best answer there is: exact if known, else corrected; None where there is no other."""
+    values = [formula.value(inputs) for _, formula in result.formulas]
+    best = next((value for value in [*values[2 if result.corrected else 1 :], *values[1:]] if value is not None), None)
+    if values[0] is None or best is None:
+        return None
+    return number(values[0]) / number(best)
+
+
+def given(inputs: Mapping[str, Any]) -> str:
+    """The inputs as the command's options."""
+    return " ".join(
+        f"--{SYMBOLS[name].flag} {' '.join(f'{x:.6g}' for x in np.atleast_1d(value))}" for name, value in inputs.items()
+    )
+
+
+def _overview() -> str:
+    rows = ["| key | result | in the paper | kind | printed / true, example |", "|--|--|--|--|--|"]
+    for result in RESULTS:
+        quotient = ratio(result, result.inputs)
+        rows.append(
+            f"| [{result.key}](#{result.key.replace('.', '')}) | {result.name} | {result.reference} | {result.kind} "
+            f"| {'' if quotient is None else shown(quotient)} |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _section(result: Result) -> str:
+    lines = [
+        f"## {result.key}",
+        "",
+        f"**{result.name}** ({result.reference}). {result.kind}: {KINDS[result.kind]}.",
+        "",
+    ]
+    lines += [f"- {what}: `{formula.text}`" for what, formula in result.formulas]
+    lines += [f"- valid: {result.valid}", "", result.note, ""]
+    if result.inputs:
+        lines += _example(result)
+    if result.sweep:
+        flag = SYMBOLS[result.sweep.symbol].flag
+        lines += [f"![{result.quantity} of {result.key} against {flag}]({figure(result)})", ""]
+    return "\n".join(lines)
+
+
+def _example(result: Result) -> list[str]:
+    lines = [f"`adai theory {result.key} {given(result.inputs)}`", "", f"| {result.quantity} | value |", "|--|--|"]
+    for what, formula in result.formulas:
+        value = formula.value(result.inputs)
+        if value is not None:
+            lines.append(f"| {what}: {formula.text.replace('|', chr(92) + '|')} | {shown(value)} |")
+    return [*lines, ""]
+
+
+def _symbols() -> str:
+    rows = ["## Symbols", "", "| option | meaning | has to be |", "|--|--|--|"]
+    used = {name for result in RESULTS for name in result.inputs}
+    for name, symbol in SYMBOLS.items():
+        if name in used:
+            meaning = symbol.meaning.replace("|", "\\|")
+            rows.append(f"| `--{symbol.flag}` | {meaning} | {symbol.bound} |")
+    return "\n".join(rows) + "\n"
