@@ -134,7 +134,12 @@ def fits_table(by_optimizer: dict[str, Fits]) -> Table:
         view.add_column(column, no_wrap=True)
     for name, fit in by_optimizer.items():
         d = fit.difference
-        cells = [f"{fit.first.value:.5f}", f"{fit.second.value:.5f}", f"{d.value:+.4f}", f"{d.low:+.4f} to {d.high:+.4f}"]
+        cells = [
+            f"{fit.first.value:.5f}",
+            f"{fit.second.value:.5f}",
+            f"{d.value:+.4f}",
+            f"{d.low:+.4f} to {d.high:+.4f}",
+        ]
         view.add_row(LABELS[name], *cells)
     return view
 

@@ -14,11 +14,23 @@ Steps = NDArray[np.int64]
 
 
 class Times(NamedTuple):
-    """What each replica gave, in iterations; ``exits`` and ``passages`` are the cap where it had not happened by then."""
+    """What each replica gave, in iterations: ``exits`` and ``passages`` are the cap where it was not reached."""
 
     exits: Steps
     passages: Steps
     escaped: NDArray[np.bool_]
+
+    def head(self, count: int) -> "Times":
+        """The first replicas."""
+        return Times(self.exits[:count], self.passages[:count], self.escaped[:count])
+
+    def joined(self, more: "Times") -> "Times":
+        """These replicas and then the others."""
+        return Times(
+            np.concatenate([self.exits, more.exits]),
+            np.concatenate([self.passages, more.passages]),
+            np.concatenate([self.escaped, more.escaped]),
+        )
 
 
 def replica_seeds(seed: int, stream: str, first: int, count: int) -> NDArray[np.uint32]:
@@ -32,7 +44,7 @@ def replica_seeds(seed: int, stream: str, first: int, count: int) -> NDArray[np.
     """
     key = tuple(stream.encode())
     sequence = np.random.SeedSequence(seed, spawn_key=key)
-    return sequence.generate_state(first + count)[first:]
+    return sequence.generate_state(first + count)[first:].astype(np.uint32)
 
 
 def escape_times(landscape: Landscape, rule: Rule, seeds: NDArray[np.uint32], *, cap: int, warm: bool = False) -> Times:
@@ -90,7 +102,7 @@ def _run(
 
 @njit(nogil=True, cache=True)
 def _furthest(theta: Array, exits: int) -> float:
-    furthest = theta[0]
-    for i in range(1, exits):
+    furthest = -np.inf
+    for i in range(exits):
         furthest = max(furthest, theta[i])
     return furthest

@@ -4,6 +4,7 @@ All are sums over coordinates, so a gradient is a loop over them. k is the sharp
 multiplies every curvature by k.
 """
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -58,8 +59,12 @@ def appendix_e(k: float, batch: int = 10, sd: float = 2.0) -> Landscape:
 
     At sd = 2 the mean loss is convex: what is timed is a walk up its wall, not an escape through a saddle.
     """
-    data = sd * np.random.default_rng(0).standard_normal((SAMPLE_COUNT, DIMENSIONS))
-    return _styblinski(SAMPLES, k, batch=batch, data=data)
+    return _styblinski(SAMPLES, k, batch=batch, data=_samples(sd))
+
+
+@cache
+def _samples(sd: float) -> Array:
+    return sd * np.random.default_rng(0).standard_normal((SAMPLE_COUNT, DIMENSIONS))
 
 
 def double_well(k: float, noise: float = 70.0) -> Landscape:
@@ -67,7 +72,9 @@ def double_well(k: float, noise: float = 70.0) -> Landscape:
     return _styblinski(ADDITIVE, k, noise=noise)
 
 
-def matched(k: float, others: tuple[float, ...] = (0.1, 0.1, 0.4), *, eta: float, B: float, delta_L: float) -> Landscape:
+def matched(
+    k: float, others: tuple[float, ...] = (0.1, 0.1, 0.4), *, eta: float, B: float, delta_L: float
+) -> Landscape:
     """Matched parabolas of curvature k and -k: the escape theory's assumptions hold exactly.
 
     The noise has the variance |H|/B of the side a replica is on. A replica is out five standard deviations sqrt(η/2B)

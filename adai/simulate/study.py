@@ -67,13 +67,13 @@ def run(study: Study, folder: Path, *, threads: int | None = None, progress: Cal
             running = {pool.submit(_chunk, study, point, _count(store, point)): point for point in due}
             for future in as_completed(running):
                 point, times = running[future], future.result()
-                store[point] = _joined(store[point], times) if point in store else times
+                store[point] = store[point].joined(times) if point in store else times
                 progress(times.exits.size)
             _keep(store, folder)
     finally:
         pool.shutdown(cancel_futures=True)
         _keep(store, folder)
-    return {point: Times(*(part[: study.replicas] for part in store[point])) for point in study.points()}
+    return {point: store[point].head(study.replicas) for point in study.points()}
 
 
 def _chunk(study: Study, point: tuple[str, float], first: int) -> Times:
@@ -87,10 +87,6 @@ def _chunk(study: Study, point: tuple[str, float], first: int) -> Times:
 
 def _count(store: Store, point: tuple[str, float]) -> int:
     return store[point].exits.size if point in store else 0
-
-
-def _joined(a: Times, b: Times) -> Times:
-    return Times(*(np.concatenate(pair) for pair in zip(a, b, strict=True)))
 
 
 def _open(study: Study, folder: Path) -> Store:
