@@ -230,6 +230,32 @@ def test_first_passage_of_sgd_in_continuous_time(H_a, H_b, E, to_c, to_b):
     assert first == pytest.approx(to_b, rel=5e-6)
 
 
+def test_sgd_passes_the_top_in_half_the_escape_time():
+    """In continuous time; discrete steps overshoot less often, and take 0.53 to 0.58 of it."""
+    eta, k = 0.02, 1.35
+    land = Parabolas(k, -k, 0.06)
+    where = {"start": 0.0, "bound": land.b, "floor": -1.2, "knots": [land.junction]}
+    first = passage.continuous(land.gradient, lambda x: np.full_like(x, eta * k / 2), **where)
+    assert first / passage.parabolas_continuous(eta, 1, k, -k, 0.06) == pytest.approx(0.5, abs=0.01)
+    first = passage.discrete(land.gradient, lambda x: np.full_like(x, k), eta=eta, **where)
+    assert 0.53 < first / (passage.parabolas_discrete(eta, 1, k, -k, 0.06) / eta) < 0.58
+
+
+@pytest.mark.parametrize(("hilltop", "iterations"), [(0.5, 21184.2), (1.0, 5138.23)])
+def test_first_passage_on_a_smooth_double_well(hilltop, iterations):
+    """L = (θ² - 1)²/8 with the noise of the minimum up to the inflexion point, |L''(0)| or the same beyond."""
+    eta, B, inflexion = 0.05, 0.643, -1 / np.sqrt(3)
+    time = passage.continuous(
+        lambda x: (x**2 - 1) * x / 2,
+        lambda x: eta / (2 * B) * np.where(x < inflexion, 1.0, hilltop),
+        start=-1.0,
+        bound=0.8,
+        floor=-2.2,
+        knots=[inflexion],
+    )
+    assert time / eta == pytest.approx(iterations, rel=5e-5)
+
+
 def test_first_passage_on_a_plane_with_a_wall():
     """Brownian motion from 0 to 1 with a wall at -2: ((1 + 2)² - 2²) / 2D."""
     flat = {"gradient": np.zeros_like, "start": 0.0, "bound": 1.0, "floor": -2.0}

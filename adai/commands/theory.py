@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adai.errors import UserError
+from adai.lab.runs import write_whole
 from adai.theory import page
 from adai.theory.escape import Escape
 from adai.theory.fixtures import check
@@ -119,7 +120,7 @@ def _write(folder: Path) -> int:
 
     try:
         paths = draw_all(folder)
-        (folder / "theory.md").write_text(page.markdown(), encoding="utf-8")
+        write_whole(folder / "theory.md", lambda part: part.write_text(page.markdown(), encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder") from error
     print(f"{folder}/theory.md and {len(paths)} figures beside it")
