@@ -1,7 +1,6 @@
 """The `adai` command. Bad input gives one line on standard error and exit status 2; an interruption gives 130."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +9,6 @@ from typing import NoReturn
 from adai import __version__
 from adai.errors import UserError
 from adai.theory.symbols import SYMBOLS
-
-INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -58,7 +55,35 @@ def _parser() -> Parser:
     compare.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
     compare.set_defaults(run=_compare)
     _add_theory(commands)
+    _add_escape(commands)
     return parser
+
+
+def _add_escape(commands: "argparse._SubParsersAction[Parser]") -> None:
+    escape = commands.add_parser(
+        "escape",
+        help="mean escape time against sharpness (Figure 5, and beyond)",
+        description="Time how long optimizers stay in a valley of sharpness k, with the theory beside it where one "
+        "applies. Run it again to go on after an interruption, or with more replicas.",
+    )
+    escape.add_argument(
+        "--setting",
+        choices=("paper", "double-well", "matched"),
+        default="paper",
+        help="Appendix E as printed (default), the same with a true double well, or parabolas that meet the theory",
+    )
+    escape.add_argument("--optimizers", nargs="+", metavar="NAME", help="adai, momentum, ema, adam, sgd, adaiw")
+    escape.add_argument("--k", nargs="+", type=_above_0, metavar="K", help="sharpnesses (default: ten in the range)")
+    escape.add_argument("--lr", nargs="+", default=[], metavar="NAME=LR", help="other learning rates: adam=0.03")
+    escape.add_argument("--replicas", type=_positive, default=1000, metavar="N", help="default: 1000")
+    escape.add_argument("--cap", type=_positive, default=10**7, metavar="N", help="give a replica up (default: 10^7)")
+    escape.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
+    escape.add_argument(
+        "--threads", type=_positive, metavar="N", help="default: one a core; results do not depend on it"
+    )
+    escape.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/escape-<setting>")
+    escape.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    escape.set_defaults(run=_escape)
 
 
 def _add_theory(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -86,6 +111,25 @@ def _positive(text: str) -> int:
     return number
 
 
+# Each command's module is imported when it runs: --help and a wrong option answer at once, also without the lab.
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def _above_0(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
 def _theory(options: argparse.Namespace) -> int:
     from adai.commands.theory import run
 
@@ -93,42 +137,12 @@ def _theory(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    # Imported here, so that --help and a wrong option answer at once, also where the lab is not installed.
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from adai.commands.compare import run
 
-    from adai.lab.compare import compare
-    from adai.lab.optimizers import RECIPES
-    from adai.lab.runs import RunFolder
-    from adai.report.curves import draw_curves
-    from adai.report.summary import as_table, rows, verdict, write_csv
+    return run(options)
 
-    folder = RunFolder(options.out)
-    names = [name for given in options.optimizers or RECIPES for name in given.split(",") if name]
-    console = Console()
-    status = 0
-    columns = (TextColumn("{task.description:30}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bars:
-        bar = bars.add_task("starting", total=len(set(names)) * options.seeds * options.epochs)
-        try:
-            compare(
-                folder,
-                optimizers=names,
-                seeds=options.seeds,
-                epochs=options.epochs,
-                device=options.device,
-                command=shlex.join(["adai", *options.arguments]),
-                progress=lambda label, epochs: bars.update(bar, description=label, advance=epochs),
-            )
-        except KeyboardInterrupt:
-            status = INTERRUPTED
-    table = rows(folder)
-    if table:
-        write_csv(folder.path / "summary.csv", table)
-        draw_curves(folder, folder.path / "curves.png")
-        console.print(as_table(table))
-        console.print(verdict(table), highlight=False)
-        console.print(f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False)
-    if status == INTERRUPTED:
-        print("Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
-    return status
+
+def _escape(options: argparse.Namespace) -> int:
+    from adai.commands.escape import run
+
+    return run(options)

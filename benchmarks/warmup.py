@@ -1,6 +1,6 @@
 """What a warm-up is worth to Adai at a large learning rate: a two-layer convolutional net on MNIST, with and without.
 
-Adai's first step is exactly lr * g, and its first steps are nearly as large; at lr 1 they can kill a net without batch
+Adai's first step is exactly lr * g, and its first steps are nearly as large; at lr 1 they kill a net that has no batch
 norm. Prints a table and writes it as JSON::
 
     python benchmarks/warmup.py --data ylecun/mnist --json benchmarks/results/warmup.json
@@ -8,7 +8,6 @@ norm. Prints a table and writes it as JSON::
 
 import argparse
 import json
-import platform
 from pathlib import Path
 
 import datasets
@@ -19,23 +18,24 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
 from adai import Adai
+from adai.lab.machine import processor
 from adai.lab.stats import spread
 
 BATCH = 128
 
 
-def images(name: str, split: str) -> tuple[Tensor, Tensor]:
-    """MNIST's images (N, 1, 28, 28), normalised with the training set's mean and deviation, and labels (N,)."""
+def images(name: str, split: str, normalise: bool) -> tuple[Tensor, Tensor]:
+    """MNIST's images (N, 1, 28, 28), in [0, 1] or normalised with the training set's moments, and labels (N,)."""
     rows = datasets.load_dataset(name, split=split).with_format("numpy")
     pixels = torch.from_numpy(np.stack(rows["image"][:])).unsqueeze(1).float() / 255
-    return (pixels - 0.1307) / 0.3081, torch.tensor(rows["label"][:])
+    return (pixels - 0.1307) / 0.3081 if normalise else pixels, torch.tensor(rows["label"][:])
 
 
 def net() -> nn.Module:
     """Two convolutions without batch norm, and a linear layer."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
     )  # fmt: skip
 
@@ -70,9 +70,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--lr", type=float, nargs="+", default=[0.1, 1.0])
+    parser.add_argument("--normalise", action="store_true", help="mean 0 and variance 1 instead of [0, 1]")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    train, test = images(options.data, "train"), images(options.data, "test")
+    train, test = (images(options.data, split, options.normalise) for split in ("train", "test"))
     rows = []
     for lr in options.lr:
         for warmup in (0, 100):
@@ -86,8 +87,9 @@ def main() -> None:
             print(f"lr {lr:<5g} warm-up {warmup:3d} steps   test error (%)  {means}", flush=True)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        about = {"torch": torch.__version__, "machine": platform.processor() or platform.machine()}
-        options.json.write_text(json.dumps({**about, "batch": BATCH, "rows": rows}, indent=1) + "\n")
+        about = {"torch": torch.__version__, "machine": processor(), "threads": torch.get_num_threads()}
+        settings = {"batch": BATCH, "normalise": options.normalise}
+        options.json.write_text(json.dumps({**about, **settings, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

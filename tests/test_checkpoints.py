@@ -81,6 +81,16 @@ def test_load_hooks_of_the_caller_see_what_they_should(tensors):
     assert len(fresh._optimizer_load_state_dict_post_hooks) == 1
 
 
+def test_the_authors_float32_checkpoint_keeps_its_digits_in_a_bfloat16_model():
+    p = torch.zeros(2, dtype=torch.bfloat16, requires_grad=True)
+    prod = torch.tensor([0.999, 0.998001])
+    state = {"step": 1, "exp_avg": torch.ones(2), "exp_avg_sq": torch.ones(2), "beta1_prod": prod}
+    options = {"lr": 0.1, "betas": (0.1, 0.99), "eps": 1e-3, "weight_decay": 0.0, "decoupled": False}
+    optimizer = Adai([p])
+    optimizer.load_state_dict({"state": {0: state}, "param_groups": [{**options, "params": [0]}]})
+    assert torch.equal(optimizer.state[p]["bias_correction"], 1 - prod)
+
+
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_the_authors_checkpoint_continues(engine, decoupled):
     """Their state has int ``step`` and ``beta1_prod`` = Π mu, their groups ``decoupled``."""

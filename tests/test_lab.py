@@ -10,12 +10,13 @@ import torch
 from scipy.stats import ttest_rel
 
 from adai.errors import UserError
+from adai.files import write_whole
 from adai.lab import train as training
 from adai.lab.compare import compare
 from adai.lab.data import digits
 from adai.lab.models import SmallNet
 from adai.lab.optimizers import RECIPES, Recipe, recipe
-from adai.lab.runs import RunFolder, write_whole
+from adai.lab.runs import RunFolder
 from adai.lab.stats import paired_difference, spread
 from adai.report.curves import draw_curves
 from adai.report.summary import Row, rows, verdict, write_csv

@@ -9,6 +9,7 @@ import torch
 from adai import __version__
 from adai.errors import UserError
 from adai.lab.data import digits
+from adai.lab.machine import processor
 from adai.lab.optimizers import RECIPES, recipe
 from adai.lab.runs import RunFolder
 from adai.lab.train import BATCH, WARMUP_STEPS, train
@@ -85,18 +86,6 @@ def _about(device: str, command: str) -> dict[str, Any]:
         "adai": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": torch.cuda.get_device_name(device) if on_cuda else _processor(),
+        "machine": torch.cuda.get_device_name(device) if on_cuda else processor(),
         "threads": torch.get_num_threads(),
     }
-
-
-def _processor() -> str:
-    """The processor's name, where the system tells it."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -55,11 +55,10 @@ def second_moment(v: Tensor, g: Tensor, beta2: float) -> Tensor:
 
 
 def debias(beta2: float, t: float | Tensor) -> float | Tensor:
-    """1 - beta2^t, by which v_t is divided to give v̂_t; expm1 keeps the digits that the difference would lose."""
-    log_beta2 = math.log(beta2) if beta2 > 0 else -math.inf
+    """1 - beta2^t, by which v_t is divided to give v̂_t; for tensors, which may be float32, without cancellation."""
     if isinstance(t, Tensor):
-        return -torch.expm1(t * log_beta2)
-    return -math.expm1(t * log_beta2)
+        return -torch.expm1(t * (math.log(beta2) if beta2 > 0 else -math.inf))
+    return 1.0 - float(beta2**t)
 
 
 def update(

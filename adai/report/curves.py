@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
+from adai.files import write_whole
 from adai.lab.optimizers import RECIPES
-from adai.lab.runs import RunFolder, write_whole
+from adai.lab.runs import RunFolder
 
 
 def draw_curves(folder: RunFolder, path: Path) -> None:

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from rich.table import Table
 
+from adai.files import write_whole
 from adai.lab.optimizers import RECIPES
-from adai.lab.runs import RunFolder, write_whole
+from adai.lab.runs import RunFolder
 from adai.lab.stats import Spread, paired_difference, spread
 
 

@@ -1,0 +1,48 @@
+"""`adai compare`: several optimizers on the same task over several seeds."""
+
+import argparse
+import shlex
+import sys
+
+from rich.console import Console
+
+from adai.commands.progress import progress_bar
+from adai.lab.compare import compare
+from adai.lab.optimizers import RECIPES
+from adai.lab.runs import RunFolder
+from adai.report.curves import draw_curves
+from adai.report.summary import as_table, rows, verdict, write_csv
+
+INTERRUPTED = 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    folder = RunFolder(options.out)
+    names = [name for given in options.optimizers or RECIPES for name in given.split(",") if name]
+    console = Console()
+    status = 0
+    with progress_bar(console) as bars:
+        bar = bars.add_task("starting", total=len(set(names)) * options.seeds * options.epochs)
+        try:
+            compare(
+                folder,
+                optimizers=names,
+                seeds=options.seeds,
+                epochs=options.epochs,
+                device=options.device,
+                command=shlex.join(["adai", *options.arguments]),
+                progress=lambda label, epochs: bars.update(bar, description=label, advance=epochs),
+            )
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+    table = rows(folder)
+    if table:
+        write_csv(folder.path / "summary.csv", table)
+        draw_curves(folder, folder.path / "curves.png")
+        console.print(as_table(table))
+        console.print(verdict(table), highlight=False)
+        console.print(f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False)
+    if status == INTERRUPTED:
+        print("Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
+    return status

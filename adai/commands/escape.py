@@ -1,0 +1,95 @@
+"""`adai escape`: mean escape time against sharpness."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from adai.commands.progress import progress_bar
+from adai.errors import UserError
+from adai.report import escape as report
+from adai.simulate.rules import Rule
+from adai.simulate.settings import SETTINGS, Setting
+from adai.simulate.study import Store, Study
+from adai.simulate.study import run as run_study
+
+INTERRUPTED = 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    setting = SETTINGS[options.setting]
+    names = [name for given in options.optimizers or setting.first for name in given.split(",") if name]
+    study = Study(
+        setting=options.setting,
+        rules=_rules(setting, names, options.lr),
+        ks=tuple(sorted(set(options.k or setting.ks))),
+        replicas=options.replicas,
+        seed=options.seed,
+        cap=options.cap,
+    )
+    folder: Path = options.out or Path("runs") / f"escape-{options.setting}"
+    console = Console()
+    try:
+        with progress_bar(console) as bars:
+            bar = bars.add_task("replicas", total=len(study.points()) * study.replicas)
+            store = run_study(
+                study, folder, threads=options.threads, progress=lambda count: bars.update(bar, advance=count)
+            )
+    except KeyboardInterrupt:
+        print("Interrupted. What was run is kept; the same command goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+    _report(console, study, store, folder, options.json)
+    return 0
+
+
+def _rules(setting: Setting, names: list[str], rates: list[str]) -> dict[str, Rule]:
+    rules = {}
+    for name in names:
+        if name not in setting.rules:
+            raise UserError(f"unknown optimizer {name!r}; choose from {', '.join(setting.rules)}")
+        rules[name] = setting.rules[name]
+    for rate in rates:
+        name, _, value = rate.partition("=")
+        try:
+            lr = float(value)
+        except ValueError:
+            lr = -1.0
+        if name not in rules or not 0 < lr < float("inf"):
+            raise UserError(f"--lr {rate}: give an optimizer that runs and a number above 0, such as adam=0.03")
+        rules[name] = rules[name]._replace(lr=lr)
+    return rules
+
+
+def _report(console: Console, study: Study, store: Store, folder: Path, json_file: Path | None) -> None:
+    table = report.rows(study, store)
+    fits = report.fits(study, store)
+    pairs = {(a, b): report.ratios(study, store, a, b) for a, b in (("adai", "momentum"), ("adai", "ema"))}
+    slopes = report.slopes(study, store)
+    console.print(report.as_table(table))
+    if fits:
+        console.print(report.fits_table(fits))
+    for (over, under), by_k in pairs.items():
+        if by_k:
+            title = f"{report.LABELS[over]} / {report.LABELS[under]}"
+            console.print(report.ratios_table(title, by_k))
+    for name, (slope, mean) in slopes.items():
+        text = (
+            f"{report.LABELS[name]}: slope of log(τ / prefactor) / theory = {slope:.3f}, mean τ / theory = {mean:.3f}"
+        )
+        console.print(text, highlight=False)
+    extra = {
+        "r_squared": {name: fit._asdict() for name, fit in fits.items()},
+        "ratios": {f"{a}/{b}": {f"{k:g}": r._asdict() for k, r in by_k.items()} for (a, b), by_k in pairs.items()},
+        "slope_and_mean_over_theory": slopes,
+    }
+    report.write_csv(folder / "escape.csv", table)
+    report.write_json(folder / "escape.json", table, extra)
+    if json_file is not None:
+        try:
+            report.write_json(json_file, table, extra)
+        except OSError as error:
+            raise UserError(f"cannot write {json_file}: {error.strerror}; the same is in {folder}") from error
+    report.draw(folder / "escape.png", study, table)
+    console.print(f"Figure and numbers: {folder}/escape.png, escape.csv, escape.json", highlight=False)

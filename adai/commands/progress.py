@@ -1,0 +1,10 @@
+"""The progress bar that every long command shows."""
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar with what is being done, its share, and the time left."""
+    columns = (TextColumn("{task.description:30}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
