@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adai.errors import UserError
-from adai.lab.runs import write_whole
+from adai.files import write_whole
 from adai.theory import page
 from adai.theory.escape import Escape
 from adai.theory.fixtures import check

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from adai.lab.runs import write_whole
+from adai.files import write_whole
 from adai.theory.page import figure
 from adai.theory.results import RESULTS, Result, number
 from adai.theory.symbols import SYMBOLS
