@@ -336,3 +336,23 @@ def test_first_passage_refuses_what_cannot_be(function):
 def test_the_integral_equation_refuses_steps_too_small_for_it():
     with pytest.raises(ValueError, match=r"nodes; use continuous\(\)"):
         passage.discrete(np.zeros_like, np.ones_like, eta=1e-6, start=0.0, bound=1.0, floor=-1.0)
+
+
+def test_what_overflows_is_infinite_and_neither_nan_nor_a_warning():
+    assert exact.momentum(0.01, 0.9, 1.0, -0.1, 0.1, 10**6) == np.inf
+    np.testing.assert_array_equal(exact.momentum(0.01, 0.9, 1.0, -0.1, 0.1, [10**6, 0]), [np.inf, 0])
+    assert exact.langevin(1.0, -1.0, 1.0, 1.0, 1e4).value == np.inf
+    assert exact.adam_debiased(0.1, 0.9, 1.0, -1.0, 10**6) == np.inf
+    with pytest.raises(ValueError, match="at most 2\\^53"):
+        exact.momentum(0.01, 0.9, 1.0, -0.1, 0.1, 1e30)
+
+
+def test_a_million_steps_of_adam_are_no_matter_of_patience():
+    """After the bias correction has died out the recursion goes on by doubling."""
+    first, later = (exact.adam_debiased(1.0, 0.9, 1.0, 0.0, T) for T in (1000, 10**9))
+    assert later - first == pytest.approx(10**9 - 1000, rel=1e-6)
+
+
+def test_the_integral_equation_says_when_it_has_no_digits_left():
+    assert np.isnan(passage.parabolas_discrete(0.02, 1.0, 1.0, -1.0, 0.5))
+    assert np.isfinite(passage.parabolas_continuous(0.02, 1.0, 1.0, -1.0, 0.5))

@@ -170,6 +170,13 @@ def test_the_command_shows_every_result(result, capsys):
     assert result.reference in out
 
 
+def test_the_ratio_of_times_that_overflow(capsys):
+    assert main(["theory", "thm3.2", "--lr", "1e-5", "--Ha", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "inf" in out
+    assert re.search(r"│ +10 +│", out)
+
+
 FIXTURES = [
     {"name": "mass", "inputs": {"eta": 0.3, "b1": 0.5, "b3": 2.0}, "value": 0.15, "rtol": 1e-12},
     {

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -13,7 +14,7 @@ from adai.files import write_whole
 from adai.theory import page
 from adai.theory.escape import Escape
 from adai.theory.fixtures import check
-from adai.theory.results import KINDS, RESULTS, Result, Value, find, number
+from adai.theory.results import KINDS, RESULTS, Result, Value, find
 from adai.theory.saddle import Displacement
 from adai.theory.symbols import SYMBOLS
 
@@ -64,7 +65,8 @@ def _show(result: Result, symbols: Mapping[str, Any]) -> int:
     lines = [f"{result.name} ({result.reference}). {result.kind}: {KINDS[result.kind]}.", result.note]
     lines += [f"Valid: {result.valid}.", f"Inputs: {page.given(inputs)}" if inputs else ""]
     console.print("\n".join(line for line in lines if line))
-    console.print(_answers(result, inputs))
+    with np.errstate(all="ignore"):  # what overflows is shown as inf
+        console.print(_answers(result, inputs))
     return 0
 
 
@@ -79,7 +81,7 @@ def _answers(result: Result, inputs: Mapping[str, Any]) -> Table:
         value = formula.value(inputs)
         row = [what, formula.text]
         if value is not None:
-            quotient = "" if printed is None else page.shown(number(printed) / number(value)).replace(", ", "\n")
+            quotient = "" if printed is None else page.shown(page.quotient(printed, value)).replace(", ", "\n")
             row += [page.shown(value).replace(", ", "\n") + _parts(value), quotient]
         table.add_row(*row)
     return table
