@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from adai.errors import UserError
+from adai.files import write_whole
 from adai.theory import page
 from adai.theory.escape import Escape
 from adai.theory.fixtures import check
-from adai.theory.results import KINDS, RESULTS, Result, Value, find, number
+from adai.theory.results import KINDS, RESULTS, Result, Value, find
 from adai.theory.saddle import Displacement
 from adai.theory.symbols import SYMBOLS
 
@@ -63,7 +65,8 @@ def _show(result: Result, symbols: Mapping[str, Any]) -> int:
     lines = [f"{result.name} ({result.reference}). {result.kind}: {KINDS[result.kind]}.", result.note]
     lines += [f"Valid: {result.valid}.", f"Inputs: {page.given(inputs)}" if inputs else ""]
     console.print("\n".join(line for line in lines if line))
-    console.print(_answers(result, inputs))
+    with np.errstate(all="ignore"):  # what overflows is shown as inf
+        console.print(_answers(result, inputs))
     return 0
 
 
@@ -78,7 +81,7 @@ def _answers(result: Result, inputs: Mapping[str, Any]) -> Table:
         value = formula.value(inputs)
         row = [what, formula.text]
         if value is not None:
-            quotient = "" if printed is None else page.shown(number(printed) / number(value)).replace(", ", "\n")
+            quotient = "" if printed is None else page.shown(page.quotient(printed, value)).replace(", ", "\n")
             row += [page.shown(value).replace(", ", "\n") + _parts(value), quotient]
         table.add_row(*row)
     return table
@@ -119,7 +122,7 @@ def _write(folder: Path) -> int:
 
     try:
         paths = draw_all(folder)
-        (folder / "theory.md").write_text(page.markdown(), encoding="utf-8")
+        write_whole(folder / "theory.md", lambda part: part.write_text(page.markdown(), encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder") from error
     print(f"{folder}/theory.md and {len(paths)} figures beside it")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from adai.files import write_whole
 from adai.theory.page import figure
 from adai.theory.results import RESULTS, Result, number
 from adai.theory.symbols import SYMBOLS
@@ -21,10 +22,14 @@ def draw_all(folder: Path) -> list[Path]:
         if result.sweep:
             path = folder / figure(result)
             path.parent.mkdir(parents=True, exist_ok=True)
-            # no version of matplotlib in the file: it changes when the picture does
-            drawn(result).savefig(path, dpi=80, metadata={"Software": None})
+            _save(drawn(result), path)
             paths.append(path)
     return paths
+
+
+def _save(picture: Figure, path: Path) -> None:
+    # without the version of matplotlib: the file changes when the picture does
+    write_whole(path, lambda part: picture.savefig(part, dpi=80, metadata={"Software": None}))
 
 
 def drawn(result: Result) -> Figure:

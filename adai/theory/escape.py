@@ -25,8 +25,9 @@ class Escape(NamedTuple):
 
     @property
     def value(self) -> Array:
-        """τ in dynamical time."""
-        return self.prefactor * np.exp(self.exponent)
+        """τ in dynamical time; infinite beyond float64, see `log_iterations`."""
+        with np.errstate(over="ignore"):
+            return self.prefactor * np.exp(self.exponent)
 
     @property
     def iterations(self) -> Array:

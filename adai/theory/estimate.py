@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2, norm
+from scipy.stats import chi2
 
 from adai.theory.bounds import Array, checked
 
@@ -220,11 +220,6 @@ def bootstrap_fits(
     values.append((values[0][0] - values[1][0], values[0][1] - values[1][1]))
     ends = [np.quantile(drawn, [_tail(level), 1 - _tail(level)]) for _, drawn in values]
     return Fits(*(Interval(float(v), float(e[0]), float(e[1])) for (v, _), e in zip(values, ends, strict=True)))
-
-
-def joint_interval_z(level: float, comparisons: int) -> float:
-    """The normal quantile for several comparisons at once, each at 1 - (1 - level)/comparisons (Bonferroni)."""
-    return float(norm.ppf(1 - _tail(level) / comparisons))
 
 
 def _tail(level: float) -> float:

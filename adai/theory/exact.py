@@ -57,7 +57,7 @@ def momentum(
         *checked(eta=eta, beta1=beta1, beta3=beta3, H=H, C=C, T=T),
     )
     S = _stack(np.zeros_like(C), np.zeros_like(C), _initial_velocity(beta1, beta3, C, start))
-    return _iterate(_step(eta, beta1, beta3, H, C), S, _whole(T))[..., 0]
+    return _finite_or_infinite(_iterate(_step(eta, beta1, beta3, H, C), S, _whole(T))[..., 0])
 
 
 def _initial_velocity(beta1: Array, beta3: Array, C: Array, start: Start) -> Array:
@@ -67,10 +67,15 @@ def _initial_velocity(beta1: Array, beta3: Array, C: Array, start: Start) -> Arr
 
 
 def _whole(T: Array) -> Array:
-    broken = np.rint(T) != T
+    broken = (np.rint(T) != T) | (T > 2**53)
     if np.any(broken):
-        raise ValueError(f"T = {T[broken].flat[0]:g}, but has to be a whole number of iterations")
+        raise ValueError(f"T = {T[broken].flat[0]:g}, but has to be a whole number of iterations, at most 2^53")
     return T
+
+
+def _finite_or_infinite(variance: Array) -> Array:
+    """Infinite where float64 overflowed on the way: with finite inputs, nan has no other cause than inf - inf."""
+    return np.where(np.isnan(variance), np.inf, variance)
 
 
 def _stack(*rows: Array) -> Array:
@@ -130,14 +135,20 @@ def adam(
 
 def adam_debiased(eta: float, beta1: float, B: float, H: float, T: int) -> float:
     """Var θ_T of Adam with the ideal preconditioner, m_0 = 0 and the bias correction 1 / (1 - β1^t), step by step."""
-    (steps,) = checked(T=T)
+    _, steps = checked(beta1=beta1, T=T)
     curvature = dynamics.ideal_curvature(B, H)
     state = _stack(np.zeros(()), np.zeros(()), np.zeros(()))
+    total = int(_whole(steps))
+    # where β1^t is below the rounding of 1, there is nothing left to correct
+    corrected = min(total, int(np.ceil(40 / -np.log(beta1))) if beta1 > 0 else 0)
     # m̂ in the place of m is a step of eq. 6 with the learning rate η / (1 - β1^t)
-    for t in range(1, int(_whole(steps)) + 1):
+    for t in range(1, corrected + 1):
         rates = checked(eta=eta / (1 - beta1**t), beta1=beta1, beta3=1 - beta1)
         state = _step(rates[0], rates[1], rates[2], curvature, np.ones(())) @ state
-    return float(state[0])
+    rates = checked(eta=eta, beta1=beta1, beta3=1 - beta1)
+    last = _step(rates[0], rates[1], rates[2], curvature, np.ones(()))
+    rest = np.asarray(float(total - corrected))
+    return float(_finite_or_infinite(_iterate(last, state, rest)[0]))
 
 
 def total_drift(eta: ArrayLike, beta1: ArrayLike, C: ArrayLike) -> Array:
@@ -169,6 +180,12 @@ def langevin(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: Arra
     that everyone writes down loses every digit, and for any γt, where a matrix exponential of both signs overflows.
     """
     D, H, gamma, M, t = np.broadcast_arrays(*checked(D=D, H=H, gamma=gamma, M=M, t=t))
+    with np.errstate(over="ignore", invalid="ignore"):
+        drift, diffusion = _langevin(D, H, gamma, M, t)
+    return Displacement(_finite_or_infinite(drift), _finite_or_infinite(diffusion))
+
+
+def _langevin(D: Array, H: Array, gamma: Array, M: Array, t: Array) -> tuple[Array, Array]:
     drift = _propagator(H / M, gamma, t)[0] ** 2 * D / (gamma * M**2)
     # ∫₀^h of φ², φφ' and φ'² over a step so short that Gauss's rule is exact to rounding; then doubled:
     # S(2h) = S(h) + E(h) S(h) E(h)ᵀ with E from its closed form each time, so that no error builds up.
@@ -186,7 +203,7 @@ def langevin(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: Arra
         )
         on = k < doublings
         xx, xv, vv = (old + np.where(on, new, 0) for old, new in zip((xx, xv, vv), more, strict=True))
-    return Displacement(drift, 2 * D / M**2 * xx)
+    return drift, 2 * D / M**2 * xx
 
 
 def _propagator(stiffness: Array, gamma: Array, t: Array) -> tuple[Array, Array, Array]:

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from adai.theory.results import KINDS, RESULTS, Result, number
+from adai.theory.escape import Escape
+from adai.theory.results import KINDS, RESULTS, Result, Value, number
 from adai.theory.symbols import SYMBOLS
 
 HEAD = """# The theory, checked
@@ -39,7 +40,14 @@ def ratio(result: Result, inputs: Mapping[str, Any]) -> Any:
     best = next((value for value in [*values[2 if result.corrected else 1 :], *values[1:]] if value is not None), None)
     if values[0] is None or best is None:
         return None
-    return number(values[0]) / number(best)
+    return quotient(values[0], best)
+
+
+def quotient(printed: Value, other: Value) -> Any:
+    """Printed over another; of escape times by their parts, which do not overflow."""
+    if isinstance(printed, Escape) and isinstance(other, Escape):
+        return printed.prefactor / other.prefactor * np.exp(printed.exponent - other.exponent)
+    return number(printed) / number(other)
 
 
 def given(inputs: Mapping[str, Any]) -> str:
@@ -52,10 +60,10 @@ def given(inputs: Mapping[str, Any]) -> str:
 def _overview() -> str:
     rows = ["| key | result | in the paper | kind | printed / true, example |", "|--|--|--|--|--|"]
     for result in RESULTS:
-        quotient = ratio(result, result.inputs)
+        times = ratio(result, result.inputs)
         rows.append(
             f"| [{result.key}](#{result.key.replace('.', '')}) | {result.name} | {result.reference} | {result.kind} "
-            f"| {'' if quotient is None else shown(quotient)} |"
+            f"| {'' if times is None else shown(times)} |"
         )
     return "\n".join(rows) + "\n"
 

@@ -12,7 +12,13 @@ from adai.theory.bounds import Array, checked
 from adai.theory.parabolas import Parabolas
 
 NODES = 16
+LARGEST = 4000  # nodes of the integral equation: a second or two
+LONGEST = 1e12  # iterations; the rounding errors of a linear system grow with its solution
 Function = Callable[[Array], Array]
+
+
+class Unresolved(ValueError):
+    """The integral equation cannot be solved with the nodes and the digits at hand."""
 
 
 def continuous(
@@ -77,20 +83,26 @@ def discrete(
 
     Raises:
         ValueError: not floor < start < bound, or C is not above 0 somewhere.
+        Unresolved: the steps are too small, or the time is too long.
     """
     checked(eta=eta)
     rough, _ = _gauss(_edges(floor, bound, [start, *knots], 50))
     step = eta * float(np.sqrt(_positive(noise(rough), rough).min()))
     panels = int(np.ceil((bound - floor) / (3 * step)))
-    if panels * NODES > 8000:
-        raise ValueError(f"steps of {step:g} from {floor:g} to {bound:g} need {panels * NODES} nodes; use continuous()")
+    if panels * NODES > LARGEST:
+        raise Unresolved(f"steps of {step:g} from {floor:g} to {bound:g} need {panels * NODES} nodes; use continuous()")
     nodes, weights = (array.ravel() for array in _gauss(_edges(floor, bound, list(knots), panels)))
     x = np.append(nodes, start)
     mean, sd = x - eta * gradient(x), eta * np.sqrt(noise(x))
     density = np.exp(-(((nodes - mean[:, None]) / sd[:, None]) ** 2) / 2) / (np.sqrt(2 * np.pi) * sd[:, None])
     kernel = density * weights
     times = np.linalg.solve(np.eye(len(nodes)) - kernel[:-1], np.ones(len(nodes)))
-    return float(1 + kernel[-1] @ times)
+    mean_time = float(1 + kernel[-1] @ times)
+    if not 0 < mean_time < LONGEST:
+        raise Unresolved(
+            f"the mean is above {LONGEST:g} iterations, too many for the digits of float64; use continuous()"
+        )
+    return mean_time
 
 
 def parabolas_continuous(eta: float, B: float, H_a: float, H_b: float, delta_L: float) -> float:
@@ -102,11 +114,18 @@ def parabolas_continuous(eta: float, B: float, H_a: float, H_b: float, delta_L: 
 
 
 def parabolas_discrete(eta: float, B: float, H_a: float, H_b: float, delta_L: float) -> float:
-    """τ = η × iterations of `discrete` on two parabolas with their noise, to 5 standard deviations past the top."""
+    """τ = η × iterations of `discrete` on two parabolas with their noise, to 5 standard deviations past the top.
+
+    nan where the steps are too small or τ is too long for the integral equation.
+    """
     land, _, ends = _parabolas(eta, B, H_a, H_b, delta_L)
-    return eta * discrete(
-        land.gradient, lambda x: np.abs(land.curvature(x)) / B, eta=eta, start=0.0, knots=[land.junction], **ends
-    )
+    try:
+        iterations = discrete(
+            land.gradient, lambda x: np.abs(land.curvature(x)) / B, eta=eta, start=0.0, knots=[land.junction], **ends
+        )
+    except Unresolved:
+        return float("nan")
+    return eta * iterations
 
 
 def _parabolas(

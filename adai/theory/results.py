@@ -291,7 +291,7 @@ RESULTS: tuple[Result, ...] = (
             Formula("eq. 2 on two parabolas: first-passage integral", passage.parabolas_continuous),
             Formula("eq. 1 on two parabolas: integral equation", passage.parabolas_discrete),
         ),
-        valid="exponent ≫ 1; two parabolas, s = |H_b|/(H_a + |H_b|)",
+        valid="exponent ≫ 1 on either side of the junction; two parabolas, s = |H_b|/(H_a + |H_b|)",
         note="Eq. 2 is an Itô equation. The factor |H_b|/H_a is 1 where both curvatures are equal. Taken literally, "
         "C = |L''|/B vanishes at the inflexion point and nothing ever escapes. Appendix E records the first passage of "
         "b itself, for SGD half of this.",
