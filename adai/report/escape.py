@@ -168,7 +168,7 @@ def write_csv(path: Path, table: Sequence[Row]) -> None:
 
 
 def write_json(path: Path, table: Sequence[Row], extra: dict[str, Any]) -> None:
-    """Write the rows as JSON, ``rows``, beside what else there is to say; null where none escaped: JSON has no infinity."""
+    """Write the rows as JSON, ``rows``, beside what else there is to say; null for the infinite mean of no escape."""
     plain = [{k: None if v in (inf, -inf) else v for k, v in row._asdict().items()} for row in table]
     text = json.dumps({"rows": plain, **extra}, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda part: part.write_text(text))
