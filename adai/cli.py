@@ -56,7 +56,36 @@ def _parser() -> Parser:
     compare.set_defaults(run=_compare)
     _add_theory(commands)
     _add_escape(commands)
+    _add_saddle(commands)
     return parser
+
+
+def _add_saddle(commands: "argparse._SubParsersAction[Parser]") -> None:
+    saddle = commands.add_parser(
+        "saddle",
+        help="mean squared displacement from a strict saddle",
+        description="Simulate how far optimizers get from a strict saddle along each eigenvector, beside what the "
+        "paper prints and what is exact.",
+    )
+    saddle.add_argument("--optimizers", nargs="+", metavar="NAME", help="sgd, momentum, ema, adam, adai (default: all)")
+    saddle.add_argument(
+        "--H",
+        nargs="+",
+        type=_above_0,
+        default=[1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+        metavar="H",
+        help="|H| of the eigenvalues; each is there with both signs (default: 1e-4 to 1)",
+    )
+    saddle.add_argument("--lr", type=_above_0, default=0.01, help="of a plain average (default: 0.01)")
+    saddle.add_argument("--B", type=_above_0, default=1.0, help="batch size (default: 1)")
+    saddle.add_argument("--T", type=_positive, default=100, metavar="N", help="iterations (default: 100)")
+    saddle.add_argument("--replicas", type=_above_1, default=2000, metavar="N", help="default: 2000")
+    saddle.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
+    saddle.add_argument(
+        "--threads", type=_positive, metavar="N", help="default: one a core; results do not depend on it"
+    )
+    saddle.add_argument("--out", type=Path, default=Path("runs/saddle"), metavar="FOLDER", help="default: runs/saddle")
+    saddle.set_defaults(run=_saddle)
 
 
 def _add_escape(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -114,6 +143,13 @@ def _positive(text: str) -> int:
 # Each command's module is imported when it runs: --help and a wrong option answer at once, also without the lab.
 
 
+def _above_1(text: str) -> int:
+    number = _whole(text)
+    if number < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 1")
+    return number
+
+
 def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
@@ -144,5 +180,11 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _escape(options: argparse.Namespace) -> int:
     from adai.commands.escape import run
+
+    return run(options)
+
+
+def _saddle(options: argparse.Namespace) -> int:
+    from adai.commands.saddle import run
 
     return run(options)

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -167,8 +168,9 @@ def write_csv(path: Path, table: Sequence[Row]) -> None:
 
 
 def write_json(path: Path, table: Sequence[Row], extra: dict[str, Any]) -> None:
-    """Write the rows as JSON, ``rows``, beside what else there is to say."""
-    text = json.dumps({"rows": [row._asdict() for row in table], **extra}, indent=1) + "\n"
+    """Write the rows as JSON, ``rows``, beside what else there is to say; null for the infinite mean of no escape."""
+    plain = [{k: None if v in (inf, -inf) else v for k, v in row._asdict().items()} for row in table]
+    text = json.dumps({"rows": plain, **extra}, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda part: part.write_text(text))
 
 

@@ -1,0 +1,85 @@
+"""`adai saddle`: mean squared displacement from a strict saddle, per eigenvalue."""
+
+import argparse
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from adai.commands.progress import progress_bar
+from adai.errors import UserError
+from adai.report import saddle as report
+from adai.report.escape import LABELS
+from adai.simulate import rules
+from adai.simulate.escape import replica_seeds
+from adai.simulate.rules import ADAI, SGD, Rule
+from adai.simulate.saddle import Squares, displacements
+
+CHUNKS = 20
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    folder: Path = options.out
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from error
+    magnitudes = np.array(options.H)
+    H = np.concatenate([-magnitudes[::-1], magnitudes])
+    every = _rules(options.lr)
+    unknown = [name for name in options.optimizers or every if name not in every]
+    if unknown:
+        raise UserError(f"unknown optimizer {unknown[0]!r}; choose from {', '.join(every)}")
+    chosen = {name: every[name] for name in options.optimizers or every}
+    console = Console()
+    table: list[report.Row] = []
+    with progress_bar(console) as bars, ThreadPoolExecutor(options.threads or os.cpu_count()) as pool:
+        bar = bars.add_task("starting", total=len(chosen) * CHUNKS)
+        for name, rule in chosen.items():
+            bars.update(bar, description=LABELS[name])
+            seeds = np.array_split(replica_seeds(options.seed, f"saddle {name}", 0, options.replicas), CHUNKS)
+            wait = _settling(rule)
+            parts = []
+            for part in pool.map(
+                lambda some, rule=rule, wait=wait: displacements(
+                    rule, H, some, B=options.B, T=options.T, settle=wait, coast=wait
+                ),
+                seeds,
+            ):
+                parts.append(part)
+                bars.update(bar, advance=1)
+            squares = Squares(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+            table += report.rows(name, rule, H, squares, B=options.B, T=options.T)
+    settings: dict[str, object] = {
+        "T": options.T, "B": options.B, "replicas": options.replicas, "seed": options.seed,
+        "optimizers": {name: rule._asdict() for name, rule in chosen.items()},
+    }  # fmt: skip
+    report.write_csv(folder / "saddle.csv", table)
+    report.write_json(folder / "saddle.json", table, settings)
+    report.draw(folder / "saddle.png", table, options.T)
+    for view in report.as_tables(table, options.T):
+        console.print(view)
+    console.print(f"Figure and numbers: {folder}/saddle.png, saddle.csv, saddle.json", highlight=False)
+    return 0
+
+
+def _rules(lr: float) -> dict[str, Rule]:
+    """Every optimizer at the learning rate of a plain average; SGD-style momentum at a tenth, Adam at a tenth."""
+    return {
+        "sgd": rules.sgd(lr),
+        "momentum": rules.momentum(lr / 10),
+        "ema": rules.ema(lr),
+        "adam": rules.adam(lr / 10),
+        "adai": rules.adai(lr),
+    }
+
+
+def _settling(rule: Rule) -> int:
+    """Iterations after which the slowest average of a rule has forgotten its start to e^-8."""
+    if rule.kind == SGD:
+        return 1
+    slowest = rule.eps if rule.kind == ADAI else min(1 - rule.beta1, 1 - rule.beta2)
+    return int(np.ceil(8 / slowest))
