@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from adai.theory import dynamics, escape, exact, passage, saddle
+from tests.tolerance import approx
 
 
 @pytest.mark.parametrize(
@@ -14,10 +15,10 @@ from adai.theory import dynamics, escape, exact, passage, saddle
     [(0.9, 1.0, 0.1, 1.0, 0.1), (0.9, 0.1, 1.0, 1.0, 1.0), (0.0, 1.0, 0.1, 10.0, 1.0)],
 )
 def test_the_mapping_at_eta_0_1(beta1, beta3, M, gamma, gamma_M):
-    assert dynamics.mass(0.1, beta3) == pytest.approx(M, rel=1e-14)
-    assert dynamics.damping(0.1, beta1) == pytest.approx(gamma, rel=1e-14)
-    assert dynamics.friction(beta1, beta3) == pytest.approx(gamma_M, rel=1e-14)
-    assert dynamics.mass(0.1, beta3) * dynamics.damping(0.1, beta1) == pytest.approx(gamma_M, rel=1e-14)
+    assert dynamics.mass(0.1, beta3) == approx(M, rel=1e-14)
+    assert dynamics.damping(0.1, beta1) == approx(gamma, rel=1e-14)
+    assert dynamics.friction(beta1, beta3) == approx(gamma_M, rel=1e-14)
+    assert dynamics.mass(0.1, beta3) * dynamics.damping(0.1, beta1) == approx(gamma_M, rel=1e-14)
 
 
 def test_noise_and_diffusion_take_the_absolute_curvature():
@@ -28,7 +29,7 @@ def test_noise_and_diffusion_take_the_absolute_curvature():
 
 @pytest.mark.parametrize(("N", "B", "factor"), [(100, 10, 0.909091), (50000, 10, 0.999820), (7, 7, 0.0)])
 def test_a_batch_without_replacement_has_less_noise(N, B, factor):
-    assert dynamics.noise_covariance(B, B, N) == pytest.approx(factor, abs=5e-7)
+    assert dynamics.noise_covariance(B, B, N) == approx(factor, abs=5e-7)
 
 
 def test_a_batch_cannot_be_larger_than_the_data():
@@ -78,9 +79,9 @@ def _eq6_theta(gradients, beta3):
 
 def test_torch_momentum_is_eq_6_but_its_dampening_is_not():
     gradients = np.random.default_rng(0).standard_normal(30)
-    assert _torch_theta(gradients, 0.0) == pytest.approx(_eq6_theta(gradients, 1.0), abs=1e-14)
+    assert _torch_theta(gradients, 0.0) == approx(_eq6_theta(gradients, 1.0), abs=1e-14)
     offset = _torch_theta(gradients, 0.9) - _eq6_theta(gradients, 0.1)
-    assert offset == pytest.approx(float(dynamics.dampening_offset(0.1, 0.9, 0.1, gradients[0], 30)), abs=1e-14)
+    assert offset == approx(float(dynamics.dampening_offset(0.1, 0.9, 0.1, gradients[0], 30)), abs=1e-14)
     assert abs(offset) > 0.01
 
 
@@ -95,18 +96,18 @@ def test_torch_momentum_is_eq_6_but_its_dampening_is_not():
     ],
 )
 def test_the_first_step_of_adam_with_eps_inside_and_outside(g, inside, outside):
-    assert dynamics.adam_first_step_printed(1e-3, g, 1e-8) == pytest.approx(inside, rel=1e-6)
-    assert dynamics.adam_first_step(1e-3, g, 1e-8) == pytest.approx(outside, rel=1e-6)
+    assert dynamics.adam_first_step_printed(1e-3, g, 1e-8) == approx(inside, rel=1e-6)
+    assert dynamics.adam_first_step(1e-3, g, 1e-8) == approx(outside, rel=1e-6)
     p = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     p.grad = torch.tensor([g], dtype=torch.float64)
     torch.optim.Adam([p], lr=1e-3, eps=1e-8).step()
-    assert -p.item() == pytest.approx(float(dynamics.adam_first_step(1e-3, g, 1e-8)), rel=1e-12)
+    assert -p.item() == approx(float(dynamics.adam_first_step(1e-3, g, 1e-8)), rel=1e-12)
 
 
 def test_velocity_variance_is_eq_10():
     """β M Var r = 1, β = γM/D."""
     D, gamma, M = 0.3, 2.0, 0.7
-    assert dynamics.velocity_variance(D, gamma, M) * M * (gamma * M / D) == pytest.approx(1, rel=1e-14)
+    assert dynamics.velocity_variance(D, gamma, M) * M * (gamma * M / D) == approx(1, rel=1e-14)
 
 
 ESCAPE = {"eta": 0.1, "beta1": 0.9, "beta3": 1, "B": 1, "H_a": 1, "H_b": -1, "s": 0.5, "delta_L": 1}

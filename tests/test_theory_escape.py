@@ -5,6 +5,7 @@ import pytest
 
 from adai.theory import escape, passage, styblinski
 from adai.theory.parabolas import Parabolas, share
+from tests.tolerance import approx
 
 
 @pytest.mark.parametrize(
@@ -12,13 +13,13 @@ from adai.theory.parabolas import Parabolas, share
 )
 def test_effective_diffusion(y, ratio):
     got = escape.effective_diffusion(y / 4, 1, 1)
-    assert got == pytest.approx(ratio, rel=5e-6)
+    assert got == approx(ratio, rel=5e-6)
     if y not in (0, 1):
-        assert got == pytest.approx((1 - np.sqrt(1 - y)) / (y / 2), rel=1e-13)  # as eq. 11 has it
+        assert got == approx((1 - np.sqrt(1 - y)) / (y / 2), rel=1e-13)  # as eq. 11 has it
 
 
 def test_effective_diffusion_keeps_its_digits_near_a_flat_direction():
-    assert escape.effective_diffusion(1e-12, 1, 1) - 1 == pytest.approx(1e-12, rel=1e-3)
+    assert escape.effective_diffusion(1e-12, 1, 1) - 1 == approx(1e-12, rel=1e-3)
 
 
 TABLE = [
@@ -32,11 +33,11 @@ TABLE = [
 @pytest.mark.parametrize(("eta", "beta1", "beta3", "paper", "corrected", "paper_its", "corrected_its"), TABLE)
 def test_theorem_3_2_lacks_gamma_M(eta, beta1, beta3, paper, corrected, paper_its, corrected_its):
     inputs = (eta, beta1, beta3, 1, 1, -1, 0.5, 0.05)
-    assert escape.momentum_printed(*inputs).value == pytest.approx(paper, rel=5e-6)
-    assert escape.momentum_printed(*inputs).iterations == pytest.approx(paper_its, rel=5e-6)
+    assert escape.momentum_printed(*inputs).value == approx(paper, rel=5e-6)
+    assert escape.momentum_printed(*inputs).iterations == approx(paper_its, rel=5e-6)
     for function in (escape.momentum_kramers, escape.momentum):  # the same, because H_a = |H_b|
-        assert function(*inputs).value == pytest.approx(corrected, rel=5e-6)
-        assert function(*inputs).iterations == pytest.approx(corrected_its, rel=5e-6)
+        assert function(*inputs).value == approx(corrected, rel=5e-6)
+        assert function(*inputs).iterations == approx(corrected_its, rel=5e-6)
 
 
 def test_prefactor_and_exponent_are_those_of_kramers():
@@ -44,14 +45,14 @@ def test_prefactor_and_exponent_are_those_of_kramers():
     eta, beta1, beta3, B, H, delta_L = 0.01, 0.8, 0.5, 3, 1.7, 0.1
     gamma, M = 0.2 / eta, eta / beta3
     tau = escape.momentum(eta, beta1, beta3, B, H, -H, 0.5, delta_L)
-    assert tau.prefactor == pytest.approx(np.pi * gamma * M * (np.sqrt(1 + 4 * H / (gamma**2 * M)) + 1) / H, rel=1e-13)
-    assert tau.exponent == pytest.approx(delta_L * gamma * M / (eta * H / (2 * B)), rel=1e-13)
-    assert tau.log_iterations == pytest.approx(np.log(float(tau.iterations)), rel=1e-13)
+    assert tau.prefactor == approx(np.pi * gamma * M * (np.sqrt(1 + 4 * H / (gamma**2 * M)) + 1) / H, rel=1e-13)
+    assert tau.exponent == approx(delta_L * gamma * M / (eta * H / (2 * B)), rel=1e-13)
+    assert tau.log_iterations == approx(np.log(float(tau.iterations)), rel=1e-13)
 
 
 def test_log_iterations_where_the_time_itself_overflows():
     tau = escape.sgd(1e-4, 1, 1, -1, 0.5, 0.05)
-    assert tau.log_iterations == pytest.approx(1000 + np.log(2 * np.pi / 1e-4), rel=1e-12)
+    assert tau.log_iterations == approx(1000 + np.log(2 * np.pi / 1e-4), rel=1e-12)
 
 
 def test_sgd_style_and_ema_are_one_algorithm():
@@ -64,20 +65,20 @@ def test_sgd_style_and_ema_are_one_algorithm():
             m = 0.9 * m + beta3 * (theta + rng.standard_normal())
             theta -= eta * m
         path[beta3] = theta
-    assert path[1.0] == pytest.approx(path[0.1], rel=1e-12)
+    assert path[1.0] == approx(path[0.1], rel=1e-12)
     ours, printed = (
         [f(eta, 0.9, beta3, 1, 2, -1, 0.3, 0.05).iterations for eta, beta3 in ((0.002, 1.0), (0.02, 0.1))]
         for f in (escape.momentum, escape.momentum_printed)
     )
-    assert ours[0] == pytest.approx(float(ours[1]), rel=1e-13)
-    assert printed[0] == pytest.approx(10 * float(printed[1]), rel=1e-13)
+    assert ours[0] == approx(float(ours[1]), rel=1e-13)
+    assert printed[0] == approx(10 * float(printed[1]), rel=1e-13)
 
 
 def test_theorem_3_2_in_general():
     inputs = {"eta": 0.05, "beta1": 0.9, "B": 2, "H_a": 2, "H_b": -1, "s": 0.3, "delta_L": 0.1}
-    assert escape.momentum_printed(beta3=0.1, **inputs).value == pytest.approx(7706.21, rel=5e-6)
-    assert escape.momentum(beta3=0.1, **inputs).value == pytest.approx(3853.11, rel=5e-6)
-    assert escape.momentum_printed(beta3=1, **inputs).value == pytest.approx(34.6182, rel=5e-6)
+    assert escape.momentum_printed(beta3=0.1, **inputs).value == approx(7706.21, rel=5e-6)
+    assert escape.momentum(beta3=0.1, **inputs).value == approx(3853.11, rel=5e-6)
+    assert escape.momentum_printed(beta3=1, **inputs).value == approx(34.6182, rel=5e-6)
 
 
 @pytest.mark.parametrize(("H_a", "H_b"), [(1.0, -1.0), (2.0, -1.0), (1.0, -2.0), (4.0, -1.0)])
@@ -108,7 +109,7 @@ def test_the_parabolas_meet(H_a, H_b, delta_L):
     np.testing.assert_allclose(land.gradient(near), H_a * land.junction, rtol=1e-10)
     np.testing.assert_array_equal(land.curvature(near), [H_a, H_b])
     assert land.loss(0) == land.gradient(0) == 0
-    assert land.loss(land.b) == pytest.approx(delta_L)
+    assert land.loss(land.b) == approx(delta_L)
     assert land.gradient(land.b) == 0
 
 
@@ -120,9 +121,9 @@ def test_the_parabolas_meet(H_a, H_b, delta_L):
     ],
 )
 def test_proposition_2_and_its_slip(inputs, main, eq67, iterations):
-    assert escape.adam_printed(*inputs).value == pytest.approx(main, rel=5e-6)
-    assert escape.adam_printed(*inputs).iterations == pytest.approx(iterations, rel=5e-6)
-    assert escape.adam_eq67(*inputs).value == pytest.approx(eq67, rel=5e-6)
+    assert escape.adam_printed(*inputs).value == approx(main, rel=5e-6)
+    assert escape.adam_printed(*inputs).iterations == approx(iterations, rel=5e-6)
+    assert escape.adam_eq67(*inputs).value == approx(eq67, rel=5e-6)
 
 
 def test_proposition_2_is_right_for_rmsprop_on_unequal_parabolas():
@@ -141,7 +142,7 @@ def test_proposition_2_is_right_for_rmsprop_on_unequal_parabolas():
     assert theory == escape.adam_printed(eta, 0.0, B, H_a, H_b, land.s, delta_L)
     # without the inertia that β1 = 0 does not have
     overdamped = theory.iterations * 2 / (1 + np.sqrt(1 + 4 * eta * np.sqrt(-B * H_b)))
-    assert overdamped == pytest.approx(its, rel=0.02)
+    assert overdamped == approx(its, rel=0.02)
 
 
 def test_averaging_before_preconditioning_makes_the_noise_drift():
@@ -159,33 +160,33 @@ def test_averaging_before_preconditioning_makes_the_noise_drift():
     measured = counts[0] / counts[1]
     factor = float(escape.adam(0.01, beta1, 1, 1, -C_b, 0.5, 1).prefactor)
     factor /= float(escape.adam_printed(0.01, beta1, 1, 1, -C_b, 0.5, 1).prefactor)
-    assert factor == pytest.approx(4 ** (1 / 3), rel=1e-13)
-    assert measured == pytest.approx(factor, rel=4 * np.sqrt(1 / counts[0] + 1 / counts[1]))
+    assert factor == approx(4 ** (1 / 3), rel=1e-13)
+    assert measured == approx(factor, rel=4 * np.sqrt(1 / counts[0] + 1 / counts[1]))
 
 
 def test_proposition_4():
     H_all = [-1.35, 0.135, 0.135, 0.54]
     printed = escape.adai_printed(0.02, 0.1, 1, 1.35, -1.35, 0.5, 0.06, H_all)
-    assert printed.value == pytest.approx(435.288, rel=5e-6)
+    assert printed.value == approx(435.288, rel=5e-6)
     assert printed == escape.adai(0.02, 0.1, 1, 1.35, -1.35, 0.5, 0.06, H_all)
-    assert printed.iterations == pytest.approx(21764.4, rel=5e-6)
+    assert printed.iterations == approx(21764.4, rel=5e-6)
 
 
 def test_adai_in_one_dimension_is_ema_momentum():
     adai = escape.adai(0.02, 0.1, 1, 2, -1, 0.5, 0.06, [-1])
     ema = escape.momentum(0.02, 0.9, 0.1, 1, 2, -1, 0.5, 0.06)
-    assert adai.value == pytest.approx(float(ema.value), rel=1e-12)
+    assert adai.value == approx(float(ema.value), rel=1e-12)
 
 
 def test_matched_parabolas_at_k_1_35():
     """Theory in iterations, and the measured means with 95 % intervals of a thousand replicas."""
     k = 1.35
     rest = (1, k, -k, 0.5, 0.06)
-    assert escape.momentum(0.02, 0, 1, *rest).iterations == pytest.approx(20337.2, rel=5e-6)
-    assert escape.momentum(0.02, 0.9, 0.1, *rest).iterations == pytest.approx(24197.4, rel=5e-6)
-    assert escape.adam(0.02, 0.9, *rest).iterations == pytest.approx(56476.7, rel=5e-6)
+    assert escape.momentum(0.02, 0, 1, *rest).iterations == approx(20337.2, rel=5e-6)
+    assert escape.momentum(0.02, 0.9, 0.1, *rest).iterations == approx(24197.4, rel=5e-6)
+    assert escape.adam(0.02, 0.9, *rest).iterations == approx(56476.7, rel=5e-6)
     H_all = k * np.array([-1, 0.1, 0.1, 0.4])
-    assert escape.adai(0.02, 0.1, *rest, H_all).iterations == pytest.approx(21764.4, rel=5e-6)
+    assert escape.adai(0.02, 0.1, *rest, H_all).iterations == approx(21764.4, rel=5e-6)
     algorithm = passage.parabolas_discrete(0.02, 1, k, -k, 0.06) / 0.02
     assert abs(algorithm - 20947) < 2 * 1280  # 95 % measured: 4 standard errors
 
@@ -195,7 +196,7 @@ def test_the_slope_of_sgd_on_matched_parabolas():
     k = np.array([0.8, 1.0, 1.3, 1.6, 2.0])
     its = [passage.parabolas_discrete(0.02, 1, x, -x, 0.06) / 0.02 for x in k]
     prefactor = escape.momentum(0.02, 0, 1, 1, k, -k, 0.5, 0.06).prefactor
-    assert np.polyfit(1 / k, np.log(its / prefactor), 1)[0] == pytest.approx(6, rel=0.03)
+    assert np.polyfit(1 / k, np.log(its / prefactor), 1)[0] == approx(6, rel=0.03)
 
 
 @pytest.mark.parametrize(("k", "slower"), [(1, 0.106), (2, 0.158), (4, 0.214)])
@@ -206,7 +207,7 @@ def test_adai_is_predicted_slower_on_the_papers_test_function(k, slower):
     H_all = k * np.array([H_b] + [H_a] * 9)
     eta, rest = 1e-3, (1, k * H_a, k * H_b, 0.5, 1.0)
     adai, ema = escape.adai(eta, 0.1, *rest, H_all), escape.momentum(eta, 0.9, 0.1, *rest)
-    assert adai.prefactor / ema.prefactor - 1 == pytest.approx(slower, abs=6e-4)
+    assert adai.prefactor / ema.prefactor - 1 == approx(slower, abs=6e-4)
 
 
 @pytest.mark.parametrize(
@@ -222,19 +223,19 @@ def test_adai_is_predicted_slower_on_the_papers_test_function(k, slower):
 )
 def test_the_valleys_of_appendix_e(sd, points):
     np.testing.assert_allclose(styblinski.critical_points(sd), points, atol=6e-7)
-    assert styblinski.minimum(sd) == pytest.approx(points[0], abs=6e-7)
+    assert styblinski.minimum(sd) == approx(points[0], abs=6e-7)
     assert (len(points) == 3) == (sd < styblinski.largest_sd())
 
 
 def test_the_printed_valley_is_convex():
-    assert styblinski.largest_sd() ** 2 == pytest.approx(1.935662, abs=5e-7)
+    assert styblinski.largest_sd() ** 2 == approx(1.935662, abs=5e-7)
     u = np.linspace(-5, 5, 1001)
     assert np.all(styblinski.mean_curvature(u, 2.0) >= 8)
     left, middle = styblinski.PRINTED_MINIMUM, styblinski.PRINTED_SADDLE
     bottom = styblinski.mean_loss(styblinski.minimum(2.0), 2.0)
-    assert styblinski.mean_loss(left, 2.0) - bottom == pytest.approx(62.386, abs=5e-4)
-    assert styblinski.mean_loss(middle, 2.0) - bottom == pytest.approx(0.876462, abs=5e-6)
-    assert styblinski.mean_gradient(left, 2.0) == pytest.approx(-69.68, abs=6e-3)
+    assert styblinski.mean_loss(left, 2.0) - bottom == approx(62.386, abs=5e-4)
+    assert styblinski.mean_loss(middle, 2.0) - bottom == approx(0.876462, abs=5e-6)
+    assert styblinski.mean_gradient(left, 2.0) == approx(-69.68, abs=6e-3)
 
 
 def test_the_averages_over_samples_against_monte_carlo():

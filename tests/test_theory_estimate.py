@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from adai.theory import estimate
+from tests.tolerance import approx
 
 TIMES = np.arange(1.0, 101.0)
 
 
 def test_a_hundred_times_from_1_to_100():
-    assert estimate.rate(TIMES, estimator="paper") == pytest.approx(0.0194059, abs=5e-8)
-    assert estimate.rate(TIMES, estimator="mvue") == pytest.approx(99 / 5050, rel=1e-14)
-    assert estimate.rate(TIMES) == pytest.approx(100 / 5050, rel=1e-14)
+    assert estimate.rate(TIMES, estimator="paper") == approx(0.0194059, abs=5e-8)
+    assert estimate.rate(TIMES, estimator="mvue") == approx(99 / 5050, rel=1e-14)
+    assert estimate.rate(TIMES) == approx(100 / 5050, rel=1e-14)
     printed, exact = estimate.rate_interval_printed(TIMES), estimate.rate_interval(TIMES)
     np.testing.assert_allclose(printed[1:], [0.0156024, 0.0232095], atol=5e-8)
     np.testing.assert_allclose(exact[1:], [0.0161117, 0.0238671], atol=5e-8)
@@ -26,17 +27,17 @@ def test_a_hundred_times_from_1_to_100():
     ("estimator", "bias", "rmse"), [("mle", 1.01010, 0.102534), ("mvue", 1, 0.101015), ("paper", 0.989899, 0.100504)]
 )
 def test_bias_and_error_of_the_estimators(estimator, bias, rmse):
-    assert estimate.bias(100, estimator) == pytest.approx(bias, abs=5e-6)
-    assert estimate.rmse(100, estimator) == pytest.approx(rmse, abs=5e-7)
+    assert estimate.bias(100, estimator) == approx(bias, abs=5e-6)
+    assert estimate.rmse(100, estimator) == approx(rmse, abs=5e-7)
     runs = np.random.default_rng(0).exponential(size=(20000, 100))
     rates = (100 - {"mle": 0, "mvue": 1, "paper": 2}[estimator]) / runs.sum(axis=1)
-    assert np.mean(rates) == pytest.approx(bias, abs=4 * rmse / np.sqrt(20000))
-    assert rates[0] == pytest.approx(estimate.rate(runs[0], estimator=estimator), rel=1e-12)
+    assert np.mean(rates) == approx(bias, abs=4 * rmse / np.sqrt(20000))
+    assert rates[0] == approx(estimate.rate(runs[0], estimator=estimator), rel=1e-12)
 
 
 @pytest.mark.parametrize(("n", "coverage"), [(10, 0.830207), (30, 0.914955), (100, 0.939973), (1000, 0.949019)])
 def test_the_printed_interval_covers_less_than_95_percent(n, coverage):
-    assert estimate.coverage_printed(n) == pytest.approx(coverage, abs=5e-7)
+    assert estimate.coverage_printed(n) == approx(coverage, abs=5e-7)
 
 
 def test_coverage_by_monte_carlo():
@@ -47,7 +48,7 @@ def test_coverage_by_monte_carlo():
         (estimate.rate_interval_printed, float(estimate.coverage_printed(30))),
     ):
         covered = np.mean([low <= 1 <= high for _, low, high in map(interval, runs)])
-        assert covered == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 4000))
+        assert covered == approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 4000))
 
 
 @pytest.mark.parametrize("cap", [0.1, 0.7, 2.0])
@@ -60,14 +61,14 @@ def test_censored_runs_stay_honest(cap):
     assert covered > 0.95 - 4 * np.sqrt(0.95 * 0.05 / 4000)
     together = estimate.rate(watched.ravel(), censored.ravel())
     escapes = np.sum(~censored)
-    assert together == pytest.approx(1, abs=4 / np.sqrt(escapes))
+    assert together == approx(1, abs=4 / np.sqrt(escapes))
     assert 1 / np.mean(watched[~censored]) > 1.3  # averaging the escapes alone would be wrong
 
 
 def test_nobody_escaped():
     gamma = estimate.rate_interval([5.0, 5.0], [True, True])
     assert gamma.value == gamma.low == 0
-    assert gamma.high == pytest.approx(-2 * np.log(0.025) / 20, rel=1e-12)  # χ² with two degrees: exponential
+    assert gamma.high == approx(-2 * np.log(0.025) / 20, rel=1e-12)  # χ² with two degrees: exponential
     assert estimate.mean_interval([5.0, 5.0], [True, True]) == (np.inf, 1 / gamma.high, np.inf)
     assert estimate.rate([5.0], [True], "paper") == 0
     assert estimate.bootstrap_mean([5.0, 5.0], [True, True]) == (np.inf, np.inf, np.inf)
@@ -75,8 +76,8 @@ def test_nobody_escaped():
 
 def test_the_coefficient_of_variation():
     rng = np.random.default_rng(0)
-    assert estimate.coefficient_of_variation(rng.exponential(3.0, 40000)) == pytest.approx(1, abs=4 / np.sqrt(40000))
-    assert estimate.coefficient_of_variation([1.0, 3.0]) == pytest.approx(np.sqrt(2) / 2, rel=1e-14)
+    assert estimate.coefficient_of_variation(rng.exponential(3.0, 40000)) == approx(1, abs=4 / np.sqrt(40000))
+    assert estimate.coefficient_of_variation([1.0, 3.0]) == approx(np.sqrt(2) / 2, rel=1e-14)
 
 
 def test_bootstrap_of_a_mean_and_a_ratio_against_theory():
@@ -85,10 +86,10 @@ def test_bootstrap_of_a_mean_and_a_ratio_against_theory():
     times, others = rng.exponential(50.0, 1000), rng.exponential(40.0, 1000)
     mean = estimate.bootstrap_mean(times)
     assert mean.value == times.mean()
-    assert (mean.high - mean.low) / mean.value == pytest.approx(2 * 1.96 / np.sqrt(1000), rel=0.1)
+    assert (mean.high - mean.low) / mean.value == approx(2 * 1.96 / np.sqrt(1000), rel=0.1)
     ratio = estimate.bootstrap_ratio(times, others)
-    assert ratio.value == pytest.approx(times.mean() / others.mean(), rel=1e-14)
-    assert np.log(ratio.high / ratio.low) == pytest.approx(2 * 1.96 * np.sqrt(2 / 1000), rel=0.1)
+    assert ratio.value == approx(times.mean() / others.mean(), rel=1e-14)
+    assert np.log(ratio.high / ratio.low) == approx(2 * 1.96 * np.sqrt(2 / 1000), rel=0.1)
     assert ratio.low < 1.25 < ratio.high
 
 
@@ -97,13 +98,13 @@ def test_bootstrap_is_reproducible_and_counts_censored_replicas():
     first = estimate.bootstrap_mean(times, censored, seed=3)
     assert first == estimate.bootstrap_mean(times, censored, seed=3)
     assert first != estimate.bootstrap_mean(times, censored, seed=4)
-    assert first.value == pytest.approx(times.sum() / 60, rel=1e-14)
+    assert first.value == approx(times.sum() / 60, rel=1e-14)
     assert first.low < first.value < first.high
 
 
 def test_r_squared_is_the_squared_correlation():
     x, y = np.random.default_rng(0).standard_normal((2, 9))
-    assert estimate.r_squared(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2, rel=1e-12)
+    assert estimate.r_squared(x, y) == approx(np.corrcoef(x, y)[0, 1] ** 2, rel=1e-12)
     np.testing.assert_allclose(estimate.r_squared(x, np.stack([y, 2 * x + 1]))[1], 1, rtol=1e-14)
 
 
@@ -121,7 +122,7 @@ def test_fits_tell_the_right_abscissa():
         resamples=500,
     )
     assert 0.99 < fits.first.low < fits.first.high <= 1
-    assert fits.difference.value == pytest.approx(fits.first.value - fits.second.value, rel=1e-12)
+    assert fits.difference.value == approx(fits.first.value - fits.second.value, rel=1e-12)
     assert fits.difference.low > 0
 
 

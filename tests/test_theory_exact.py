@@ -6,6 +6,7 @@ from scipy.integrate import quad
 
 from adai.theory import exact, passage
 from adai.theory.parabolas import Parabolas
+from tests.tolerance import approx
 
 REPLICAS = 40000
 FOUR_SE = 4 * np.sqrt(2 / REPLICAS)  # of a sample variance of Gaussians, relative
@@ -30,7 +31,7 @@ def second_moment(theta):
 @pytest.mark.parametrize(("eta", "H", "T"), [(0.01, 2, 100), (0.1, -2, 20), (0.9, 1.9, 200), (0.1, 0.0, 50)])
 def test_sgd_against_monte_carlo(eta, H, T):
     C = abs(H) / 10 or 0.3
-    assert second_moment(simulate(eta, 0, 1, H, C, T)) == pytest.approx(float(exact.sgd(eta, H, C, T)), rel=FOUR_SE)
+    assert second_moment(simulate(eta, 0, 1, H, C, T)) == approx(float(exact.sgd(eta, H, C, T)), rel=FOUR_SE)
 
 
 def test_sgd_is_momentum_without_momentum():
@@ -40,8 +41,8 @@ def test_sgd_is_momentum_without_momentum():
 
 def test_sgd_at_the_ends_of_its_formula():
     assert exact.sgd(0.5, 2.0, 1.0, 0) == 0  # a = 0, no step yet
-    assert exact.sgd(0.5, 2.0, 1.0, 9) == pytest.approx(0.25, rel=1e-15)  # a = 0: θ is the last noise
-    assert exact.sgd(0.5, 0.0, 1.0, 9) == pytest.approx(2.25, rel=1e-15)
+    assert exact.sgd(0.5, 2.0, 1.0, 9) == approx(0.25, rel=1e-15)  # a = 0: θ is the last noise
+    assert exact.sgd(0.5, 0.0, 1.0, 9) == approx(2.25, rel=1e-15)
 
 
 MOMENTUM = [
@@ -59,8 +60,8 @@ MOMENTUM = [
 @pytest.mark.parametrize(("beta3", "H", "T", "equilibrium", "cold"), MOMENTUM)
 def test_momentum_at_eta_0_01_and_beta1_0_9(beta3, H, T, equilibrium, cold):
     inputs = (0.01, 0.9, beta3, H, abs(H), T)
-    assert exact.momentum(*inputs, "equilibrium") == pytest.approx(equilibrium, rel=5e-6)
-    assert exact.momentum(*inputs, "cold") == pytest.approx(cold, rel=5e-6)
+    assert exact.momentum(*inputs, "equilibrium") == approx(equilibrium, rel=5e-6)
+    assert exact.momentum(*inputs, "cold") == approx(cold, rel=5e-6)
 
 
 @pytest.mark.parametrize("start", ["cold", "equilibrium"])
@@ -68,7 +69,7 @@ def test_momentum_at_eta_0_01_and_beta1_0_9(beta3, H, T, equilibrium, cold):
 def test_momentum_against_monte_carlo(beta3, H, T, start):
     C = abs(H) or 0.2
     measured = second_moment(simulate(0.01, 0.9, beta3, H, C, T, start=start))
-    assert measured == pytest.approx(float(exact.momentum(0.01, 0.9, beta3, H, C, T, start)), rel=FOUR_SE)
+    assert measured == approx(float(exact.momentum(0.01, 0.9, beta3, H, C, T, start)), rel=FOUR_SE)
 
 
 @pytest.mark.parametrize("T", [0, 1, 2, 10, 1000, 12345])
@@ -77,8 +78,8 @@ def test_momentum_on_a_plane_has_a_closed_form(T):
     unit = eta**2 * b3**2 * C / (1 - b1) ** 2
     warm = unit * (T - 2 * b1 * (1 - b1**T) / (1 - b1**2))
     cold = unit * (T - 2 * b1 * (1 - b1**T) / (1 - b1) + b1**2 * (1 - b1 ** (2 * T)) / (1 - b1**2))
-    assert exact.momentum(eta, b1, b3, 0, C, T, "cold") == pytest.approx(cold, rel=1e-10, abs=1e-18)
-    assert exact.momentum(eta, b1, b3, 0, C, T, "equilibrium") == pytest.approx(warm, rel=1e-10, abs=1e-18)
+    assert exact.momentum(eta, b1, b3, 0, C, T, "cold") == approx(cold, rel=1e-10, abs=1e-18)
+    assert exact.momentum(eta, b1, b3, 0, C, T, "equilibrium") == approx(warm, rel=1e-10, abs=1e-18)
 
 
 def test_momentum_takes_a_different_T_for_each_element():
@@ -99,10 +100,10 @@ def test_momentum_takes_a_different_T_for_each_element():
 )
 def test_the_stationary_variance(eta, H, C, beta1, beta3, value):
     stationary = exact.momentum_stationary(eta, beta1, beta3, H, C)
-    assert stationary == pytest.approx(value, rel=2e-6)
-    assert exact.momentum(eta, beta1, beta3, H, C, 100000) == pytest.approx(float(stationary), rel=1e-9)
+    assert stationary == approx(value, rel=2e-6)
+    assert exact.momentum(eta, beta1, beta3, H, C, 100000) == approx(float(stationary), rel=1e-9)
     measured = second_moment(simulate(eta, beta1, beta3, H, C, 600 if eta < 0.1 else 200))
-    assert measured == pytest.approx(float(stationary), rel=FOUR_SE)
+    assert measured == approx(float(stationary), rel=FOUR_SE)
 
 
 @pytest.mark.parametrize("H", [-0.5, 0.0, 0.02])
@@ -113,7 +114,7 @@ def test_adam_against_monte_carlo_of_the_preconditioned_rule(H):
     for start, debias in (("equilibrium", False), ("cold", True)):
         measured = second_moment(simulate(eta / np.sqrt(C), 0.9, 0.1, H, C, T, start=start, debias=debias))
         truth = exact.adam_debiased(eta, 0.9, B, H, T) if debias else exact.adam(eta, 0.9, B, H, T)
-        assert measured == pytest.approx(float(truth), rel=FOUR_SE)
+        assert measured == approx(float(truth), rel=FOUR_SE)
 
 
 @pytest.mark.parametrize("beta1", [0.5, 0.9])
@@ -124,7 +125,7 @@ def test_the_total_drift_against_monte_carlo(beta1):
     for _ in range(500):
         m = beta1 * m
         theta -= 0.1 * m
-    assert second_moment(theta) == pytest.approx(float(exact.total_drift(0.1, beta1, 0.7)), rel=FOUR_SE)
+    assert second_moment(theta) == approx(float(exact.total_drift(0.1, beta1, 0.7)), rel=FOUR_SE)
 
 
 def test_the_drift_of_adai_against_monte_carlo():
@@ -164,7 +165,7 @@ def test_langevin_against_monte_carlo(H, gamma, M, t, start):
         theta += r * dt / 2
     truth = exact.langevin(D, H, gamma, M, t)
     expected = truth.value if start == "equilibrium" else truth.diffusion
-    assert second_moment(theta) == pytest.approx(float(expected), rel=FOUR_SE)
+    assert second_moment(theta) == approx(float(expected), rel=FOUR_SE)
 
 
 def _by_quadrature(D, H, gamma, M, t):
@@ -186,12 +187,12 @@ def test_langevin_against_another_integral(H, t):
     """Critical damping is at H = 0.5; the sum of exponentials gives -55 there instead of 0.688831."""
     drift, diffusion = _by_quadrature(1.0, H, 1.0, 2.0, t)
     truth = exact.langevin(1.0, H, 1.0, 2.0, t)
-    assert truth.drift == pytest.approx(drift, rel=1e-8, abs=1e-25)
-    assert truth.diffusion == pytest.approx(diffusion, rel=1e-9)
+    assert truth.drift == approx(drift, rel=1e-8, abs=1e-25)
+    assert truth.diffusion == approx(diffusion, rel=1e-9)
 
 
 def test_langevin_at_critical_damping():
-    assert exact.langevin(1, 0.5, 1, 2, 3).value == pytest.approx(0.688831, abs=5e-7)
+    assert exact.langevin(1, 0.5, 1, 2, 3).value == approx(0.688831, abs=5e-7)
 
 
 @pytest.mark.parametrize("H", [0.02, 0.5, 40.0])
@@ -224,10 +225,10 @@ def test_first_passage_of_sgd_in_continuous_time(H_a, H_b, E, to_c, to_b):
     # s/H_a + (1-s)/|H_b| with s = |H_b|/(H_a + |H_b|)
     delta_L = E * 0.01 / ((-H_b / H_a + H_a / -H_b) / (H_a - H_b))
     land = Parabolas(H_a, H_b, delta_L)
-    assert passage.parabolas_continuous(0.02, 1, H_a, H_b, delta_L) == pytest.approx(to_c, rel=5e-6)
+    assert passage.parabolas_continuous(0.02, 1, H_a, H_b, delta_L) == approx(to_c, rel=5e-6)
     noise = {"diffusion": lambda x: 0.01 * np.abs(land.curvature(x)), "knots": [land.junction]}
     first = passage.continuous(land.gradient, start=0.0, bound=land.b, floor=-1.5, **noise)
-    assert first == pytest.approx(to_b, rel=5e-6)
+    assert first == approx(to_b, rel=5e-6)
 
 
 def test_sgd_passes_the_top_in_half_the_escape_time():
@@ -236,7 +237,7 @@ def test_sgd_passes_the_top_in_half_the_escape_time():
     land = Parabolas(k, -k, 0.06)
     where = {"start": 0.0, "bound": land.b, "floor": -1.2, "knots": [land.junction]}
     first = passage.continuous(land.gradient, lambda x: np.full_like(x, eta * k / 2), **where)
-    assert first / passage.parabolas_continuous(eta, 1, k, -k, 0.06) == pytest.approx(0.5, abs=0.01)
+    assert first / passage.parabolas_continuous(eta, 1, k, -k, 0.06) == approx(0.5, abs=0.01)
     first = passage.discrete(land.gradient, lambda x: np.full_like(x, k), eta=eta, **where)
     assert 0.53 < first / (passage.parabolas_discrete(eta, 1, k, -k, 0.06) / eta) < 0.58
 
@@ -253,13 +254,13 @@ def test_first_passage_on_a_smooth_double_well(hilltop, iterations):
         floor=-2.2,
         knots=[inflexion],
     )
-    assert time / eta == pytest.approx(iterations, rel=5e-5)
+    assert time / eta == approx(iterations, rel=5e-5)
 
 
 def test_first_passage_on_a_plane_with_a_wall():
     """Brownian motion from 0 to 1 with a wall at -2: ((1 + 2)² - 2²) / 2D."""
     flat = {"gradient": np.zeros_like, "start": 0.0, "bound": 1.0, "floor": -2.0}
-    assert passage.continuous(diffusion=lambda x: np.full_like(x, 0.4), **flat) == pytest.approx(5 / 0.8, rel=1e-12)
+    assert passage.continuous(diffusion=lambda x: np.full_like(x, 0.4), **flat) == approx(5 / 0.8, rel=1e-12)
 
 
 def test_first_passage_overflows_to_infinity_and_not_before():
@@ -267,7 +268,7 @@ def test_first_passage_overflows_to_infinity_and_not_before():
     times = [
         passage.continuous(lambda x: x, lambda x, D=D: np.full_like(x, D), **steep) for D in (1 / 1000, 1 / 1300, 1e-4)
     ]
-    assert np.log(times[0]) == pytest.approx(500 + np.log(np.sqrt(2 * np.pi / 1000)), rel=1e-3)
+    assert np.log(times[0]) == approx(500 + np.log(np.sqrt(2 * np.pi / 1000)), rel=1e-3)
     assert np.isfinite(times[1])
     assert times[2] == np.inf
 
@@ -294,7 +295,7 @@ def test_first_passage_of_the_algorithm_against_monte_carlo():
         theta = theta - eta * (land.gradient(theta) + noise)
         times += [step] * int(np.sum(theta >= bound))
         theta = theta[theta < bound]
-    assert np.mean(times) == pytest.approx(truth, rel=4 / np.sqrt(replicas))
+    assert np.mean(times) == approx(truth, rel=4 / np.sqrt(replicas))
 
 
 def test_first_passage_in_continuous_time_against_monte_carlo():
@@ -313,7 +314,7 @@ def test_first_passage_in_continuous_time_against_monte_carlo():
         over = (after >= land.b) | (rng.random(theta.size) < bridge)
         times += [step * dt] * int(np.sum(over))
         theta = after[~over]
-    assert np.mean(times) == pytest.approx(truth, rel=4 / np.sqrt(replicas))
+    assert np.mean(times) == approx(truth, rel=4 / np.sqrt(replicas))
 
 
 def test_first_passage_of_the_algorithm_tends_to_continuous_time():
@@ -350,7 +351,7 @@ def test_what_overflows_is_infinite_and_neither_nan_nor_a_warning():
 def test_a_million_steps_of_adam_are_no_matter_of_patience():
     """After the bias correction has died out the recursion goes on by doubling."""
     first, later = (exact.adam_debiased(1.0, 0.9, 1.0, 0.0, T) for T in (1000, 10**9))
-    assert later - first == pytest.approx(10**9 - 1000, rel=1e-6)
+    assert later - first == approx(10**9 - 1000, rel=1e-6)
 
 
 def test_the_integral_equation_says_when_it_has_no_digits_left():

@@ -14,6 +14,7 @@ from adai.cli import main
 from adai.theory import exact, fixtures, page, results, saddle
 from adai.theory.results import KINDS, RESULTS, number
 from adai.theory.symbols import SYMBOLS
+from tests.tolerance import approx
 
 DOCS = Path(__file__).parents[1] / "docs"
 KEYS = [result.key for result in RESULTS]
@@ -104,18 +105,16 @@ def test_a_corrected_expansion_meets_the_exact_answer(key):
 )
 def test_the_factors_that_the_notes_name(key, inputs, quotient):
     printed, corrected, *_ = values(results.find(key), **inputs)
-    assert printed / corrected == pytest.approx(quotient, rel=0.01)
+    assert printed / corrected == approx(quotient, rel=0.01)
 
 
 def test_the_other_numbers_that_the_notes_name():
-    assert values(results.find("prop1-taylor"))[2] / values(results.find("prop1-taylor"))[0] == pytest.approx(
-        59, abs=0.5
-    )
+    assert values(results.find("prop1-taylor"))[2] / values(results.find("prop1-taylor"))[0] == approx(59, abs=0.5)
     n, half = 100, 0.196  # eq. 72: "four times as often on the high side"
     runs = np.random.default_rng(0).gamma(n, size=200000)
     high, low = np.mean(98 * (1 + half) < runs), np.mean(98 * (1 - half) > runs)
-    assert min(high, low) == pytest.approx(0.0120, abs=0.001)
-    assert max(high, low) == pytest.approx(0.0481, abs=0.002)
+    assert min(high, low) == approx(0.0120, abs=0.001)
+    assert max(high, low) == approx(0.0481, abs=0.002)
 
 
 def test_find_names_what_there_is():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from adai.theory import dynamics, exact, saddle
+from tests.tolerance import approx
 
 
 @pytest.mark.parametrize(
@@ -21,10 +22,10 @@ from adai.theory import dynamics, exact, saddle
 def test_theorem_2_1_at_batch_size_10(eta, H, T, form, taylor, discrete, quotient):
     printed, truth = saddle.sgd_printed(eta, 10, H, T), exact.sgd(eta, H, abs(H) / 10, T)
     assert printed.drift == 0
-    assert printed.value == pytest.approx(form, rel=5e-6)
-    assert saddle.sgd_taylor_printed(eta, 10, H, T).value == pytest.approx(taylor, rel=1e-12)
-    assert truth == pytest.approx(discrete, rel=5e-6)
-    assert printed.value / truth == pytest.approx(quotient, abs=6e-5)
+    assert printed.value == approx(form, rel=5e-6)
+    assert saddle.sgd_taylor_printed(eta, 10, H, T).value == approx(taylor, rel=1e-12)
+    assert truth == approx(discrete, rel=5e-6)
+    assert printed.value / truth == approx(quotient, abs=6e-5)
 
 
 def test_a_flat_direction_spreads_by_2Dt_and_its_neighbours_join_smoothly():
@@ -39,17 +40,17 @@ def test_the_remainders_of_the_expansions(H):
     eta, B, T = 0.01, 2, 1.0
     hidden = -np.sign(H) * H**2 * eta**3 * T**2 / B
     sgd = saddle.sgd_printed(eta, B, H, T).value - saddle.sgd_taylor_printed(eta, B, H, T).value
-    assert sgd / hidden == pytest.approx(1, abs=1e-4)
+    assert sgd / hidden == approx(1, abs=1e-4)
     for beta3, factor in ((1.0, 1000), (0.1, 1)):
         both = (f(eta, 0.9, beta3, B, H, T).value for f in (saddle.momentum_printed, saddle.momentum_taylor_printed))
-        assert np.subtract(*both) / hidden == pytest.approx(factor, rel=1e-3)
+        assert np.subtract(*both) / hidden == approx(factor, rel=1e-3)
 
 
 def test_the_remainder_of_proposition_1():
     eta, B, T = 1e-3, 4.0, 10
     for H in (-1e-3, 1e-3):
         rest = saddle.adam_printed(eta, 0.9, B, H, T).value - saddle.adam_taylor_printed(eta, 0.9, T).value
-        assert rest / (-np.sign(H) * np.sqrt(B * abs(H)) * eta**3 * T**2) == pytest.approx(1, rel=1e-3)
+        assert rest / (-np.sign(H) * np.sqrt(B * abs(H)) * eta**3 * T**2) == approx(1, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -64,14 +65,14 @@ def test_the_remainder_of_proposition_1():
 )
 def test_the_double_counting_of_theorem_3_1_on_a_plane(x, paper, equilibrium, cold, overdamped, quotient):
     printed, truth = saddle.langevin_printed(1, 0, 1, 1, x), exact.langevin(1, 0, 1, 1, x)
-    assert printed.value == pytest.approx(paper, rel=5e-6)
-    assert truth.value == pytest.approx(equilibrium, rel=5e-6)
-    assert truth.diffusion == pytest.approx(cold, rel=1e-5)
-    assert printed.diffusion == pytest.approx(overdamped, rel=5e-6)
-    assert printed.value / truth.value == pytest.approx(quotient, rel=5e-6)
-    assert printed.drift == pytest.approx(float(truth.drift), rel=1e-12)  # the drift is right, on a plane
+    assert printed.value == approx(paper, rel=5e-6)
+    assert truth.value == approx(equilibrium, rel=5e-6)
+    assert truth.diffusion == approx(cold, rel=1e-5)
+    assert printed.diffusion == approx(overdamped, rel=5e-6)
+    assert printed.value / truth.value == approx(quotient, rel=5e-6)
+    assert printed.drift == approx(float(truth.drift), rel=1e-12)  # the drift is right, on a plane
     excess = (1 - np.exp(-x)) * (3 - np.exp(-x))
-    assert printed.value - truth.value == pytest.approx(excess, rel=1e-9)
+    assert printed.value - truth.value == approx(excess, rel=1e-9)
 
 
 MOMENTUM = [
@@ -88,10 +89,10 @@ MOMENTUM = [
 
 @pytest.mark.parametrize(("beta3", "H", "T", "form", "taylor", "langevin"), MOMENTUM)
 def test_theorem_3_1_at_eta_0_01_and_beta1_0_9(beta3, H, T, form, taylor, langevin):
-    assert saddle.momentum_printed(0.01, 0.9, beta3, 1, H, T).value == pytest.approx(form, rel=5e-6)
-    assert saddle.momentum_taylor_printed(0.01, 0.9, beta3, 1, H, T).value == pytest.approx(taylor, rel=5e-6)
+    assert saddle.momentum_printed(0.01, 0.9, beta3, 1, H, T).value == approx(form, rel=5e-6)
+    assert saddle.momentum_taylor_printed(0.01, 0.9, beta3, 1, H, T).value == approx(taylor, rel=5e-6)
     truth = exact.langevin(*dynamics.motion(0.01, 0.9, beta3, 1, H, T))
-    assert truth.value == pytest.approx(langevin, rel=5e-6)
+    assert truth.value == approx(langevin, rel=5e-6)
 
 
 @pytest.mark.parametrize("x", [1e-6, 0.3, 0.9999, 1.0001, 7.0])
@@ -100,8 +101,8 @@ def test_the_corrected_expansion_is_the_motion_on_a_plane(x):
     corrected = saddle.momentum_taylor(0.01, 0.9, 0.3, 2, 1e-9, x / 0.1)
     motion = dynamics.motion(0.01, 0.9, 0.3, 2, 1e-9, x / 0.1)
     truth = exact.langevin(*motion)
-    assert corrected.drift == pytest.approx(float(truth.drift), rel=1e-7)
-    assert corrected.diffusion == pytest.approx(float(truth.diffusion), rel=1e-7)
+    assert corrected.drift == approx(float(truth.drift), rel=1e-7)
+    assert corrected.diffusion == approx(float(truth.diffusion), rel=1e-7)
 
 
 def test_inertia_slows_the_growth_at_a_saddle():
@@ -109,31 +110,29 @@ def test_inertia_slows_the_growth_at_a_saddle():
     D, H, gamma, M, _ = dynamics.motion(0.01, 0.9, 1, 1, -0.1, 0)
     for function, rate in ((exact.langevin, 1.83216), (saddle.langevin_printed, 2.0)):
         late = [function(D, H, gamma, M, t).value for t in (20.0, 21.0)]
-        assert np.log(late[1] / late[0]) == pytest.approx(rate, abs=1e-5)
+        assert np.log(late[1] / late[0]) == approx(rate, abs=1e-5)
 
 
 def test_inertia_lowers_the_displacement_in_the_papers_own_model():
     sgd = exact.sgd(0.01, -0.1, 0.1, 1000)
     ema = exact.momentum(0.01, 0.9, 0.1, -0.1, 0.1, 1000)
-    assert sgd == pytest.approx(0.0318924, rel=5e-6)
-    assert ema == pytest.approx(0.0305969, rel=5e-6)
+    assert sgd == approx(0.0318924, rel=5e-6)
+    assert ema == approx(0.0305969, rel=5e-6)
     assert ema < sgd < saddle.momentum_printed(0.01, 0.9, 0.1, 1, -0.1, 1000).value
 
 
 def test_the_list_in_a2_ends_at_twice_the_stationary_variance():
     motion = (0.3, 2.0, 1.5, 0.4)
-    assert saddle.overdamped_printed(*motion, 1e6) == pytest.approx(
-        2 * float(saddle.overdamped(*motion, 1e6)), rel=1e-12
-    )
+    assert saddle.overdamped_printed(*motion, 1e6) == approx(2 * float(saddle.overdamped(*motion, 1e6)), rel=1e-12)
     early = saddle.overdamped_printed(*motion, 1e-9) / saddle.overdamped(*motion, 1e-9)
-    assert early == pytest.approx(1, abs=1e-8)
-    assert saddle.overdamped_printed(*dynamics.motion(0.01, 0.9, 1, 1, -0.1, 1000)) == pytest.approx(2202.55, abs=0.02)
+    assert early == approx(1, abs=1e-8)
+    assert saddle.overdamped_printed(*dynamics.motion(0.01, 0.9, 1, 1, -0.1, 1000)) == approx(2202.55, abs=0.02)
 
 
 @pytest.mark.parametrize(("M", "as_printed", "as_theorem_3_1"), [(0.5, 1.87778, 1.87778), (1.0, 0.618881, 0.525425)])
 def test_the_first_term_of_proposition_1_holds_for_gamma_M_1(M, as_printed, as_theorem_3_1):
-    assert saddle.proposition1_printed(1, 0.3, 2, M, 1).value == pytest.approx(as_printed, rel=5e-6)
-    assert saddle.langevin_printed(1, 0.3, 2, M, 1).value == pytest.approx(as_theorem_3_1, rel=5e-6)
+    assert saddle.proposition1_printed(1, 0.3, 2, M, 1).value == approx(as_printed, rel=5e-6)
+    assert saddle.langevin_printed(1, 0.3, 2, M, 1).value == approx(as_theorem_3_1, rel=5e-6)
 
 
 @pytest.mark.parametrize(
@@ -146,15 +145,15 @@ def test_the_first_term_of_proposition_1_holds_for_gamma_M_1(M, as_printed, as_t
     ],
 )
 def test_proposition_1_on_a_plane_in_units_of_eta(T, paper, stationary, debiased):
-    assert saddle.adam_taylor_printed(1, 0.9, T).value == pytest.approx(paper, rel=5e-6)
-    assert exact.adam(1, 0.9, 1, 0, T) == pytest.approx(stationary, rel=5e-6)
-    assert exact.adam_debiased(1, 0.9, 1, 0, T) == pytest.approx(debiased, rel=5e-6)
+    assert saddle.adam_taylor_printed(1, 0.9, T).value == approx(paper, rel=5e-6)
+    assert exact.adam(1, 0.9, 1, 0, T) == approx(stationary, rel=5e-6)
+    assert exact.adam_debiased(1, 0.9, 1, 0, T) == approx(debiased, rel=5e-6)
 
 
 @pytest.mark.parametrize(("T", "form", "truth"), [(100, 1.05e-4, 2.48451e-4), (300, 3.05e-4, 1.80042e-2)])
 def test_the_condition_of_proposition_1_is_stricter_than_printed(T, form, truth):
-    assert saddle.adam_taylor_printed(1e-3, 0.9, T).value == pytest.approx(form, rel=5e-4)
-    assert exact.adam(1e-3, 0.9, 128, -1, T) == pytest.approx(truth, rel=5e-6)
+    assert saddle.adam_taylor_printed(1e-3, 0.9, T).value == approx(form, rel=5e-4)
+    assert exact.adam(1e-3, 0.9, 128, -1, T) == approx(truth, rel=5e-6)
 
 
 def test_the_expansion_of_proposition_1_counts_once_when_corrected():
@@ -166,17 +165,17 @@ def test_the_expansion_of_proposition_1_counts_once_when_corrected():
 @pytest.mark.parametrize(("beta1", "quotient"), [(0.9, 1.17284), (0.99, 1.01520), (0.5, 3.0)])
 def test_equation_12(beta1, quotient):
     printed = saddle.total_drift(0.1, beta1, 10, -2)
-    assert saddle.total_drift(0.1, 0.9, 10, -2) == pytest.approx(0.01, rel=1e-12)
-    assert printed / exact.total_drift(0.1, beta1, 0.2) == pytest.approx(quotient, rel=5e-6)
+    assert saddle.total_drift(0.1, 0.9, 10, -2) == approx(0.01, rel=1e-12)
+    assert printed / exact.total_drift(0.1, beta1, 0.2) == approx(quotient, rel=5e-6)
     late = saddle.momentum_taylor_printed(0.1, beta1, 1 - beta1, 10, -2, 1e5).drift
-    assert printed == pytest.approx(float(late), rel=1e-12)
+    assert printed == approx(float(late), rel=1e-12)
 
 
 def test_proposition_3_is_twice_too_large():
     H = np.array([4, 1, 0.5, 0.01])
-    assert saddle.adai_drift_printed(0.1, 0.1, 10, H) == pytest.approx(0.013775, rel=1e-12)
+    assert saddle.adai_drift_printed(0.1, 0.1, 10, H) == approx(0.013775, rel=1e-12)
     corrected = saddle.adai_drift(0.1, 0.1, 10, H)
-    assert corrected == pytest.approx(0.0068875, rel=1e-12)
+    assert corrected == approx(0.0068875, rel=1e-12)
     beta1 = 1 - 0.1 * np.abs(H) / np.mean(np.abs(H))  # eq. 12 with Adai's inertia
     np.testing.assert_allclose(saddle.total_drift(0.1, beta1, 10, H), corrected, rtol=1e-12)
     truth = exact.adai_drift(0.1, 0.1, H / 10, eps=0)

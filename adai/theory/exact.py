@@ -211,9 +211,9 @@ def _propagator(stiffness: Array, gamma: Array, t: Array) -> tuple[Array, Array,
     omega = np.sqrt((gamma / 2) ** 2 - stiffness + 0j)
     grow = -stiffness / (gamma / 2 + omega)  # λ₊ = ω - γ/2, without the difference
     decay = np.exp(-(gamma / 2 + omega) * t)
-    near = np.abs(omega * t) < 1e-8
-    # (1 - e^{-2ωt}) / 2ω, which is t at critical damping
-    ratio = np.where(near, t, -np.expm1(-2 * omega * t) / np.where(near, 1, 2 * omega))
+    critical = omega == 0
+    # (1 - e^{-2ωt}) / 2ω, which is t at critical damping; expm1 keeps every digit however near that is
+    ratio = np.where(critical, t, -np.expm1(-2 * omega * t) / np.where(critical, 1, 2 * omega))
     phi = np.exp(grow * t) * ratio
     return phi.real, (grow * phi + decay).real, ((gamma + grow) * phi + decay).real
 
