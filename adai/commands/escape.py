@@ -9,6 +9,7 @@ from rich.console import Console
 from adai.commands.progress import progress_bar
 from adai.errors import UserError
 from adai.report import escape as report
+from adai.report.rows import write_csv, write_json
 from adai.simulate.rules import Rule
 from adai.simulate.settings import SETTINGS, Setting
 from adai.simulate.study import Store, Study
@@ -84,11 +85,11 @@ def _report(console: Console, study: Study, store: Store, folder: Path, json_fil
         "ratios": {f"{a}/{b}": {f"{k:g}": r._asdict() for k, r in by_k.items()} for (a, b), by_k in pairs.items()},
         "slope_and_mean_over_theory": slopes,
     }
-    report.write_csv(folder / "escape.csv", table)
-    report.write_json(folder / "escape.json", table, extra)
+    write_csv(folder / "escape.csv", table)
+    write_json(folder / "escape.json", table, extra)
     if json_file is not None:
         try:
-            report.write_json(json_file, table, extra)
+            write_json(json_file, table, extra)
         except OSError as error:
             raise UserError(f"cannot write {json_file}: {error.strerror}; the same is in {folder}") from error
     report.draw(folder / "escape.png", study, table)

@@ -12,6 +12,7 @@ from adai.commands.progress import progress_bar
 from adai.errors import UserError
 from adai.report import saddle as report
 from adai.report.escape import LABELS
+from adai.report.rows import write_csv, write_json
 from adai.simulate import rules
 from adai.simulate.escape import replica_seeds
 from adai.simulate.rules import ADAI, SGD, Rule
@@ -57,8 +58,8 @@ def run(options: argparse.Namespace) -> int:
         "T": options.T, "B": options.B, "replicas": options.replicas, "seed": options.seed,
         "optimizers": {name: rule._asdict() for name, rule in chosen.items()},
     }  # fmt: skip
-    report.write_csv(folder / "saddle.csv", table)
-    report.write_json(folder / "saddle.json", table, settings)
+    write_csv(folder / "saddle.csv", table)
+    write_json(folder / "saddle.json", table, settings)
     report.draw(folder / "saddle.png", table, options.T)
     for view in report.as_tables(table, options.T):
         console.print(view)

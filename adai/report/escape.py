@@ -1,11 +1,8 @@
 """The table, files and figure of a study of escape times."""
 
-import csv
-import json
 from collections.abc import Sequence
-from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -153,25 +150,6 @@ def ratios_table(title: str, by_k: dict[float, Interval]) -> Table:
     for k, r in by_k.items():
         view.add_row(f"{k:g}", f"{r.value:.3f}", f"{r.low:.3f} to {r.high:.3f}")
     return view
-
-
-def write_csv(path: Path, table: Sequence[Row]) -> None:
-    """Write the rows as CSV; what is None stays empty."""
-
-    def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(Row._fields)
-            writer.writerows(table)
-
-    write_whole(path, write)
-
-
-def write_json(path: Path, table: Sequence[Row], extra: dict[str, Any]) -> None:
-    """Write the rows as JSON, ``rows``, beside what else there is to say; null for the infinite mean of no escape."""
-    plain = [{k: None if v in (inf, -inf) else v for k, v in row._asdict().items()} for row in table]
-    text = json.dumps({"rows": plain, **extra}, indent=1, allow_nan=False) + "\n"
-    write_whole(path, lambda part: part.write_text(text))
 
 
 def draw(path: Path, study: Study, table: Sequence[Row]) -> None:

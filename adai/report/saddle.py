@@ -1,7 +1,5 @@
 """Displacement at a saddle: simulated beside what the paper prints and what is exact, as table, files and figure."""
 
-import csv
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -132,24 +130,6 @@ def _table(title: str, lines: Sequence[tuple[Row, float, float, float, float]]) 
         ratio = f"{value / true:.2f} ± {error / true:.2f}"
         view.add_row(LABELS[row.optimizer], f"{row.H:g}", f"{value:.3g}", f"{printed:.3g}", f"{true:.3g}", ratio)
     return view
-
-
-def write_csv(path: Path, table: Sequence[Row]) -> None:
-    """Write the rows as CSV."""
-
-    def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(Row._fields)
-            writer.writerows(table)
-
-    write_whole(path, write)
-
-
-def write_json(path: Path, table: Sequence[Row], settings: dict[str, object]) -> None:
-    """Write the rows as JSON, ``rows``, with the settings."""
-    text = json.dumps({**settings, "rows": [row._asdict() for row in table]}, indent=1) + "\n"
-    write_whole(path, lambda part: part.write_text(text))
 
 
 def draw(path: Path, table: Sequence[Row], T: int) -> None:

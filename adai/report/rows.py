@@ -1,0 +1,29 @@
+"""Tables of named rows as CSV and JSON."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from adai.files import write_whole
+
+
+def write_csv(path: Path, rows: Sequence[Any]) -> None:
+    """Write named tuples of one kind as CSV, the field names first; None stays empty."""
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(rows[0]._fields)
+            writer.writerows(rows)
+
+    write_whole(path, write)
+
+
+def write_json(path: Path, rows: Sequence[Any], extra: Mapping[str, Any]) -> None:
+    """Write named tuples as JSON, ``rows``, beside what else there is to say; infinity, which JSON lacks, as null."""
+    plain = [{k: None if v in (inf, -inf) else v for k, v in row._asdict().items()} for row in rows]
+    text = json.dumps({**extra, "rows": plain}, indent=1, allow_nan=False) + "\n"
+    write_whole(path, lambda part: part.write_text(text))
