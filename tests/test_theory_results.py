@@ -251,8 +251,9 @@ def test_bad_options_give_one_line_and_status_2(arguments, message, capsys):
         status = main(["theory", *arguments])
     except SystemExit as exit_:
         status = exit_.code
-    error = capsys.readouterr().err
+    out, error = capsys.readouterr()
     assert status == 2
+    assert not out
     assert message in error
     assert error.startswith("adai theory: ")
     assert error.count("\n") == 1

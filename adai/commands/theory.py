@@ -61,12 +61,13 @@ def _show(result: Result, symbols: Mapping[str, Any]) -> int:
     if unknown:
         known = ", ".join(f"--{SYMBOLS[name].flag}" for name in result.inputs) or "no options"
         raise UserError(f"{result.key} has no --{unknown[0]}; it takes {known}")
+    with np.errstate(all="ignore"):  # what overflows is shown as inf
+        answers = _answers(result, inputs)  # before anything is printed, for it may refuse the inputs
     console = Console(markup=False, highlight=False)
     lines = [f"{result.name} ({result.reference}). {result.kind}: {KINDS[result.kind]}.", result.note]
     lines += [f"Valid: {result.valid}.", f"Inputs: {page.given(inputs)}" if inputs else ""]
     console.print("\n".join(line for line in lines if line))
-    with np.errstate(all="ignore"):  # what overflows is shown as inf
-        console.print(_answers(result, inputs))
+    console.print(answers)
     return 0
 
 
