@@ -45,13 +45,21 @@ def _parser() -> Parser:
     compare = commands.add_parser(
         "compare",
         help="train several optimizers on the same task over several seeds",
-        description="Train several optimizers on scikit-learn's handwritten digits over several seeds and say who won. "
+        description="Train several optimizers on the same images over several seeds and say who won. "
         "Run it again to go on after an interruption.",
     )
     compare.add_argument("--optimizers", nargs="+", metavar="NAME", help="which ones (default: all that there are)")
     compare.add_argument("--seeds", type=_positive, default=3, metavar="N", help="how many seeds each (default: 3)")
     compare.add_argument("--epochs", type=_positive, default=30, metavar="N", help="how many epochs (default: 30)")
-    compare.add_argument("--out", type=Path, default=Path("runs/digits"), metavar="FOLDER", help="default: runs/digits")
+    compare.add_argument(
+        "--dataset",
+        default="digits",
+        metavar="NAME",
+        help="digits (default), mnist, cifar10, cifar100, a name on the Hugging Face hub, or a folder of parquet files "
+        "or of images in class folders",
+    )
+    compare.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
+    compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
     compare.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
     compare.set_defaults(run=_compare)
     _add_theory(commands)

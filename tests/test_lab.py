@@ -13,7 +13,7 @@ from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab import train as training
 from adai.lab.compare import compare
-from adai.lab.data import digits
+from adai.lab.data import load
 from adai.lab.models import SmallNet
 from adai.lab.optimizers import RECIPES, Recipe, recipe
 from adai.lab.runs import RunFolder
@@ -22,15 +22,6 @@ from adai.report.curves import draw_curves
 from adai.report.summary import Row, rows, verdict, write_csv
 
 CPU = torch.device("cpu")
-
-
-def test_digits_are_real_whole_and_normalised():
-    data = digits(CPU)
-    assert data.train_images.shape == (1198, 1, 8, 8)
-    assert data.test_images.shape == (599, 1, 8, 8)
-    assert abs(data.train_images.mean().item()) < 1e-5
-    assert data.train_images.std().item() == pytest.approx(1, abs=1e-5)
-    assert set(data.train_labels.tolist()) == set(data.test_labels.tolist()) == set(range(10))
 
 
 def test_small_net():
@@ -54,7 +45,7 @@ class Recorder(torch.optim.SGD):
 def test_seed_is_the_same_start_and_order_for_every_optimizer_and_another_one_for_another_seed():
     logs = [{}, {}, {}]
     for log, seed in zip(logs, (0, 0, 1), strict=True):
-        list(training.train(Recipe("", Recorder, {"log": log}), digits(CPU), seed=seed, epochs=1))
+        list(training.train(Recipe("", Recorder, {"log": log}), load("digits", device=CPU), seed=seed, epochs=1))
         torch.rand(3)  # whatever else draws random numbers in between
     a, b, other = logs
     assert all(map(torch.equal, a["start"], b["start"]))
@@ -79,7 +70,7 @@ def test_schedule_warms_up_and_falls_to_zero():
 
 
 def test_training_learns_and_evaluates_on_the_test_images():
-    data = digits(CPU)
+    data = load("digits", device=CPU)
     epochs = list(training.train(RECIPES["adai"], data, seed=0, epochs=4))
     assert [row["epoch"] for row in epochs] == [1, 2, 3, 4]
     assert epochs[-1]["test_error"] < 12
@@ -88,7 +79,7 @@ def test_training_learns_and_evaluates_on_the_test_images():
     always_zero = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     torch.nn.init.zeros_(always_zero[1].weight)
     always_zero[1].bias.data = torch.eye(10)[0]
-    share_of_others = (data.test_labels != 0).double().mean().item()
+    share_of_others = (data.test.labels != 0).double().mean().item()
     assert training.test_error(always_zero, data) == pytest.approx(100 * share_of_others)
 
 

@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -18,7 +19,7 @@ INTERRUPTED = 130
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
-    folder = RunFolder(options.out)
+    folder = RunFolder(options.out or Path("runs") / Path(options.dataset).name)
     names = [name for given in options.optimizers or RECIPES for name in given.split(",") if name]
     console = Console()
     status = 0
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
                 seeds=options.seeds,
                 epochs=options.epochs,
                 device=options.device,
+                dataset=options.dataset,
+                data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
                 progress=lambda label, epochs: bars.update(bar, description=label, advance=epochs),
             )

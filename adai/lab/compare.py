@@ -2,13 +2,14 @@
 
 import platform
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from adai import __version__
 from adai.errors import UserError
-from adai.lab.data import digits
+from adai.lab.data import load
 from adai.lab.machine import processor
 from adai.lab.optimizers import RECIPES, recipe
 from adai.lab.runs import RunFolder
@@ -25,6 +26,8 @@ def compare(
     seeds: int = 3,
     epochs: int = 30,
     device: str = "cpu",
+    dataset: str = "digits",
+    data_dir: Path | None = None,
     command: str = "",
     progress: Progress = lambda label, epochs: None,
 ) -> None:
@@ -38,15 +41,17 @@ def compare(
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
         epochs: passes over the training images.
         device: as torch names it.
+        dataset: a name that `adai.lab.data.load` knows.
+        data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
         progress: called with the label of the run at hand and how many epochs have just been done.
 
     Raises:
-        UserError: an optimizer or a device is not there, or the folder is of no use.
+        UserError: an optimizer, a data set or a device is not there, or the folder is of no use.
     """
     recipes = {name: recipe(name) for name in optimizers}
     config = {
-        "task": "digits",
+        "task": dataset,
         "model": "SmallNet",
         "epochs": epochs,
         "batch": BATCH,
@@ -55,7 +60,7 @@ def compare(
         "seeds": seeds,
         "optimizers": {name: r.options for name, r in recipes.items()},
     }
-    data = digits(_device(device))
+    data = load(dataset, device=_device(device), data_dir=data_dir)
     folder.open(config, _about(device, command))
     for seed in range(seeds):
         for name, r in recipes.items():

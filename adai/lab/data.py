@@ -1,22 +1,85 @@
-"""Data sets, held in memory as tensors on the training device."""
+"""Data sets: images as bytes in memory on the training device, from scikit-learn, the Hugging Face hub or a folder.
 
-from typing import NamedTuple
+Images are decoded once and kept in a cache folder. A name is looked for as: ``digits``, which ships with scikit-learn;
+a folder of that name under ``data_dir``; a folder; a data set on the hub.
+"""
 
+import hashlib
+import logging
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
 import torch
+from datasets import ClassLabel, Image
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from adai.errors import UserError
+from adai.files import write_whole
+
+logger = logging.getLogger(__name__)
+
+HUB = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
+_CHUNK = 1000  # images decoded, or measured, at a time
+
+
+class Images(NamedTuple):
+    """Images (N, C, H, W), uint8, with their labels (N,), int64."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def to(self, device: torch.device) -> "Images":
+        """The same on the device."""
+        return Images(self.pixels.to(device), self.labels.to(device))
+
 
 class Dataset(NamedTuple):
-    """Images (N, C, H, W), float32 and normalised, with their labels (N,), int64."""
+    """A training and a test set, and what normalises both.
 
-    train_images: Tensor
-    train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
+    ``mean`` and ``std`` are those of the training pixels, per channel, (C, 1, 1), in units of a byte.
+    """
+
+    name: str
+    classes: int
+    train: Images
+    test: Images
+    mean: Tensor
+    std: Tensor
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, C, H, W) as float32 with mean 0 and variance 1 per channel over the training set."""
+        return (pixels.float() - self.mean) / self.std
 
 
-def digits(device: torch.device) -> Dataset:
+def load(name: str, *, device: torch.device, data_dir: Path | None = None, cache_dir: Path | None = None) -> Dataset:
+    """The data set of that name, on the device.
+
+    Args:
+        name: ``digits``, ``mnist``, ``cifar10``, ``cifar100``, a folder of parquet files or of images in class folders
+            (with parts ``train`` and ``test`` or ``validation``), or the name of a data set on the Hugging Face hub.
+        device: where the bytes go.
+        data_dir: a folder with data sets by name; default the environment's ``ADAI_DATA_DIR``.
+        cache_dir: where decoded images are kept; default the environment's ``ADAI_CACHE_DIR``, or ``~/.cache/adai``.
+
+    Raises:
+        UserError: there is no such data set, it cannot be reached, or it is not one of labelled images of one size.
+    """
+    if name == "digits":
+        train, test = _digits()
+    else:
+        source = _source(name, data_dir or _folder("ADAI_DATA_DIR"))
+        train, test = _cached(source, cache_dir or _folder("ADAI_CACHE_DIR") or Path.home() / ".cache" / "adai")
+    mean, std = _moments(train.pixels)
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    return Dataset(name, classes, train.to(device), test.to(device), mean.to(device), std.to(device))
+
+
+def _digits() -> tuple[Images, Images]:
     """The 1,797 handwritten digits, 8x8, that ship with scikit-learn: no download.
 
     They come in the order in which people wrote them, so the last third, 599 images, is by writers whom the first two
@@ -25,9 +88,88 @@ def digits(device: torch.device) -> Dataset:
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
     """
     bunch = load_digits()
-    images = torch.tensor(bunch.images, dtype=torch.float32, device=device).unsqueeze(1)
-    labels = torch.tensor(bunch.target, dtype=torch.int64, device=device)
+    pixels = torch.tensor(bunch.images, dtype=torch.uint8).unsqueeze(1)
+    labels = torch.tensor(bunch.target, dtype=torch.int64)
     split = len(labels) * 2 // 3
-    mean, std = images[:split].mean(), images[:split].std()
-    images = (images - mean) / std
-    return Dataset(images[:split], labels[:split], images[split:], labels[split:])
+    return Images(pixels[:split], labels[:split]), Images(pixels[split:], labels[split:])
+
+
+def _folder(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+def _source(name: str, data_dir: Path | None) -> str:
+    """What the `datasets` library is to load: a folder, or a name on the hub."""
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"the data folder {data_dir} does not exist")
+    for folder in (data_dir / name if data_dir else Path(name), Path(name)):
+        if folder.is_dir():
+            return str(folder.resolve())
+    return HUB.get(name, name)
+
+
+def _cached(source: str, cache_dir: Path) -> tuple[Images, Images]:
+    file = cache_dir / f"{source.strip('/').replace('/', '--')}-{_fingerprint(source)}.pt"
+    if file.exists():
+        try:
+            parts = torch.load(file, weights_only=True)
+            return Images(*parts["train"]), Images(*parts["test"])
+        except Exception as error:  # whatever a damaged file makes torch raise
+            logger.warning("%s is damaged (%s) and is made anew", file, type(error).__name__)
+    train, test = _decoded(source)
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        write_whole(file, lambda part: torch.save({"train": tuple(train), "test": tuple(test)}, part))
+    except OSError as error:
+        logger.warning("cannot keep decoded images in %s (%s)", cache_dir, error.strerror)
+    return train, test
+
+
+def _fingerprint(source: str) -> str:
+    """What a folder holds, so that other files in it are decoded anew; the same for every name on the hub."""
+    files = [path for path in sorted(Path(source).rglob("*")) if path.is_file()]
+    listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(listing).encode()).hexdigest()[:12]
+
+
+def _decoded(source: str) -> tuple[Images, Images]:
+    try:
+        parts = datasets.load_dataset(source)
+    except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
+        what = str(error).splitlines()[0]
+        raise UserError(
+            f"cannot get the data set {source!r} ({what}); point --data-dir or ADAI_DATA_DIR at a folder that holds it"
+        ) from error
+    test = next((part for part in ("test", "validation") if part in parts), None)
+    if "train" not in parts or test is None:
+        raise UserError(f"{source!r} has the parts {', '.join(parts)}; it needs train, and test or validation")
+    return _images(source, parts["train"]), _images(source, parts[test])
+
+
+def _images(source: str, rows: Any) -> Images:
+    """Decode the image column; the columns are known by their types."""
+    columns = {kind: [n for n, f in rows.features.items() if isinstance(f, kind)] for kind in (Image, ClassLabel)}
+    if not columns[Image] or not columns[ClassLabel]:
+        raise UserError(f"{source!r} has the columns {', '.join(rows.features)}; it needs an image and a class label")
+    image, label = columns[Image][0], columns[ClassLabel][0]
+    arrays: list[NDArray[np.uint8]] = []
+    for start in range(0, len(rows), _CHUNK):
+        decoded = [np.asarray(picture) for picture in rows[start : start + _CHUNK][image]]
+        if len({array.shape for array in decoded}) > 1 or (arrays and decoded[0].shape != arrays[0].shape[1:]):
+            raise UserError(f"the images of {source!r} differ in size or channels; they have to be all alike")
+        arrays.append(np.stack(decoded))
+    pixels = torch.from_numpy(np.concatenate(arrays))
+    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+    return Images(pixels, torch.tensor(rows[label][:] if len(rows) else [], dtype=torch.int64))
+
+
+def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, in float64 a chunk at a time."""
+    sums = torch.zeros(2, pixels.shape[1], dtype=torch.float64)
+    for chunk in pixels.split(_CHUNK):
+        values = chunk.double()
+        sums += torch.stack([values.sum(dim=(0, 2, 3)), values.square().sum(dim=(0, 2, 3))])
+    mean, square = sums / (pixels.numel() / pixels.shape[1])
+    std = (square - mean**2).sqrt().clamp_min(1e-6)  # a channel may be the same everywhere
+    return mean.float().view(-1, 1, 1), std.float().view(-1, 1, 1)

@@ -18,7 +18,7 @@ WARMUP_STEPS = 100
 
 
 def train(recipe: Recipe, data: Dataset, *, seed: int, epochs: int) -> Iterator[dict[str, float]]:
-    """Train a `SmallNet` and yield what each epoch gave.
+    """Train a `SmallNet` of the data's size and yield what each epoch gave.
 
     The seed draws the initial weights and the order of the data: equal seeds are equal starts and orders, whatever the
     optimizer. The learning rate rises linearly over the first 100 steps and falls to 0 along a cosine.
@@ -28,11 +28,12 @@ def train(recipe: Recipe, data: Dataset, *, seed: int, epochs: int) -> Iterator[
         the end of the epoch), ``ms_per_step`` (mean over the epoch's training steps, without evaluation).
     """
     torch.manual_seed(seed)
-    device = data.train_images.device
-    model = SmallNet().to(device)
+    device = data.mean.device
+    channels, size = data.train.pixels.shape[1:3]
+    model = SmallNet(channels, size, data.classes).to(device)
     optimizer = recipe.build(model.parameters())
     order = torch.Generator().manual_seed(seed)
-    n = len(data.train_labels)
+    n = len(data.train.labels)
     batches = math.ceil(n / BATCH)
     scheduler = LambdaLR(optimizer, lambda step: schedule(step, epochs * batches))
     for epoch in range(1, epochs + 1):
@@ -41,7 +42,7 @@ def train(recipe: Recipe, data: Dataset, *, seed: int, epochs: int) -> Iterator[
         began = time.perf_counter()
         for where in torch.randperm(n, generator=order).to(device).split(BATCH):
             optimizer.zero_grad()
-            loss = cross_entropy(model(data.train_images[where]), data.train_labels[where])
+            loss = cross_entropy(model(data.normalised(data.train.pixels[where])), data.train.labels[where])
             loss.backward()
             optimizer.step()
             scheduler.step()
@@ -69,5 +70,7 @@ def schedule(step: int, steps: int) -> float:
 def test_error(model: nn.Module, data: Dataset) -> float:
     """Share of the test images that the model gets wrong, in percent."""
     model.eval()
-    wrong = model(data.test_images).argmax(dim=1) != data.test_labels
-    return 100 * int(wrong.sum()) / len(wrong)
+    wrong = 0
+    for pixels, labels in zip(data.test.pixels.split(1000), data.test.labels.split(1000), strict=True):
+        wrong += int((model(data.normalised(pixels)).argmax(dim=1) != labels).sum())
+    return 100 * wrong / len(data.test.labels)

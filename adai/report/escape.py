@@ -1,6 +1,6 @@
 """The table, files and figure of a study of escape times."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,19 +110,29 @@ def slopes(study: Study, store: Store) -> dict[str, tuple[float, float]]:
 
 
 def as_table(table: Sequence[Row]) -> Table:
-    """The escape times for the terminal."""
+    """The escape times for the terminal; columns that would be empty are left out."""
     view = Table(title="mean escape time in iterations, 95 % bootstrap interval", title_justify="left")
-    with_theory = any(row.theory for row in table)
-    view.add_column("optimizer", no_wrap=True)
-    for column in ("k", "mean", "interval", "CV", "censored", *(["theory", "mean / theory"] if with_theory else [])):
-        view.add_column(column, justify="right", no_wrap=True)
+    columns: dict[str, Callable[[Row], str]] = {
+        "optimizer": lambda row: LABELS[row.optimizer],
+        "k": lambda row: f"{row.k:g}",
+        "mean": lambda row: _iterations(row.mean),
+        "interval": lambda row: f"{_iterations(row.ci_low)} - {_iterations(row.ci_high)}",
+        "CV": lambda row: "" if row.cv is None else f"{row.cv:.2f}",
+    }
+    if any(row.censored for row in table):
+        columns["censored"] = lambda row: str(row.censored)
+    if any(row.theory for row in table):
+        columns["theory"] = lambda row: _iterations(row.theory) if row.theory else ""
+        columns["ratio"] = lambda row: f"{row.mean / row.theory:.3f}" if row.theory else ""
+    for column in columns:
+        view.add_column(column, justify="left" if column == "optimizer" else "right", no_wrap=True)
     for row in table:
-        cells = [LABELS[row.optimizer], f"{row.k:g}", f"{row.mean:.5g}", f"{row.ci_low:.5g} to {row.ci_high:.5g}"]
-        cells += ["-" if row.cv is None else f"{row.cv:.2f}", str(row.censored)]
-        if with_theory:
-            cells += [f"{row.theory:.5g}", f"{row.mean / row.theory:.3f}"] if row.theory else ["-", "-"]
-        view.add_row(*cells)
+        view.add_row(*(cell(row) for cell in columns.values()))
     return view
+
+
+def _iterations(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
 
 
 def fits_table(by_optimizer: dict[str, Fits]) -> Table:
