@@ -3,32 +3,25 @@
 Adai's first step is exactly lr * g, and its first steps are nearly as large; at lr 1 they kill a net that has no batch
 norm. Prints a table and writes it as JSON::
 
-    python benchmarks/warmup.py --data ylecun/mnist --json benchmarks/results/warmup.json
+    python benchmarks/warmup.py --json benchmarks/results/warmup.json
 """
 
 import argparse
 import json
 from pathlib import Path
 
-import datasets
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
 from adai import Adai
+from adai.lab.data import load
 from adai.lab.machine import processor
 from adai.lab.stats import spread
 
 BATCH = 128
-
-
-def images(name: str, split: str, normalise: bool) -> tuple[Tensor, Tensor]:
-    """MNIST's images (N, 1, 28, 28), in [0, 1] or normalised with the training set's moments, and labels (N,)."""
-    rows = datasets.load_dataset(name, split=split).with_format("numpy")
-    pixels = torch.from_numpy(np.stack(rows["image"][:])).unsqueeze(1).float() / 255
-    return (pixels - 0.1307) / 0.3081 if normalise else pixels, torch.tensor(rows["label"][:])
+Part = tuple[Tensor, Tensor]  # images (N, 1, 28, 28) as the net takes them, and labels (N,)
 
 
 def net() -> nn.Module:
@@ -40,9 +33,7 @@ def net() -> nn.Module:
     )  # fmt: skip
 
 
-def test_errors(
-    train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, lr: float, warmup: int, seed: int, epochs: int
-) -> list[float]:
+def test_errors(train: Part, test: Part, *, lr: float, warmup: int, seed: int, epochs: int) -> list[float]:
     """Test error in percent after each epoch; the rate rises linearly over ``warmup`` steps and stays."""
     torch.manual_seed(seed)
     model = net()
@@ -66,14 +57,18 @@ def test_errors(
 def main() -> None:
     """Run every learning rate with and without a warm-up."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="ylecun/mnist", help="hub name or folder of MNIST (default: %(default)s)")
+    parser.add_argument("--data", default="mnist", help="as adai compare --dataset takes it (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--lr", type=float, nargs="+", default=[0.1, 1.0])
     parser.add_argument("--normalise", action="store_true", help="mean 0 and variance 1 instead of [0, 1]")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    train, test = (images(options.data, split, options.normalise) for split in ("train", "test"))
+    data = load(options.data, device=torch.device("cpu"))
+    train, test = (
+        (data.normalised(part.pixels) if options.normalise else part.pixels.float() / 255, part.labels)
+        for part in (data.train, data.test)
+    )
     rows = []
     for lr in options.lr:
         for warmup in (0, 100):
