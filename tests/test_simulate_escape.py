@@ -93,6 +93,16 @@ def test_mean_times_agree_with_independent_simulations():
             assert abs(times.exits.mean() - mean) < z * error, (name, optimizer, k)
 
 
+# Section 14: Momentum's mean time over Kramers' time through ten saddles.
+@pytest.mark.parametrize(("k", "mean", "ratio"), [(1.2, 101224, 0.733), (1.7, 5765.6, 0.768), (3.0, 297.42, 0.948)])
+def test_theory_of_the_double_well(k, mean, ratio):
+    theory = SETTINGS["double-well"].theory
+    assert mean / float(theory["momentum"](k).iterations) == pytest.approx(ratio, abs=6e-4)
+    assert float(theory["ema"](k).iterations) == pytest.approx(float(theory["momentum"](k).iterations))
+    assert float(theory["momentum"](k).exponent) == pytest.approx(10.711 / k, rel=1e-4)
+    assert float(theory["adam"](k).exponent) == pytest.approx(9.372 / np.sqrt(k), rel=1e-4)
+
+
 def test_momentum_and_ema_are_the_same_algorithm():
     """Without bias correction m of one is 1 - beta1 of the other's. Equal seeds give equal times."""
     seeds = replica_seeds(0, "same", 0, 30)

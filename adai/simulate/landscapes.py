@@ -20,6 +20,7 @@ Samples = NDArray[np.float32]
 SAMPLES, ADDITIVE, PARABOLAS = range(3)
 DIMENSIONS = 10
 SAMPLE_COUNT = 50_000
+NOISE = 70.0
 NO_DATA = np.zeros((0, 0), dtype=np.float32)
 
 
@@ -68,7 +69,7 @@ def _samples(sd: float) -> Samples:
     return (sd * np.random.default_rng(0).standard_normal((SAMPLE_COUNT, DIMENSIONS))).astype(np.float32)
 
 
-def double_well(k: float, noise: float = 70.0) -> Landscape:
+def double_well(k: float, noise: float = NOISE) -> Landscape:
     """A true double well: g = sqrt(k) (f'(sqrt(k) θ) + 70 z), z ~ N(0, I); minimum and saddle are the printed ones."""
     return _styblinski(ADDITIVE, k, noise=noise)
 

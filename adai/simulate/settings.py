@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from adai.simulate import landscapes, rules
-from adai.simulate.landscapes import Landscape
+from adai.simulate.landscapes import DIMENSIONS, NOISE, Landscape
 from adai.simulate.rules import Rule
 from adai.theory import escape
+from adai.theory.styblinski import PRINTED_MINIMUM, PRINTED_SADDLE, mean_curvature, mean_loss
 
 # The matched parabolas: batch size 1, barrier 0.06, learning rate 0.02.
 B, DELTA_L, ETA, OTHERS = 1.0, 0.06, 0.02, (0.1, 0.1, 0.4)
@@ -60,6 +61,19 @@ def _adai(k: float) -> escape.Escape:
     return escape.adai(ETA, 0.1, B, k, -k, 0.5, DELTA_L, H_all=[-k, *(k * h for h in OTHERS)])
 
 
+def _uniform(eta: float, beta1: float, beta3: float, *, adaptive: bool = False) -> Callable[[float], escape.Escape]:
+    """Kramers' time through any of the saddles of the double well; Adam divides its learning rate by sqrt(C)."""
+
+    def theory(k: float) -> escape.Escape:
+        C = k * NOISE**2
+        rate = eta / C**0.5 if adaptive else eta
+        H_a, H_b = k * mean_curvature(PRINTED_MINIMUM, 0), k * mean_curvature(PRINTED_SADDLE, 0)
+        delta_L = mean_loss(PRINTED_SADDLE, 0) - mean_loss(PRINTED_MINIMUM, 0)
+        return escape.uniform(rate, beta1, beta3, C, H_a, H_b, delta_L).times(1 / DIMENSIONS)
+
+    return theory
+
+
 SETTINGS = {
     "paper": Setting(
         title="Appendix E as printed: Styblinski-Tang with samples x ~ N(0, 4 I), whose mean loss is convex",
@@ -77,7 +91,13 @@ SETTINGS = {
         first=("adai", "momentum", "ema", "adam"),
         ks=(1.2, 1.3, 1.4, 1.55, 1.7, 1.9, 2.1, 2.4, 2.7, 3.0),
         warm=False,
-        theory={},
+        theory={
+            "adai": _uniform(1.5e-3, 0.9, 0.1),
+            "momentum": _uniform(1.5e-4, 0.9, 1.0),
+            "ema": _uniform(1.5e-3, 0.9, 0.1),
+            "adam": _uniform(0.12, 0.9, 0.1, adaptive=True),
+            "sgd": _uniform(1.5e-3, 0.0, 1.0),
+        },
     ),
     "matched": Setting(
         title="Matched parabolas with C = |H|/B: the theory's assumptions hold exactly",

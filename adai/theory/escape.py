@@ -126,6 +126,26 @@ def momentum(
     return momentum_kramers(eta, beta1, beta3, B, H_a, H_b, s, delta_L).times(-H_b / H_a)
 
 
+def uniform(
+    eta: ArrayLike,
+    beta1: ArrayLike,
+    beta3: ArrayLike,
+    C: ArrayLike,
+    H_a: ArrayLike,
+    H_b: ArrayLike,
+    delta_L: ArrayLike,
+) -> Escape:
+    """π γM [sqrt(1 + 4|H_b|/(γ²M)) + 1] / sqrt(H_a |H_b|) exp[2γM ΔL/(ηC)]: Kramers, the same noise C everywhere.
+
+    What the paper's theorems become where the noise does not follow the Hessian. SGD is β1 = 0, β3 = 1.
+    """
+    eta, beta1, beta3, C, H_a, H_b = checked(eta=eta, beta1=beta1, beta3=beta3, C=C, H_a=H_a, H_b=H_b)
+    (delta_L,) = checked(delta_L=delta_L)
+    friction = dynamics.friction(beta1, beta3)
+    inertia = 2 / effective_diffusion(H_b, dynamics.damping(eta, beta1), dynamics.mass(eta, beta3))
+    return Escape(np.pi * friction * inertia / np.sqrt(-H_a * H_b), 2 * friction * delta_L / (eta * C), eta)
+
+
 def adam_printed(
     eta: ArrayLike,
     beta1: ArrayLike,
