@@ -48,7 +48,12 @@ def _parser() -> Parser:
         description="Train several optimizers on scikit-learn's handwritten digits over several seeds and say who won. "
         "Run it again to go on after an interruption.",
     )
-    compare.add_argument("--optimizers", nargs="+", metavar="NAME", help="which ones (default: all that there are)")
+    compare.add_argument(
+        "--optimizers",
+        nargs="+",
+        metavar="NAME",
+        help="default: adai adaiw sgd adam adamw; there are also amsgrad adabound padam yogi radam sgd-plain rmsprop",
+    )
     compare.add_argument("--seeds", type=_positive, default=3, metavar="N", help="how many seeds each (default: 3)")
     compare.add_argument("--epochs", type=_positive, default=30, metavar="N", help="how many epochs (default: 30)")
     compare.add_argument("--out", type=Path, default=Path("runs/digits"), metavar="FOLDER", help="default: runs/digits")

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.nn import Parameter
 
 from adai import __version__
 from adai.errors import UserError
 from adai.lab.data import digits
 from adai.lab.machine import processor
-from adai.lab.optimizers import RECIPES, recipe
+from adai.lab.optimizers import DEFAULT_OPTIMIZERS, recipe
 from adai.lab.runs import RunFolder
 from adai.lab.train import BATCH, WARMUP_STEPS, train
 
@@ -21,7 +22,7 @@ Progress = Callable[[str, int], None]
 def compare(
     folder: RunFolder,
     *,
-    optimizers: Sequence[str] = tuple(RECIPES),
+    optimizers: Sequence[str] = DEFAULT_OPTIMIZERS,
     seeds: int = 3,
     epochs: int = 30,
     device: str = "cpu",
@@ -34,7 +35,7 @@ def compare(
 
     Args:
         folder: where the results go.
-        optimizers: names from `RECIPES`.
+        optimizers: names from `adai.lab.optimizers.RECIPES`.
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
         epochs: passes over the training images.
         device: as torch names it.
@@ -43,8 +44,11 @@ def compare(
 
     Raises:
         UserError: an optimizer or a device is not there, or the folder is of no use.
+        ModuleNotFoundError: an optimizer comes from a package that is not installed.
     """
     recipes = {name: recipe(name) for name in optimizers}
+    for r in recipes.values():
+        r.build([Parameter(torch.zeros(1))])  # a package that is missing shows now, not after hours of training
     config = {
         "task": "digits",
         "model": "SmallNet",
