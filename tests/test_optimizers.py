@@ -45,7 +45,7 @@ def adam_alpha(t):
 
 
 def adai(lr, weight_decay, decoupled):
-    """Xie et al., arXiv 2006.15815, Algorithm 2, with the decay as Algorithm 3 has it where decoupled."""
+    """Xie et al., arXiv 2006.15815, Algorithm 2; decoupled decay is by the factor 1 - lr * weight_decay."""
     options = {"lr": lr, "betas": (0.1, 0.99), "eps": 1e-3, "weight_decay": weight_decay, "decoupled": decoupled}
     transcription = Transcription([{**options, "params": [START]}])
 
