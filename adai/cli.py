@@ -48,7 +48,12 @@ def _parser() -> Parser:
         description="Train several optimizers on the same images over several seeds and say who won. "
         "Run it again to go on after an interruption.",
     )
-    compare.add_argument("--optimizers", nargs="+", metavar="NAME", help="which ones (default: all that there are)")
+    compare.add_argument(
+        "--optimizers",
+        nargs="+",
+        metavar="NAME",
+        help="default: adai adaiw sgd adam adamw; there are also amsgrad adabound padam yogi radam sgd-plain rmsprop",
+    )
     compare.add_argument("--seeds", type=_positive, default=3, metavar="N", help="how many seeds each (default: 3)")
     compare.add_argument("--epochs", type=_positive, default=30, metavar="N", help="how many epochs (default: 30)")
     compare.add_argument(
@@ -57,6 +62,12 @@ def _parser() -> Parser:
         metavar="NAME",
         help="digits (default), mnist, cifar10, cifar100, a name on the Hugging Face hub, or a folder of parquet files "
         "or of images in class folders",
+    )
+    compare.add_argument(
+        "--model",
+        default="smallnet",
+        metavar="NAME",
+        help="smallnet (default), fc3, resnet18, resnet34, resnet50, vgg16, densenet121, googlenet",
     )
     compare.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")

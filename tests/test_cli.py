@@ -24,6 +24,7 @@ def adai(*arguments, **options):
         (["compare", "--seeds", "0"], "'0' is not a whole number above 0"),
         (["compare", "--epochs", "many"], "'many' is not a whole number above 0"),
         (["compare", "--optimizers", "adai", "lion"], "unknown optimizer 'lion'; choose from adai, adaiw, sgd"),
+        (["compare", "--model", "resnet19"], "unknown model 'resnet19'; choose from smallnet"),
         (["compare", "--device", "warp"], "cannot use device 'warp'"),
         (["compere"], "invalid choice: 'compere'"),
         ([], "arguments are required: COMMAND"),

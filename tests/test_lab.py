@@ -15,7 +15,7 @@ from adai.lab import train as training
 from adai.lab.compare import compare
 from adai.lab.data import load
 from adai.lab.models import SmallNet
-from adai.lab.optimizers import RECIPES, Recipe, recipe
+from adai.lab.optimizers import RECIPES, Recipe
 from adai.lab.runs import RunFolder
 from adai.lab.stats import paired_difference, spread
 from adai.report.curves import draw_curves
@@ -81,13 +81,6 @@ def test_training_learns_and_evaluates_on_the_test_images():
     always_zero[1].bias.data = torch.eye(10)[0]
     share_of_others = (data.test.labels != 0).double().mean().item()
     assert training.test_error(always_zero, data) == pytest.approx(100 * share_of_others)
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipes_build_and_baselines_are_torchs(name):
-    optimizer = recipe(name).build(SmallNet().parameters())
-    module = type(optimizer).__module__
-    assert module.startswith("adai.optim" if name.startswith("adai") else "torch.optim")
 
 
 def test_a_comparison_writes_everything_and_is_not_done_twice(tmp_path):

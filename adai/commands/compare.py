@@ -9,7 +9,7 @@ from rich.console import Console
 
 from adai.commands.progress import progress_bar
 from adai.lab.compare import compare
-from adai.lab.optimizers import RECIPES
+from adai.lab.optimizers import DEFAULT_OPTIMIZERS
 from adai.lab.runs import RunFolder
 from adai.report.curves import draw_curves
 from adai.report.summary import as_table, rows, verdict, write_csv
@@ -20,7 +20,7 @@ INTERRUPTED = 130
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
     folder = RunFolder(options.out or Path("runs") / Path(options.dataset).name)
-    names = [name for given in options.optimizers or RECIPES for name in given.split(",") if name]
+    names = [name for given in options.optimizers or DEFAULT_OPTIMIZERS for name in given.split(",") if name]
     console = Console()
     status = 0
     with progress_bar(console) as bars:
@@ -33,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
                 epochs=options.epochs,
                 device=options.device,
                 dataset=options.dataset,
+                model=options.model,
                 data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
                 progress=lambda label, epochs: bars.update(bar, description=label, advance=epochs),

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import Parameter
 
 from adai import __version__
 from adai.errors import UserError
 from adai.lab.data import load
 from adai.lab.machine import processor
-from adai.lab.optimizers import RECIPES, recipe
+from adai.lab.models import build_model
+from adai.lab.optimizers import DEFAULT_OPTIMIZERS, recipe
 from adai.lab.runs import RunFolder
 from adai.lab.train import BATCH, WARMUP_STEPS, train
 
@@ -22,11 +24,12 @@ Progress = Callable[[str, int], None]
 def compare(
     folder: RunFolder,
     *,
-    optimizers: Sequence[str] = tuple(RECIPES),
+    optimizers: Sequence[str] = DEFAULT_OPTIMIZERS,
     seeds: int = 3,
     epochs: int = 30,
     device: str = "cpu",
     dataset: str = "digits",
+    model: str = "smallnet",
     data_dir: Path | None = None,
     command: str = "",
     progress: Progress = lambda label, epochs: None,
@@ -37,22 +40,26 @@ def compare(
 
     Args:
         folder: where the results go.
-        optimizers: names from `RECIPES`.
+        optimizers: names from `adai.lab.optimizers.RECIPES`.
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
         epochs: passes over the training images.
         device: as torch names it.
         dataset: a name that `adai.lab.data.load` knows.
+        model: a name from `adai.lab.models.MODELS`.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
         progress: called with the label of the run at hand and how many epochs have just been done.
 
     Raises:
-        UserError: an optimizer, a data set or a device is not there, or the folder is of no use.
+        UserError: an optimizer, a model, a data set or a device is not there, or the folder is of no use.
+        ModuleNotFoundError: an optimizer comes from a package that is not installed.
     """
     recipes = {name: recipe(name) for name in optimizers}
+    for r in recipes.values():
+        r.build([Parameter(torch.zeros(1))])  # a package that is missing shows now, not after hours of training
     config = {
         "task": dataset,
-        "model": "SmallNet",
+        "model": model,
         "epochs": epochs,
         "batch": BATCH,
         "warmup_steps": WARMUP_STEPS,
@@ -61,6 +68,7 @@ def compare(
         "optimizers": {name: r.options for name, r in recipes.items()},
     }
     data = load(dataset, device=_device(device), data_dir=data_dir)
+    build_model(model, channels=1, size=32, classes=2)  # an unknown name shows now
     folder.open(config, _about(device, command))
     for seed in range(seeds):
         for name, r in recipes.items():
@@ -70,7 +78,7 @@ def compare(
                 continue
             folder.restart(name, seed)
             progress(label, 0)
-            for row in train(r, data, seed=seed, epochs=epochs):
+            for row in train(r, data, model=model, seed=seed, epochs=epochs):
                 folder.append(name, seed, row)
                 progress(label, 1)
 

@@ -10,15 +10,17 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR
 
 from adai.lab.data import Dataset
-from adai.lab.models import SmallNet
+from adai.lab.models import build_model
 from adai.lab.optimizers import Recipe
 
 BATCH = 64
 WARMUP_STEPS = 100
 
 
-def train(recipe: Recipe, data: Dataset, *, seed: int, epochs: int) -> Iterator[dict[str, float]]:
-    """Train a `SmallNet` of the data's size and yield what each epoch gave.
+def train(
+    recipe: Recipe, data: Dataset, *, seed: int, epochs: int, model: str = "smallnet"
+) -> Iterator[dict[str, float]]:
+    """Train a model, named as in `adai.lab.models.MODELS` and of the data's size, and yield what each epoch gave.
 
     The seed draws the initial weights and the order of the data: equal seeds are equal starts and orders, whatever the
     optimizer. The learning rate rises linearly over the first 100 steps and falls to 0 along a cosine.
@@ -30,19 +32,19 @@ def train(recipe: Recipe, data: Dataset, *, seed: int, epochs: int) -> Iterator[
     torch.manual_seed(seed)
     device = data.mean.device
     channels, size = data.train.pixels.shape[1:3]
-    model = SmallNet(channels, size, data.classes).to(device)
-    optimizer = recipe.build(model.parameters())
+    net = build_model(model, channels=channels, size=size, classes=data.classes).to(device)
+    optimizer = recipe.build(net.parameters())
     order = torch.Generator().manual_seed(seed)
     n = len(data.train.labels)
     batches = math.ceil(n / BATCH)
     scheduler = LambdaLR(optimizer, lambda step: schedule(step, epochs * batches))
     for epoch in range(1, epochs + 1):
-        model.train()
+        net.train()
         loss_sum = torch.zeros((), device=device)
         began = time.perf_counter()
         for where in torch.randperm(n, generator=order).to(device).split(BATCH):
             optimizer.zero_grad()
-            loss = cross_entropy(model(data.normalised(data.train.pixels[where])), data.train.labels[where])
+            loss = cross_entropy(net(data.normalised(data.train.pixels[where])), data.train.labels[where])
             loss.backward()
             optimizer.step()
             scheduler.step()
@@ -52,7 +54,7 @@ def train(recipe: Recipe, data: Dataset, *, seed: int, epochs: int) -> Iterator[
         yield {
             "epoch": epoch,
             "train_loss": train_loss,
-            "test_error": test_error(model, data),
+            "test_error": test_error(net, data),
             "lr": float(scheduler.get_last_lr()[0]),
             "ms_per_step": 1e3 * seconds / batches,
         }

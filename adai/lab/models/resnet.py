@@ -1,0 +1,92 @@
+"""Residual networks: the CIFAR form of ResNet-18 and ResNet-34, the ImageNet form of ResNet-50.
+
+Source: K. He, X. Zhang, S. Ren and J. Sun, Deep Residual Learning for Image Recognition, arXiv 1512.03385.
+"""
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor, nn
+
+from adai.lab.models.layers import GlobalAverage, conv_bn, conv_bn_relu, he_initialize
+
+
+class Residual(nn.Module):
+    """relu(branch(x) + shortcut(x)): the building block of Figure 2.
+
+    The shortcut is the identity where the shapes allow it, else a 1x1 convolution with batch norm (option B).
+    """
+
+    def __init__(self, branch: nn.Sequential, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.branch = branch
+        same = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if same else nn.Sequential(*conv_bn(inputs, outputs, 1, stride))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        y: Tensor = self.relu(self.branch(x) + self.shortcut(x))
+        return y
+
+
+def basic(inputs: int, width: int, stride: int) -> Residual:
+    """Two 3x3 convolutions (Figure 5, left); gives ``width`` channels."""
+    branch = nn.Sequential(conv_bn_relu(inputs, width, 3, stride), *conv_bn(width, width, 3))
+    return Residual(branch, inputs, width, stride)
+
+
+def bottleneck(inputs: int, width: int, stride: int) -> Residual:
+    """1x1, 3x3 and 1x1 convolutions (Figure 5, right); gives 4 ``width`` channels.
+
+    The stride is at the 3x3 convolution; the paper has it at the first 1x1, which drops three pixels of four unseen.
+    Source: P. Goyal et al., arXiv 1706.02677, section 5.1.
+    """
+    branch = nn.Sequential(
+        conv_bn_relu(inputs, width, 1), conv_bn_relu(width, width, 3, stride), *conv_bn(width, 4 * width, 1)
+    )
+    return Residual(branch, inputs, 4 * width, stride)
+
+
+Block = Callable[[int, int, int], Residual]
+
+
+def resnet18(channels: int = 3, size: int = 32, classes: int = 10) -> nn.Sequential:
+    """ResNet-18 for small images: 11,173,962 parameters for 32x32 colour images in 10 classes.
+
+    From images (N, channels, size, size) to logits (N, classes). The CIFAR form has a 3x3 stem at stride 1 and no max
+    pooling, so that 32x32 images enter the blocks in full; the widths are those of the ImageNet form.
+    """
+    return _assemble(conv_bn_relu(channels, 64, 3), _stages(basic, 1, (2, 2, 2, 2)), 512, classes)
+
+
+def resnet34(channels: int = 3, size: int = 32, classes: int = 100) -> nn.Sequential:
+    """ResNet-34 for small images, as `resnet18`: 21,328,292 parameters for 32x32 colour images in 100 classes."""
+    return _assemble(conv_bn_relu(channels, 64, 3), _stages(basic, 1, (3, 4, 6, 3)), 512, classes)
+
+
+def resnet50(channels: int = 3, size: int = 224, classes: int = 1000) -> nn.Sequential:
+    """ResNet-50 for ImageNet: 25,557,032 parameters for colour images in 1000 classes.
+
+    From images (N, channels, size, size) to logits (N, classes). A 7x7 stem at stride 2 and max pooling shrink the
+    images fourfold first (Table 1); too coarse for 32x32 images.
+    """
+    stem = nn.Sequential(conv_bn_relu(channels, 64, 7, 2), nn.MaxPool2d(3, stride=2, padding=1))
+    return _assemble(stem, _stages(bottleneck, 4, (3, 4, 6, 3)), 2048, classes)
+
+
+def _stages(block: Block, expansion: int, counts: tuple[int, ...]) -> Iterator[nn.Sequential]:
+    """Stages of so many blocks, each giving ``expansion`` times its width; all but the first halve the size."""
+    inputs = 64
+    for i, count in enumerate(counts):
+        width = 64 * 2**i
+        stage = nn.Sequential()
+        for j in range(count):
+            stage.append(block(inputs, width, 2 if i > 0 and j == 0 else 1))
+            inputs = expansion * width
+        yield stage
+
+
+def _assemble(stem: nn.Sequential, stages: Iterator[nn.Sequential], features: int, classes: int) -> nn.Sequential:
+    net = nn.Sequential(stem, *stages, GlobalAverage(), nn.Linear(features, classes))
+    he_initialize(net)
+    return net

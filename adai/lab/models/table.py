@@ -1,0 +1,45 @@
+"""The networks by name."""
+
+from typing import Protocol
+
+from torch import nn
+
+from adai.errors import UserError
+from adai.lab.models.connected import ThreeLayerNet
+from adai.lab.models.densenet import densenet121
+from adai.lab.models.googlenet import googlenet
+from adai.lab.models.resnet import resnet18, resnet34, resnet50
+from adai.lab.models.small import SmallNet
+from adai.lab.models.vgg import vgg16
+
+
+class Constructor(Protocol):
+    """Makes a net that maps images (N, channels, size, size) to logits (N, classes)."""
+
+    def __call__(self, channels: int, size: int, classes: int) -> nn.Module:
+        """A net with fresh weights, drawn from torch's global generator."""
+        ...
+
+
+# Most nets average over all positions and so do not need the size; they take it for all to be called alike.
+MODELS: dict[str, Constructor] = {
+    "smallnet": SmallNet,
+    "fc3": ThreeLayerNet,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "vgg16": vgg16,
+    "densenet121": densenet121,
+    "googlenet": googlenet,
+}
+
+
+def build_model(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
+    """The net of that name with fresh weights, for images (N, channels, size, size) in so many classes.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in MODELS:
+        raise UserError(f"unknown model {name!r}; choose from {', '.join(MODELS)}")
+    return MODELS[name](channels, size, classes)
