@@ -277,9 +277,10 @@ class Adai(Optimizer):
         """
         has_complex = False
         for param in group["params"]:
-            if param.grad is None:
+            grad = param.grad
+            if grad is None:
                 continue
-            if param.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients; use dense ones")
             state = self.state[param]
             if not state:
@@ -292,7 +293,7 @@ class Adai(Optimizer):
                 raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
             has_complex |= param.is_complex()
             params.append(param)
-            grads.append(param.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
             bias_corrections.append(state.get("bias_correction"))
@@ -439,6 +440,11 @@ def _check(options: dict[str, Any]) -> None:
         raise ValueError(f"Invalid weight_decay value: {options['weight_decay']}")
     if not 0.0 <= dampening <= 1.0:
         raise ValueError(f"Invalid dampening value: {dampening}")
+    _check_engine(options)
+
+
+def _check_engine(options: dict[str, Any]) -> None:
+    """Raise where the options that choose an engine do not go together or cannot be had."""
     if options["foreach"] and options["differentiable"]:
         raise RuntimeError("`foreach` does not support `differentiable`")
     max_grad_norm = options["max_grad_norm"]
@@ -488,8 +494,12 @@ def _counts(batch: Batch, group: dict[str, Any], off_host: bool) -> list[rule.Co
 
 
 def _advance(steps: list[Tensor], mean: rule.Mean) -> None:
+    if mean.alive is None:
+        # NOTE with a number the foreach operator would make a tensor of it for every step.
+        torch._foreach_add_(steps, torch.tensor(1.0) if steps[0].is_cpu else 1)
+        return
     for step in steps:
-        step.add_(mean.alive if mean.alive is not None and mean.alive.device == step.device else 1)
+        step.add_(mean.alive if mean.alive.device == step.device else 1)
 
 
 def _drop_settled(work: Work) -> None:

@@ -8,6 +8,7 @@ the factor beta2 with each step.
 """
 
 import ctypes
+import math
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,7 @@ NOT_BUILT = "the package was installed without its compiled CPU kernel"
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32,
           torch.float16: torch.float32}  # fmt: skip
+_PLAIN_TENSORS = (Tensor, torch.nn.Parameter)  # a subclass may hold its numbers elsewhere
 _PLAIN, _DECAYED, _PARTS = 0, 1, 2
 # What kernel.c's three sums of a clipped gradient with L2 decay may cancel to before they are not trusted.
 _CANCELLED = 1e-8
@@ -30,15 +32,23 @@ _CANCELLED = 1e-8
 
 def refusal(batch: Batch) -> str | None:
     """Why the kernel cannot work on these tensors; None where it can."""
-    for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
-        if type(p) not in (Tensor, torch.nn.Parameter) or p.layout != torch.strided or not p.is_cpu:
+    # Column by column: with many small tensors these questions are most of what a step costs.
+    ps = batch.params
+    for p in ps:
+        if type(p) not in _PLAIN_TENSORS or not p.is_cpu or p.layout != torch.strided:
             return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
-        if p.dtype not in _TYPES:
-            return f"a parameter has dtype {p.dtype}"
-        for state in (m, v) if c is None else (m, v, c):
-            if not state.is_cpu or state.dtype != _STATE[p.dtype]:
+    dtypes = [p.dtype for p in ps]
+    for dtype in set(dtypes) - _TYPES.keys():
+        return f"a parameter has dtype {dtype}"
+    contiguous = [p.is_contiguous() for p in ps]
+    state_dtypes = [_STATE[dtype] for dtype in dtypes]
+    for states in (batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections):
+        for p, state, dtype, plain in zip(ps, states, state_dtypes, contiguous, strict=True):
+            if state is None:
+                continue
+            if state.dtype != dtype or not state.is_cpu:
                 return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
-            if not _same_layout(p, state):
+            if not (state.is_contiguous() if plain else _same_layout(p, state)) or state.numel() != p.numel():
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
     return None
 
@@ -70,7 +80,7 @@ class Fused:
             raise RuntimeError("the CPU kernel is not built")
         self._kernel = kernel
         self._crew = library.crew()
-        self._states = states
+        self._records = array("Q", [_record(state).data_ptr() for state in states])
         self._running = array("d")  # Σ v_t of each tensor
         self._parts: array[float] | None = None  # what `squares` found on its way
         self._grads = [_laid_out_as(p, g) for p, g in zip(batch.params, batch.grads, strict=True)]
@@ -90,13 +100,14 @@ class Fused:
     def accumulate(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
         squares = self._squared_gradients(group, 1.0 if clip is None else float(clip))
+        one_minus_beta2 = {dtype: _rounded(1 - group["betas"][1], dtype) for dtype in set(_STATE.values())}
         total = 0.0
-        for state, v, count, square in zip(self._states, batch.exp_avg_sqs, counts, squares, strict=True):
-            b = _one_minus_beta2(group, v)
-            before = _running_sum(state, v)
-            now = before + b * (square - before)
+        for i, (v, before, square) in enumerate(
+            zip(batch.exp_avg_sqs, self._recall(batch, counts), squares, strict=True)
+        ):
+            now = before + one_minus_beta2[v.dtype] * (square - before)
             self._running.append(now)
-            total += now / count.bias_correction2
+            total += now / counts[i].bias_correction2
         return torch.tensor(total, dtype=torch.float64)
 
     def update(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
@@ -108,10 +119,18 @@ class Fused:
         leasts = array("d", [count.least for count in counts])
         options = _options(group, 1.0 if clip is None else float(clip))
         _done(self._kernel.adai_step(self._crew, self._tensors, options, _address(v_means), _address(leasts)))
-        for state, running, count in zip(self._states, self._running, counts, strict=True):
-            state["exp_avg_sq_sum"] = torch.tensor((running, count.t), dtype=torch.float64)
-        for p in batch.params:  # autograd cannot see the kernel write
-            torch.autograd.graph.increment_version(p)
+        ts = array("d", [count.t for count in counts])
+        self._kernel.adai_record(len(ts), _address(self._records), _address(ts), _address(self._running))
+        _written(batch.params)
+
+    def _recall(self, batch: Batch, counts: Sequence[Count]) -> "array[float]":
+        """Σ v of each tensor before this step: as kept, or taken anew."""
+        ts, sums = array("d", [count.t - 1 for count in counts]), array("d", bytes(8 * len(counts)))
+        self._kernel.adai_recall(len(ts), _address(self._records), _address(ts), _address(sums))
+        for i, total in enumerate(sums):
+            if math.isnan(total):
+                sums[i] = batch.exp_avg_sqs[i].sum(dtype=torch.float64).item()
+        return sums
 
     def _squared_gradients(self, group: dict[str, Any], clip: float) -> Sequence[float]:
         """Σ of each tensor's squared gradient as the rule takes it: clipped, and with the L2 penalty's share."""
@@ -152,19 +171,23 @@ def _l2(group: dict[str, Any]) -> float:
     return decay
 
 
-def _one_minus_beta2(group: dict[str, Any], v: Tensor) -> float:
-    """As the kernel has it, in the state's precision, so that the running sum stays that of the v in memory."""
-    b: float = 1 - group["betas"][1]
-    return b if v.dtype == torch.float64 else ctypes.c_float(b).value
+def _rounded(number: float, dtype: torch.dtype) -> float:
+    """1 - beta2 as the kernel has it, in the state's precision: the running sum is that of the v in memory."""
+    return number if dtype == torch.float64 else ctypes.c_float(number).value
 
 
-def _running_sum(state: dict[str, Any], v: Tensor) -> float:
-    """Σ v of the last step: as kept, or taken anew."""
-    if "exp_avg_sq_sum" in state:
-        total, t = state["exp_avg_sq_sum"].tolist()
-        if t == state["step"].item():
-            return float(total)
-    return v.sum(dtype=torch.float64).item()
+def _record(state: dict[str, Any]) -> Tensor:
+    """Where a parameter's running sum is kept; no step of its own at first, so that it is taken anew."""
+    record: Tensor | None = state.get("exp_avg_sq_sum")
+    if record is None:
+        state["exp_avg_sq_sum"] = record = torch.tensor((0.0, -1.0), dtype=torch.float64)
+    return record
+
+
+def _written(params: Sequence[Tensor]) -> None:
+    """Tell autograd, which cannot see the kernel write."""
+    for p in params:
+        torch.autograd.graph.increment_version(p)
 
 
 def _laid_out_as(p: Tensor, g: Tensor) -> Tensor:

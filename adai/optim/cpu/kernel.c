@@ -78,7 +78,7 @@ struct crew {
     int variant;
 };
 
-/* One entry per tensor; element_size and type code in the same order. */
+/* Columns with one entry per tensor; c is 0 where the tensor has none any more. */
 struct tensors {
     int64_t count;
     const uint8_t *type;
@@ -182,4 +182,17 @@ int adai_step(const struct crew *crew, const struct tensors *tensors, const stru
     run(&job, crew);
     free(first);
     return 0;
+}
+
+/* The running sums in the parameters' state: record[k] is {Σ v, step count that it belongs to}. A sum of another step
+ * is recalled as NaN. */
+void adai_recall(int64_t count, double *const *record, const double *step, double *sum) {
+    for (int64_t k = 0; k < count; k++) sum[k] = record[k][1] == step[k] ? record[k][0] : NAN;
+}
+
+void adai_record(int64_t count, double *const *record, const double *step, const double *sum) {
+    for (int64_t k = 0; k < count; k++) {
+        record[k][0] = sum[k];
+        record[k][1] = step[k];
+    }
 }

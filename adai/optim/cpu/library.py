@@ -53,9 +53,13 @@ def load() -> ctypes.CDLL | None:
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
-    structs = [ctypes.POINTER(Crew), ctypes.POINTER(Tensors), ctypes.POINTER(Options)]
-    library.adai_squares.argtypes = [*structs, ctypes.c_int, ctypes.c_void_p]
-    library.adai_step.argtypes = [*structs, ctypes.c_void_p, ctypes.c_void_p]
+    crew, tensors, options = ctypes.POINTER(Crew), ctypes.POINTER(Tensors), ctypes.POINTER(Options)
+    array = ctypes.c_void_p
+    library.adai_squares.argtypes = [crew, tensors, options, ctypes.c_int, array]
+    library.adai_step.argtypes = [crew, tensors, options, array, array]
+    for records in (library.adai_recall, library.adai_record):
+        records.argtypes = [ctypes.c_int64, array, array, array]
+        records.restype = None
     return library
 
 
