@@ -89,7 +89,7 @@ def test_dense_layouts(layout, dtype):
     for _ in range(3):
         a.step()
         b.step()
-    assert torch.equal(p, q)
+    assert_close([p], [q], torch.finfo(dtype).eps)  # the sum of squares runs through memory in another order
 
 
 def test_a_checkpoint_of_another_layout(tensors):
@@ -102,7 +102,7 @@ def test_a_checkpoint_of_another_layout(tensors):
     a.load_state_dict(b.state_dict())
     a.step()
     b.step()
-    assert torch.equal(p, q)
+    assert_close([p], [q], 1e-7)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

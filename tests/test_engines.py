@@ -92,13 +92,25 @@ def test_every_engine_continues_from_every_other(tensors):
 
 
 def test_the_running_sum_does_not_drift(tensors):
-    for dtype, rtol in ((torch.float64, 1e-14), (torch.float32, 1e-7)):
+    """It is the sum of v as it is in memory, up to the rounding of v itself."""
+    for dtype, rtol in ((torch.float64, 1e-14), (torch.float32, 1e-6)):
         params = tensors(SHAPES, dtype)
         optimizer = train(params, 1000, dtype, fused=True)
         for p in params:
             total, t = optimizer.state[p]["exp_avg_sq_sum"].tolist()
             assert t == 1000
             assert total == pytest.approx(optimizer.state[p]["exp_avg_sq"].double().sum().item(), rel=rtol)
+
+
+def test_an_error_of_the_running_sum_dies_out(tensors):
+    params = tensors()
+    optimizer = train(params, 1, betas=(0.1, 0.9), fused=True)
+    for p in params:
+        optimizer.state[p]["exp_avg_sq_sum"][0] *= 2
+    train(params, 300, seed=1, optimizer=optimizer)
+    for p in params:
+        v = optimizer.state[p]["exp_avg_sq"]
+        assert optimizer.state[p]["exp_avg_sq_sum"][0].item() == pytest.approx(v.sum().item(), rel=1e-12)
 
 
 def test_a_checkpoint_without_the_running_sum(tensors):
@@ -131,7 +143,7 @@ def steps_to_settle(eps, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_the_tensor_is_dropped_and_nothing_changes(engine, tensors, dtype, monkeypatch):
-    """At the step of the drop the tensor is exactly 1, so that a run that keeps it is the same bit for bit."""
+    """At the step of the drop the tensor is exactly 1, so that a run that keeps it goes on the same."""
     eps = 0.2
     last = steps_to_settle(eps, dtype)
     params, kept = tensors(SHAPES, dtype), tensors(SHAPES, dtype)
@@ -147,8 +159,8 @@ def test_the_tensor_is_dropped_and_nothing_changes(engine, tensors, dtype, monke
     for p in kept:
         assert (reference.state[p]["bias_correction"] == 1).all()
     train(kept, 20, dtype, seed=2, optimizer=reference)
-    for p, q in zip(params, kept, strict=True):
-        assert torch.equal(p, q)
+    # To the last bit, but for foreach's operator that divides, which rounds otherwise than the one that does not.
+    assert_close(params, kept, 2 * torch.finfo(dtype).eps if engine.get("foreach") else 0)
 
 
 def test_the_average_alone_would_stop_short_of_1(engine):

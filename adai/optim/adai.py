@@ -247,7 +247,8 @@ class Adai(Optimizer):
                 originals["bias_correction"] = 1 - originals["beta1_prod"]
             for key, value in originals.items():
                 if key in _MOMENTS:
-                    state[key] = value.to(device=param.device, dtype=_state_dtype(param), copy=True)
+                    # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
+                    state[key] = torch.empty_like(param, dtype=_state_dtype(param)).copy_(value)
                 elif key == "exp_avg_sq_sum":
                     state[key] = value.to(device="cpu", dtype=torch.float64, copy=True)
                 elif key == "step" and isinstance(value, Tensor):

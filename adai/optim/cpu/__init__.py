@@ -105,7 +105,8 @@ class Fused:
         for i, (v, before, square) in enumerate(
             zip(batch.exp_avg_sqs, self._recall(batch, counts), squares, strict=True)
         ):
-            now = before + one_minus_beta2[v.dtype] * (square - before)
+            b = one_minus_beta2[v.dtype]
+            now = (1 - b) * before + b * square
             self._running.append(now)
             total += now / counts[i].bias_correction2
         return torch.tensor(total, dtype=torch.float64)

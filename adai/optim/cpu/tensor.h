@@ -72,7 +72,7 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const STORED *restrict g, REAL
     for (int64_t i = 0; i < n; i++) {
         REAL theta = LOAD(p[i]), x = a * LOAD(g[i]);
         if (decayed) x += lambda * theta;
-        v[i] += one_minus_beta2 * (x * x - v[i]);
+        v[i] = NAME(lerp)(v[i], x * x, one_minus_beta2);
         REAL w = v[i] / mean;
         if (dampened) w = POW(w, exponent);
         w *= beta0;
