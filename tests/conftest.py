@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-ENGINES = {"loop": {"foreach": False}, "foreach": {"foreach": True}}
+ENGINES = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
 
 @pytest.fixture(params=ENGINES)

@@ -125,7 +125,7 @@ def test_the_authors_checkpoint_continues(engine, decoupled):
         expected.step(g)
     for p, theta in zip(params, expected.groups[0]["params"], strict=True):
         np.testing.assert_allclose(p.detach().numpy(), theta, rtol=1e-12, atol=1e-13)
-        assert set(optimizer.state[p]) == {"step", "exp_avg", "exp_avg_sq", "bias_correction"}
+        assert set(optimizer.state[p]) - {"exp_avg_sq_sum"} == {"step", "exp_avg", "exp_avg_sq", "bias_correction"}
 
 
 def test_adaiw_stays_decoupled_whatever_it_loads(tensors):
@@ -170,4 +170,4 @@ def test_distributed_checkpoint_round_trip():
     for p in model.parameters():
         for key, value in optimizer.state[p].items():
             assert torch.equal(fresh.state[p][key], value)
-            assert fresh.state[p][key].dtype == torch.float32
+            assert fresh.state[p][key].dtype == (torch.float64 if key == "exp_avg_sq_sum" else torch.float32)

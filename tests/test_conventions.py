@@ -44,6 +44,8 @@ def run(optimizer, params, tensors, steps=3):
         ({"weight_decay": float("nan")}, "Invalid weight_decay value: nan"),
         ({"dampening": 1.5}, "Invalid dampening value: 1.5"),
         ({"dampening": -0.5}, "Invalid dampening value: -0.5"),
+        ({"max_grad_norm": -1.0}, "Invalid max_grad_norm value: -1.0"),
+        ({"max_grad_norm": float("nan")}, "Invalid max_grad_norm value: nan"),
     ],
 )
 @pytest.mark.parametrize("cls", CLASSES)
@@ -55,10 +57,15 @@ def test_bad_options_name_their_value(cls, options, message):
         cls([{"params": [p], **options}])
 
 
-@pytest.mark.parametrize("option", [{"fused": True}, {"process_group": object()}])
-def test_not_available_yet(option):
+def test_not_available_yet():
     with pytest.raises(NotImplementedError, match="not available yet"):
-        Adai([torch.zeros(1, requires_grad=True)], **option)
+        Adai([torch.zeros(1, requires_grad=True)], process_group=object())
+
+
+@pytest.mark.parametrize("other", ["foreach", "differentiable", "capturable"])
+def test_fused_excludes(other):
+    with pytest.raises(RuntimeError, match=f"`fused` and `{other}` cannot be `True` together"):
+        Adai([torch.zeros(1, requires_grad=True)], fused=True, **{other: True})
 
 
 def test_foreach_does_not_differentiate():
@@ -90,7 +97,16 @@ def test_setstate_fills_in_missing_options(cls):
     p = torch.zeros(1, requires_grad=True)
     optimizer = cls([p], lr=0.5)
     saved = optimizer.state_dict()
-    for name in ("dampening", "foreach", "maximize", "capturable", "differentiable", "fused", "process_group"):
+    for name in (
+        "dampening",
+        "foreach",
+        "maximize",
+        "capturable",
+        "differentiable",
+        "fused",
+        "process_group",
+        "max_grad_norm",
+    ):
         del saved["param_groups"][0][name]
     optimizer.load_state_dict(saved)
     assert {k: v for k, v in optimizer.param_groups[0].items() if k != "params"} == optimizer.defaults

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self, overload
+from typing import Any, NamedTuple, Protocol, Self, overload
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from torch.optim.optimizer import (
     _use_grad_for_differentiable,
 )
 
-from adai.optim import foreach, loop, rule
+from adai.optim import cpu, foreach, loop, rule
 from adai.optim.batch import Batch
-from adai.optim.mean import accumulator, gated, second_moment_mean
+from adai.optim.mean import accumulator, clip_factor, gated, total
 
 # The state tensors that have the parameter's shape and are never kept in less than float32.
 _MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
@@ -29,15 +29,31 @@ _CAPTURE_CHECK = next(
 
 
 class Engine(Protocol):
-    """A way to carry out the rule: a module of this package."""
+    """A way to carry out the rule for the tensors of one group. ``clip`` is the factor of clipping, None for none."""
 
-    def accumulate(self, batch: Batch, group: dict[str, Any], /) -> list[Tensor]:
-        """Bring every v of the batch to this step; returns Σ v of each tensor."""
+    def squares(self, batch: Batch, group: dict[str, Any], /) -> Tensor:
+        """Σ g² of the gradients as they are, 0-dim. Called only for clipping, before the rest."""
         ...
 
-    def update(self, batch: Batch, group: dict[str, Any], mean: rule.Mean, bias_corrections2: Sequence[Any], /) -> None:
+    def accumulate(self, batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], clip: Any, /) -> Tensor:
+        """Take the gradients in; returns Σ v̂ of this step over the batch, 0-dim."""
+        ...
+
+    def update(
+        self, batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], clip: Any, mean: rule.Mean, /
+    ) -> None:
         """Move every parameter of the batch, given the mean of v̂."""
         ...
+
+
+class Work(NamedTuple):
+    """What there is to do in one step for one group."""
+
+    engine: Engine
+    batch: Batch
+    group: dict[str, Any]
+    counts: list[rule.Count]
+    states: list[dict[str, Any]]
 
 
 class Adai(Optimizer):
@@ -74,20 +90,28 @@ class Adai(Optimizer):
         decoupled_weight_decay: shrink parameters by 1 - lr * weight_decay instead of adding an L2 penalty.
         dampening: 1 is the paper's rule. Below 1, in [0, 1], the authors' AdaiV2: v̂ / mean enters to the power
             1 / (3 - 2 d), the gradient with the weight (1 - mu)^d, the step with the factor beta0^(1 - d).
-        foreach: use the multi-tensor engine; None does so on CUDA, as `torch.optim` does.
+        foreach: use the multi-tensor engine; None does so on CUDA, as `torch.optim` does. False is the for-loop.
         maximize: ascend instead of descend.
         capturable: keep every number on the device, so that a CUDA graph can replay the step.
         differentiable: let autograd differentiate through `step`.
-        fused: not available yet; must be None or False.
+        fused: use the compiled kernel, which moves the least memory. It takes float32, float64, bfloat16 and float16
+            parameters on the CPU in any dense memory layout. None uses it wherever a group's tensors allow, unless
+            ``foreach`` is given; True raises where they do not. Under `torch.compile` another engine takes the step.
         process_group: not available yet; must be None.
+        max_grad_norm: clip the gradients of all groups to this norm together, as `torch.nn.utils.clip_grad_norm_`
+            called just before would, but within the step: the gradients are not written, and the fused kernel needs
+            no further pass over them. None does not clip. The norm is of the raw gradients, before any decay.
 
     State of a parameter: ``step`` (0-dim), and with the parameter's shape ``exp_avg`` (m), ``exp_avg_sq`` (v) and
-    ``bias_correction`` (1 - Π mu). Half-precision parameters keep theirs in float32, and are computed with in float32.
+    ``bias_correction`` (1 - Π mu). The last is dropped once it is 1 to rounding whatever the gradients were, which is
+    after ln(2^-25) / ln(1 - eps) steps in float32, 17,321 at the default eps; eps is taken to have been the same all
+    along. The fused engine adds ``exp_avg_sq_sum`` (Σ v and the step that it belongs to). Half-precision parameters
+    keep their state in float32, and are computed with in float32. Every engine continues from every other's state.
 
     Raises:
         ValueError: an option is outside its range; the message names the value.
-        RuntimeError: a gradient is sparse.
-        NotImplementedError: ``fused`` or ``process_group`` is asked for.
+        RuntimeError: a gradient is sparse, or ``fused=True`` is not possible.
+        NotImplementedError: ``process_group`` is asked for.
 
     Source: Xie et al., Adai: Separating the Effects of Adaptive Learning Rate and Momentum Inertia, arXiv 2006.15815,
     Algorithm 2 (ICML 2022 as "Adaptive Inertia: Disentangling the Effects of Adaptive Learning Rate and Momentum").
@@ -112,6 +136,7 @@ class Adai(Optimizer):
         differentiable: bool = False,
         fused: bool | None = None,
         process_group: Any = None,
+        max_grad_norm: float | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -126,6 +151,7 @@ class Adai(Optimizer):
             "differentiable": differentiable,
             "fused": fused,
             "process_group": process_group,
+            "max_grad_norm": max_grad_norm,
         }
         _check(defaults)
         super().__init__(params, defaults)
@@ -182,7 +208,7 @@ class Adai(Optimizer):
             for option, default in self.defaults.items():
                 group.setdefault(option, default)
             for param in group["params"]:
-                _modernise(self.state.get(param, {}), param, group["capturable"])
+                _modernise(self.state.get(param, {}), param, group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this class or of the authors' Adai, AdaiW and AdaiV2.
@@ -221,9 +247,20 @@ class Adai(Optimizer):
                 originals["bias_correction"] = 1 - originals["beta1_prod"]
             for key, value in originals.items():
                 if key in _MOMENTS:
-                    state[key] = value.to(device=param.device, dtype=_state_dtype(param), copy=True)
+                    # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
+                    state[key] = torch.empty_like(param, dtype=_state_dtype(param)).copy_(value)
+                elif key == "exp_avg_sq_sum":
+                    state[key] = value.to(device="cpu", dtype=torch.float64, copy=True)
                 elif key == "step" and isinstance(value, Tensor):
                     state[key] = state[key].clone()
+
+        for group in self.param_groups:
+            for param in group["params"]:
+                state = self.state.get(param, {})
+                if "bias_correction" in state:
+                    count = _count(state["step"].item(), group)
+                    if count.settled(_state_dtype(param)):
+                        del state["bias_correction"]
 
     def _init_group(
         self,
@@ -232,7 +269,7 @@ class Adai(Optimizer):
         grads: list[Tensor],
         exp_avgs: list[Tensor],
         exp_avg_sqs: list[Tensor],
-        bias_corrections: list[Tensor],
+        bias_corrections: list[Tensor | None],
         steps: list[Tensor],
     ) -> bool:
         """Fill the lists with the group's tensors that have a gradient; whether one is complex.
@@ -241,9 +278,10 @@ class Adai(Optimizer):
         """
         has_complex = False
         for param in group["params"]:
-            if param.grad is None:
+            grad = param.grad
+            if grad is None:
                 continue
-            if param.grad.is_sparse:
+            if grad.is_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients; use dense ones")
             state = self.state[param]
             if not state:
@@ -256,10 +294,10 @@ class Adai(Optimizer):
                 raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
             has_complex |= param.is_complex()
             params.append(param)
-            grads.append(param.grad)
+            grads.append(grad)
             exp_avgs.append(state["exp_avg"])
             exp_avg_sqs.append(state["exp_avg_sq"])
-            bias_corrections.append(state["bias_correction"])
+            bias_corrections.append(state.get("bias_correction"))
             steps.append(state["step"])
         return has_complex
 
@@ -283,15 +321,14 @@ class Adai(Optimizer):
             with torch.enable_grad():
                 loss = closure()
 
-        batches: list[Batch] = []
-        engines: list[Engine] = []
+        work: list[Work] = []
         for group in self.param_groups:
             batch = Batch.empty()
             has_complex = self._init_group(group, *batch)
-            batches.append(batch.real() if has_complex else batch)
-            engines.append(_engine(group, batch))
-        if any(batch.params for batch in batches):
-            self._step(batches, engines)
+            if batch.params:
+                work.append(self._work(group, batch.real() if has_complex else batch))
+        if work:
+            self._step(work)
         return loss
 
     def _check_capturable(self) -> None:
@@ -302,37 +339,35 @@ class Adai(Optimizer):
                 if param.device.type == "cpu":
                     raise RuntimeError("capturable=True needs parameters on an accelerator, but one is on cpu")
 
-    def _step(self, batches: list[Batch], engines: list[Engine]) -> None:
-        steps = [step for batch in batches for step in batch.steps]
-        # Off the host: nothing may ask a device for a number, or a graph could not be captured.
-        off_host = torch.compiler.is_compiling() or any(group["capturable"] for group in self.param_groups)
-        if off_host:
-            ts: list[Any] = [step.to(accumulator(step.device)) + 1 for step in steps]
-        else:
-            ts = [step.item() + 1 for step in steps]
+    def _off_host(self) -> bool:
+        """Whether nothing may ask a device for a number, because a graph could not be captured."""
+        return torch.compiler.is_compiling() or any(group["capturable"] for group in self.param_groups)
 
-        sums: list[Tensor] = []
-        bias_corrections2: list[list[Any]] = []
-        for batch, group, engine in zip(batches, self.param_groups, engines, strict=True):
-            bias_corrections2.append(
-                [rule.debias(group["betas"][1], t) for t in ts[len(sums) : len(sums) + len(batch.params)]]
-            )
-            sums += engine.accumulate(batch, group)
-        v_mean = second_moment_mean(
-            sums,
-            [b for bs in bias_corrections2 for b in bs],
-            sum(p.numel() for batch in batches for p in batch.params),
-        )
+    def _work(self, group: dict[str, Any], batch: Batch) -> Work:
+        states = [] if torch.compiler.is_compiling() else [self.state[p] for p in group["params"] if p.grad is not None]
+        return Work(_engine(group, batch, states), batch, group, _counts(batch, group, self._off_host()), states)
+
+    def _step(self, work: list[Work]) -> None:
+        clips: list[Any] = [None] * len(work)
+        if any(w.group["max_grad_norm"] is not None for w in work):
+            norm = total([w.engine.squares(w.batch, w.group) for w in work]).sqrt()
+            clips = [clip_factor(norm, w.group["max_grad_norm"]) for w in work]
+        hats = [w.engine.accumulate(w.batch, w.group, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
+        elements = sum(p.numel() for w in work for p in w.batch.params)
+        v_mean = total(hats) / max(elements, 1)  # tensors without elements have the sum 0: nothing moves
         # The step count stands still while all gradients are zero. Off the CPU the host asks for that only as long as
         # nothing has been counted, and the device's own guard serves afterwards.
-        wait = not off_host and not self.defaults["differentiable"] and (v_mean.is_cpu or all(t == 1 for t in ts))
+        wait = not self._off_host() and not self.defaults["differentiable"]
+        wait = wait and (v_mean.is_cpu or all(count.t == 1 for w in work for count in w.counts))
         mean = gated(v_mean, wait=wait)
         if mean is None:
             return
-        for batch, group, engine, bs in zip(batches, self.param_groups, engines, bias_corrections2, strict=True):
-            engine.update(batch, group, mean, bs)
-        for step in steps:
-            step.add_(mean.alive if mean.alive is not None and mean.alive.device == step.device else 1)
+        for w, clip in zip(work, clips, strict=True):
+            w.engine.update(w.batch, w.group, w.counts, clip, mean)
+        for w in work:
+            _advance(w.batch.steps, mean)
+            if not self._off_host():
+                _drop_settled(w)
 
 
 class AdaiW(Adai):
@@ -360,6 +395,7 @@ class AdaiW(Adai):
         differentiable: bool = False,
         fused: bool | None = None,
         process_group: Any = None,
+        max_grad_norm: float | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -375,6 +411,7 @@ class AdaiW(Adai):
             differentiable=differentiable,
             fused=fused,
             process_group=process_group,
+            max_grad_norm=max_grad_norm,
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -404,20 +441,73 @@ def _check(options: dict[str, Any]) -> None:
         raise ValueError(f"Invalid weight_decay value: {options['weight_decay']}")
     if not 0.0 <= dampening <= 1.0:
         raise ValueError(f"Invalid dampening value: {dampening}")
+    _check_engine(options)
+
+
+def _check_engine(options: dict[str, Any]) -> None:
+    """Raise where the options that choose an engine do not go together or cannot be had."""
     if options["foreach"] and options["differentiable"]:
         raise RuntimeError("`foreach` does not support `differentiable`")
-    for name in ("fused", "process_group"):
-        if options[name]:
-            raise NotImplementedError(f"{name}={options[name]!r} is not available yet; leave it at None")
+    max_grad_norm = options["max_grad_norm"]
+    if max_grad_norm is not None and not max_grad_norm >= 0.0:
+        raise ValueError(f"Invalid max_grad_norm value: {max_grad_norm}")
+    if options["fused"]:
+        for name in ("foreach", "differentiable", "capturable"):
+            if options[name]:
+                raise RuntimeError(f"`fused` and `{name}` cannot be `True` together")
+        if cpu.library.load() is None:
+            raise RuntimeError(f"fused=True is not possible: {cpu.NOT_BUILT}; leave fused at None for another engine")
+    if options["process_group"]:
+        raise NotImplementedError(f"process_group={options['process_group']!r} is not available yet; leave it at None")
 
 
-def _engine(group: dict[str, Any], batch: Batch) -> Engine:
-    use_foreach = group["foreach"]
+def _engine(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]]) -> Engine:
+    """The engine that is asked for, or the fastest that can do it."""
+    fused, use_foreach = group["fused"], group["foreach"]
+    if fused is None:
+        fused = use_foreach is None and not group["differentiable"] and not group["capturable"]
+    if fused and not torch.compiler.is_compiling():
+        reason = cpu.refusal(batch)
+        if reason is None and cpu.library.load() is None:
+            reason, use_foreach = cpu.NOT_BUILT, not isinstance(group["lr"], Tensor)
+        if reason is None:
+            return cpu.Fused(batch, states)
+        if group["fused"]:
+            raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
     if use_foreach is None:
         _, use_foreach = _default_to_fused_or_foreach(batch.params, group["differentiable"], use_fused=False)
         if isinstance(group["lr"], Tensor) and not group["capturable"]:
             use_foreach = False
     return foreach if use_foreach else loop
+
+
+def _count(t: Any, group: dict[str, Any]) -> rule.Count:
+    return rule.Count.of(t, beta2=group["betas"][1], eps=group["eps"])
+
+
+def _counts(batch: Batch, group: dict[str, Any], off_host: bool) -> list[rule.Count]:
+    """The count of every tensor at the step that is being made."""
+    if off_host:
+        return [_count(step.to(accumulator(step.device)) + 1, group) for step in batch.steps]
+    ts = [step.item() + 1 for step in batch.steps]
+    each = {t: _count(t, group) for t in set(ts)}  # most tensors share one
+    return [each[t] for t in ts]
+
+
+def _advance(steps: list[Tensor], mean: rule.Mean) -> None:
+    if mean.alive is None:
+        # NOTE with a number the foreach operator would make a tensor of it for every step.
+        torch._foreach_add_(steps, torch.tensor(1.0) if steps[0].is_cpu else 1)
+        return
+    for step in steps:
+        step.add_(mean.alive if mean.alive.device == step.device else 1)
+
+
+def _drop_settled(work: Work) -> None:
+    """Let go of every bias correction that is 1 for good."""
+    for state, count, c in zip(work.states, work.counts, work.batch.bias_corrections, strict=True):
+        if c is not None and count.settled(c.dtype):
+            del state["bias_correction"]
 
 
 def _state_dtype(param: Tensor) -> torch.dtype:
@@ -429,9 +519,9 @@ def _new_step(param: Tensor, capturable: bool, value: float = 0.0) -> Tensor:
     return torch.tensor(value, dtype=torch.float32, device=param.device if capturable else "cpu")
 
 
-def _modernise(state: dict[str, Any], param: Tensor, capturable: bool) -> None:
+def _modernise(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
     """Bring the state of one parameter, if it has any, to this version's form."""
     if "step" in state and not isinstance(state["step"], Tensor):
-        state["step"] = _new_step(param, capturable, float(state["step"]))
+        state["step"] = _new_step(param, group["capturable"], float(state["step"]))
     if "beta1_prod" in state:  # the authors keep Π mu
         state["bias_correction"] = 1 - state.pop("beta1_prod")

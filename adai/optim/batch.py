@@ -13,7 +13,7 @@ class Batch(NamedTuple):
     grads: list[Tensor]
     exp_avgs: list[Tensor]
     exp_avg_sqs: list[Tensor]
-    bias_corrections: list[Tensor]
+    bias_corrections: list[Tensor | None]
     steps: list[Tensor]
 
     @classmethod
@@ -23,11 +23,18 @@ class Batch(NamedTuple):
 
     def real(self) -> "Batch":
         """The same memory with complex tensors seen as pairs of real numbers."""
-        return Batch(*([torch.view_as_real(t) if t.is_complex() else t for t in ts] for ts in self))
+        lists: Any = ([torch.view_as_real(t) if t is not None and t.is_complex() else t for t in ts] for ts in self)
+        return Batch(*lists)
 
     def alike(self) -> list[tuple["Batch", list[int]]]:
-        """Parts whose tensors share device and dtypes, which foreach kernels need; each with its positions here."""
+        """Parts whose tensors share device and dtypes, which foreach kernels need; each with its positions here.
+
+        Those that have no bias correction any more are parts of their own.
+        """
         parts: dict[Any, list[int]] = {}
-        for i, (param, grad, state) in enumerate(zip(self.params, self.grads, self.exp_avgs, strict=True)):
-            parts.setdefault((param.device, param.dtype, grad.dtype, state.dtype), []).append(i)
-        return [(Batch(*([ts[i] for i in where] for ts in self)), where) for where in parts.values()]
+        for i, (param, grad, m, c) in enumerate(
+            zip(self.params, self.grads, self.exp_avgs, self.bias_corrections, strict=True)
+        ):
+            parts.setdefault((param.device, param.dtype, grad.dtype, m.dtype, c is None), []).append(i)
+        lists: Any = ([[ts[i] for i in where] for ts in self] for where in parts.values())
+        return [(Batch(*part), where) for part, where in zip(lists, parts.values(), strict=True)]

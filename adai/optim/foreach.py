@@ -7,32 +7,44 @@ import torch
 from torch import Tensor
 
 from adai.optim.batch import Batch
-from adai.optim.mean import accumulator
-from adai.optim.rule import Mean
+from adai.optim.mean import accumulator, total_hat
+from adai.optim.rule import Count, Mean, typical
 
 
-def accumulate(batch: Batch, group: dict[str, Any]) -> list[Tensor]:
-    """Bring every v of the batch to this step; returns Σ v of each tensor."""
+def squares(batch: Batch, group: dict[str, Any]) -> Tensor:
+    """Σ g² of the gradients as they are."""
+    del group
+    norms: list[Tensor] = []
+    for part, _ in batch.alike():
+        # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
+        norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
+    return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
+
+
+def accumulate(batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
+    """Bring every v of the batch to this step; returns Σ v̂ over the batch."""
     beta2 = group["betas"][1]
     sums: list[Tensor] = [torch.empty(0)] * len(batch.params)
     for part, where in batch.alike():
-        vs, gs = part.exp_avg_sqs, _gradients(part, group)
+        vs, gs = part.exp_avg_sqs, _gradients(part, group, clip)
         torch._foreach_mul_(vs, beta2)
         torch._foreach_addcmul_(vs, gs, gs, 1 - beta2)
         for i, v in zip(where, vs, strict=True):
             sums[i] = v.sum(dtype=accumulator(v.device))
-    return sums
+    return total_hat(sums, counts)
 
 
-def update(batch: Batch, group: dict[str, Any], mean: Mean, bias_corrections2: Sequence[Any]) -> None:
+def update(batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
     """Move every parameter of the batch, given the mean of v̂."""
     for part, where in batch.alike():
-        _update_alike(part, group, mean, [bias_corrections2[i] for i in where])
+        _update_alike(part, group, [counts[i] for i in where], clip, mean)
 
 
-def _gradients(batch: Batch, group: dict[str, Any]) -> list[Tensor]:
+def _gradients(batch: Batch, group: dict[str, Any], clip: Any) -> list[Tensor]:
     """g of every tensor in the state's dtype; the caller's own tensors where nothing has to change, never written."""
     gs = _in_dtype_of(batch.exp_avgs, batch.grads)
+    if clip is not None:
+        gs = list(torch._foreach_mul(gs, _number(clip, gs[0])))
     if group["maximize"]:
         gs = list(torch._foreach_neg(gs))
     if group["weight_decay"] != 0 and not group["decoupled_weight_decay"]:
@@ -41,58 +53,68 @@ def _gradients(batch: Batch, group: dict[str, Any]) -> list[Tensor]:
     return gs
 
 
-def _update_alike(batch: Batch, group: dict[str, Any], mean: Mean, bias_corrections2: list[Any]) -> None:
+def _update_alike(batch: Batch, group: dict[str, Any], counts: list[Count], clip: Any, mean: Mean) -> None:
     beta0, eps, lr, dampening = group["betas"][0], group["eps"], group["lr"], group["dampening"]
-    ms, vs, cs = batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections
-    device, dtype = ms[0].device, ms[0].dtype
-    gs = _gradients(batch, group)
+    ms, vs = batch.exp_avgs, batch.exp_avg_sqs
+    dtype = ms[0].dtype
+    gs = _gradients(batch, group, clip)
     thetas = _in_dtype_of(ms, batch.params)
 
     # w = 1 - mu
-    if isinstance(mean.value, Tensor):
-        v_mean = mean.value.to(device)
-        ws = torch._foreach_div(vs, [(v_mean * b).to(dtype) for b in bias_corrections2])
-    else:
-        ws = torch._foreach_div(vs, [mean.value * b for b in bias_corrections2])
+    ws = torch._foreach_div(vs, [_number(typical(mean, count, dtype), ms[0]) for count in counts])
     if dampening != 1:
         torch._foreach_pow_(ws, 1 / (3 - 2 * dampening))
     torch._foreach_mul_(ws, beta0)
     torch._foreach_clamp_min_(ws, eps)
     torch._foreach_clamp_max_(ws, 1.0)
     if mean.alive is not None:
-        alive = mean.alive.to(device)
-        torch._foreach_mul_(ws, alive.to(dtype))
-        lr = lr * alive
+        torch._foreach_mul_(ws, _number(mean.alive, ms[0]))
+        lr = lr * mean.alive.to(ms[0].device)
 
     # m = mu m + (1 - mu) g, and c the same average of ones.
     # NOTE _foreach_lerp_ would save a pass, but torch.compile (2.13) cannot trace it with a list of weights.
     torch._foreach_addcmul_(ms, ms, ws, -1)
     torch._foreach_addcmul_(ms, gs, ws if dampening == 1 else torch._foreach_pow(ws, dampening))
-    torch._foreach_addcmul_(cs, cs, ws, -1)
-    torch._foreach_add_(cs, ws)
+    cs = [c for c in batch.bias_corrections if c is not None]  # all of them or none, see Batch.alike
+    if cs:
+        torch._foreach_addcmul_(cs, cs, ws, -1)
+        torch._foreach_add_(cs, ws)
+        _raise_to_least(cs, counts, mean)
     del gs, ws
 
     # theta = theta - lr m / c
     if group["decoupled_weight_decay"] and group["weight_decay"] != 0:
-        torch._foreach_mul_(thetas, _number(1 - lr * group["weight_decay"], dtype))
+        torch._foreach_mul_(thetas, _number(1 - lr * group["weight_decay"], ms[0]))
     step_size = lr * beta0 ** (1 - dampening)
     divisors = cs
-    if eps == 0 or mean.alive is not None:  # only then can c be 0, where m is 0 too
+    if cs and (eps == 0 or mean.alive is not None):  # only then can c be 0, where m is 0 too
         divisors = list(torch._foreach_clamp_min(cs, torch.finfo(dtype).tiny))
     if isinstance(step_size, Tensor):
-        steps = torch._foreach_div(ms, divisors)
-        torch._foreach_mul_(steps, _number(step_size, dtype))
-        torch._foreach_sub_(thetas, steps)
-    else:
+        steps = torch._foreach_div(ms, divisors) if cs else ms
+        torch._foreach_sub_(thetas, torch._foreach_mul(steps, _number(step_size, ms[0])))
+    elif cs:
         torch._foreach_addcdiv_(thetas, ms, divisors, value=-step_size)
+    else:
+        torch._foreach_add_(thetas, ms, alpha=-step_size)
     if thetas[0] is not batch.params[0]:
         torch._foreach_copy_(batch.params, thetas)
+
+
+def _raise_to_least(cs: list[Tensor], counts: list[Count], mean: Mean) -> None:
+    """rule.at_least for the list."""
+    leasts: list[Any] = [count.least for count in counts]
+    if mean.alive is not None:
+        leasts = [least * mean.alive for least in leasts]
+    if isinstance(leasts[0], Tensor):
+        torch._foreach_clamp_min_(cs, [_number(least, cs[0]).expand_as(c) for least, c in zip(leasts, cs, strict=True)])
+    else:
+        torch._foreach_clamp_min_(cs, leasts)
 
 
 def _in_dtype_of(like: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
     return [t.to(s.dtype) for t, s in zip(tensors, like, strict=True)]
 
 
-def _number(value: float | Tensor, dtype: torch.dtype) -> Any:
-    """A number as the foreach operators take it: a tensor has to be 0-dim and of the list's dtype."""
-    return value.to(dtype) if isinstance(value, Tensor) else value
+def _number(value: float | Tensor, like: Tensor) -> Any:
+    """A number as the foreach operators take it: a tensor has to be 0-dim, and of the list's dtype and device."""
+    return value.to(like.device, like.dtype) if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""The one global number of Algorithm 2: the mean of v̂ over every parameter."""
+"""The global numbers: the mean of v̂ over every parameter, and the factor of clipping by the norm of every gradient."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adai.optim.rule import Mean
+from adai.optim.rule import Count, Mean
 
 
 def accumulator(device: torch.device) -> torch.dtype:
@@ -14,28 +14,37 @@ def accumulator(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def second_moment_mean(sums: Sequence[Tensor], bias_corrections2: Sequence[Any], elements: int) -> Tensor:
-    """Mean of v̂ = v / (1 - beta2^t) over all tensors, each with its own t, as a 0-dim tensor.
+def total_hat(sums: Sequence[Tensor], counts: Sequence[Count]) -> Tensor:
+    """Σ v̂ over several tensors, v̂ = v / (1 - beta2^t) with each tensor's own t, from the Σ v of each."""
+    hats = torch._foreach_div(list(sums), [count.bias_correction2 for count in counts])
+    return total(hats)
 
-    Args:
-        sums: Σ v of each tensor, 0-dim, on the tensor's device.
-        bias_corrections2: 1 - beta2^t of each tensor, numbers or 0-dim tensors.
-        elements: how many elements the tensors have together.
-    """
-    device = sums[0].device
-    hats = torch._foreach_div(list(sums), list(bias_corrections2))
-    total = torch.stack([hat.to(device) for hat in hats]).sum()
-    return total / max(elements, 1)  # tensors without elements have the sum 0: nothing moves
+
+def total(numbers: Sequence[Tensor]) -> Tensor:
+    """Sum of 0-dim tensors of several devices, on the first one's."""
+    return torch.stack([number.to(numbers[0].device) for number in numbers]).sum()
 
 
 def gated(v_mean: Tensor, *, wait: bool) -> Mean | None:
     """The mean as the rule wants it, or None where the host learns that no gradient has been other than zero.
 
     Args:
-        v_mean: what `second_moment_mean` returned.
+        v_mean: the mean of v̂, 0-dim.
         wait: whether the host may ask for the value. It costs nothing on the CPU; on a device it waits for the queue.
     """
     if wait:
         value = v_mean.item()
         return None if value == 0 else Mean(value)
     return Mean(torch.where(v_mean > 0, v_mean, 1), (v_mean > 0).to(v_mean.dtype))
+
+
+def clip_factor(norm: Tensor, max_grad_norm: float | None) -> Any:
+    """What `torch.nn.utils.clip_grad_norm_` multiplies gradients with; None for no clipping.
+
+    A number where the norm is on the host (and not differentiated through), else a tensor.
+    """
+    if max_grad_norm is None:
+        return None
+    factor = (max_grad_norm / (norm + 1e-6)).clamp_max(1.0)
+    on_host = factor.is_cpu and not factor.requires_grad and not torch.compiler.is_compiling()
+    return factor.item() if on_host else factor

@@ -7,14 +7,14 @@ of v̂ over *all* parameters stands between them::
     v_mean = mean of v / (1 - beta2^t) over every parameter        adai.optim.mean
     w      = clip(beta0 v̂ / v_mean, eps, 1)                        update, w = 1 - mu
     m      = mu m + (1 - mu) g
-    c      = 1 - Π mu
+    c      = 1 - Π mu, at least 1 - (1 - eps)^t
     theta  = theta - lr m / c
 
 All arithmetic is in the dtype of the arguments; the engines hand in float32 or wider.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,15 +33,44 @@ class Mean(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What one step makes of a tensor: the parameter, the momentum and c = 1 - Π mu."""
+    """What one step makes of a tensor: the parameter, the momentum and c = 1 - Π mu, None where it no longer counts."""
 
     theta: Tensor
     m: Tensor
-    c: Tensor
+    c: Tensor | None
 
 
-def gradient(theta: Tensor, g: Tensor, *, weight_decay: float, maximize: bool) -> Tensor:
-    """The gradient of what is minimised: of -f when maximising, with the L2 penalty's share lambda * theta."""
+class Count(NamedTuple):
+    """What follows from the step count of a tensor alone; numbers, or 0-dim tensors where the count is one."""
+
+    t: Any
+    bias_correction2: Any
+    """1 - beta2^t, by which v_t is divided to give v̂_t."""
+    least: Any
+    """1 - (1 - eps)^t, which 1 - Π mu cannot be below because mu <= 1 - eps."""
+
+    @classmethod
+    def of(cls, t: float | Tensor, *, beta2: float, eps: float) -> "Count":
+        """The count at step t, for decay ``beta2`` and inertia bound ``eps``."""
+        return cls(t, debias(beta2, t), _one_minus_power(math.log1p(-eps), t))
+
+    def settled(self, dtype: torch.dtype) -> bool:
+        """Whether 1 - Π mu is 1 to the rounding of ``dtype``, whatever the gradients were. Needs t to be a number.
+
+        For float32 that is t >= ln(2^-25) / ln(1 - eps), 17,321 steps at eps = 1e-3; never with eps = 0.
+        """
+        return bool(1 - self.least <= torch.finfo(dtype).eps / 4)
+
+
+def gradient(
+    theta: Tensor, g: Tensor, *, weight_decay: float, maximize: bool, clip: float | Tensor | None = None
+) -> Tensor:
+    """The gradient of what is minimised: of -f when maximising, with the L2 penalty's share lambda * theta.
+
+    ``clip`` is the factor of clipping by the global norm, which scales the raw gradient.
+    """
+    if clip is not None:
+        g = g * clip
     if maximize:
         g = -g
     if weight_decay != 0:
@@ -54,11 +83,14 @@ def second_moment(v: Tensor, g: Tensor, beta2: float) -> Tensor:
     return v.mul(beta2).addcmul(g, g, value=1 - beta2)
 
 
-def debias(beta2: float, t: float | Tensor) -> float | Tensor:
-    """1 - beta2^t, by which v_t is divided to give v̂_t; for tensors, which may be float32, without cancellation."""
-    if isinstance(t, Tensor):
-        return -torch.expm1(t * (math.log(beta2) if beta2 > 0 else -math.inf))
-    return 1.0 - float(beta2**t)
+def debias(beta2: float, t: float | Tensor) -> Any:
+    """1 - beta2^t, by which v_t is divided to give v̂_t."""
+    return _one_minus_power(math.log(beta2) if beta2 > 0 else -math.inf, t)
+
+
+def _one_minus_power(log_base: float, t: float | Tensor) -> Any:
+    """1 - base^t; expm1 keeps the digits that the difference would lose, most of all in float32."""
+    return -torch.expm1(t * log_base) if isinstance(t, Tensor) else -math.expm1(t * log_base)
 
 
 def update(
@@ -66,9 +98,9 @@ def update(
     g: Tensor,
     m: Tensor,
     v: Tensor,
-    c: Tensor,
+    c: Tensor | None,
     *,
-    bias_correction2: float | Tensor,
+    count: Count,
     mean: Mean,
     lr: float | Tensor,
     beta0: float,
@@ -83,8 +115,8 @@ def update(
         g: gradient, as `gradient` returns it.
         m: momentum (``exp_avg``).
         v: v_t, already updated (``exp_avg_sq``).
-        c: 1 - Π mu over the steps before (``bias_correction``); 0 at the start.
-        bias_correction2: 1 - beta2^t.
+        c: 1 - Π mu over the steps before (``bias_correction``); 0 at the start, None once it is 1 for good.
+        count: 1 - beta2^t, and the least that c can be.
         mean: mean of v̂ over all parameters of all groups.
         lr: learning rate.
         beta0: average of 1 - mu, about; in (0, 1].
@@ -95,7 +127,7 @@ def update(
     """
     # The paper clips mu = 1 - beta0 v̂ / v_mean to [0, 1 - eps]. Clipping w = 1 - mu to [eps, 1] instead is the same and
     # keeps every digit of w, which is 0.001 where mu is 0.999.
-    w = v / (mean.value * bias_correction2)
+    w = v / typical(mean, count, v.dtype)
     if dampening != 1:
         w = w.pow(1 / (3 - 2 * dampening))
     w = (beta0 * w).clamp(eps, 1)
@@ -107,11 +139,27 @@ def update(
         m = m.lerp(g, w)
     else:
         m = (1 - w) * m + w.pow(dampening) * g
-    # Π mu is never formed: 1 - Π mu by subtraction would lose, at the first step, all but four digits in float32.
-    c = c.lerp(torch.ones_like(c), w)
-
-    # c is 0 where nothing has moved yet (eps = 0 and no gradient, or not alive); so is m, and 0 / tiny is 0.
-    m_hat = m / c.clamp_min(torch.finfo(c.dtype).tiny)
+    m_hat = m
+    if c is not None:
+        # Π mu is never formed: 1 - Π mu by subtraction would lose, at the first step, all but four digits in float32.
+        # Near 1 it is the average that gets stuck, 3e-5 short in float32, where w (1 - c) no longer reaches the last
+        # digit; the bound then carries it on to exactly 1.
+        c = at_least(c.lerp(torch.ones_like(c), w), count, mean)
+        # c is 0 where nothing has moved yet (eps = 0 and no gradient, or not alive); so is m, and 0 / tiny is 0.
+        m_hat = m / c.clamp_min(torch.finfo(c.dtype).tiny)
     if decay != 0:
         theta = theta * (1 - lr * decay)
     return Moved(theta - lr * beta0 ** (1 - dampening) * m_hat, m, c)
+
+
+def typical(mean: Mean, count: Count, dtype: torch.dtype) -> Any:
+    """The mean of v̂ in the scale of v: what v is compared with, never so small that ``dtype`` has it as 0."""
+    v_mean, info = mean.value * count.bias_correction2, torch.finfo(dtype)
+    least = info.tiny * info.eps  # the smallest number that is not 0
+    return v_mean.to(dtype).clamp_min(least) if isinstance(v_mean, Tensor) else max(v_mean, least)
+
+
+def at_least(c: Tensor, count: Count, mean: Mean) -> Tensor:
+    """c, or the least that 1 - Π mu can be after so many steps; 0 while nothing has moved."""
+    least = count.least if mean.alive is None else count.least * mean.alive
+    return torch.maximum(c, least.to(c.dtype)) if isinstance(least, Tensor) else c.clamp_min(least)

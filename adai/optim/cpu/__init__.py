@@ -1,0 +1,207 @@
+"""Engine: a compiled kernel for CPUs, which moves every tensor of a group in two passes over memory.
+
+The first pass reads the gradients alone, because Σ v_t = beta2 Σ v_{t-1} + (1 - beta2) Σ g_t² needs no v; the second
+reads and writes everything once. The running sum Σ v of a parameter is kept in its state as ``exp_avg_sq_sum``, two
+float64 numbers: the sum, and the step count that it belongs to. Where the two counts differ, because another engine
+has stepped since or a checkpoint came without it, the sum is taken anew. It does not drift: an error in it shrinks by
+the factor beta2 with each step.
+"""
+
+import ctypes
+import math
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adai.optim.batch import Batch
+from adai.optim.cpu import library
+from adai.optim.rule import Count, Mean
+
+NOT_BUILT = "the package was installed without its compiled CPU kernel"
+_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32,
+          torch.float16: torch.float32}  # fmt: skip
+_PLAIN_TENSORS = (Tensor, torch.nn.Parameter)  # a subclass may hold its numbers elsewhere
+_PLAIN, _DECAYED, _PARTS = 0, 1, 2
+# What kernel.c's three sums of a clipped gradient with L2 decay may cancel to before they are not trusted.
+_CANCELLED = 1e-8
+
+
+def refusal(batch: Batch) -> str | None:
+    """Why the kernel cannot work on these tensors; None where it can."""
+    # Column by column: with many small tensors these questions are most of what a step costs.
+    ps = batch.params
+    for p in ps:
+        if type(p) not in _PLAIN_TENSORS or not p.is_cpu or p.layout != torch.strided:
+            return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
+    dtypes = [p.dtype for p in ps]
+    for dtype in set(dtypes) - _TYPES.keys():
+        return f"a parameter has dtype {dtype}"
+    contiguous = [p.is_contiguous() for p in ps]
+    state_dtypes = [_STATE[dtype] for dtype in dtypes]
+    for states in (batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections):
+        for p, state, dtype, plain in zip(ps, states, state_dtypes, contiguous, strict=True):
+            if state is None:
+                continue
+            if state.dtype != dtype or not state.is_cpu:
+                return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
+            if not (state.is_contiguous() if plain else _same_layout(p, state)) or state.numel() != p.numel():
+                return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
+    return None
+
+
+def _same_layout(a: Tensor, b: Tensor) -> bool:
+    """Whether the same offset in memory is the same element of both, and no memory lies between the elements."""
+    if a.is_contiguous() and b.is_contiguous():
+        return True
+    return a.shape == b.shape and a.stride() == b.stride() and _dense(a)
+
+
+def _dense(tensor: Tensor) -> bool:
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size != 1:
+            if stride != expected:
+                return False
+            expected *= size
+    return True
+
+
+class Fused:
+    """The engine for the tensors of one group, over one step."""
+
+    def __init__(self, batch: Batch, states: Sequence[dict[str, Any]]) -> None:
+        """Take the addresses of everything; ``states`` are the parameters' state dicts, in the batch's order."""
+        kernel = library.load()
+        if kernel is None:
+            raise RuntimeError("the CPU kernel is not built")
+        self._kernel = kernel
+        self._crew = library.crew()
+        self._records = array("Q", [_record(state).data_ptr() for state in states])
+        self._running = array("d")  # Σ v_t of each tensor
+        self._parts: array[float] | None = None  # what `squares` found on its way
+        self._grads = [_laid_out_as(p, g) for p, g in zip(batch.params, batch.grads, strict=True)]
+        tensors = (batch.params, self._grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections)
+        self._table = [
+            array("B", [_TYPES[p.dtype] for p in batch.params]),
+            array("q", [p.numel() for p in batch.params]),
+            *(array("Q", [0 if t is None else t.data_ptr() for t in ts]) for ts in tensors),
+        ]
+        self._tensors = library.Tensors(len(batch.params), *map(_address, self._table))
+
+    def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
+        """Σ g² of the gradients as they are."""
+        self._parts = self._read(_PARTS if _l2(group) else _PLAIN, group, 1.0)
+        return torch.tensor(sum(self._parts[::3]), dtype=torch.float64)
+
+    def accumulate(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
+        """Σ v̂ of this step; v itself is brought to it by `update`."""
+        squares = self._squared_gradients(group, 1.0 if clip is None else float(clip))
+        one_minus_beta2 = {dtype: _rounded(1 - group["betas"][1], dtype) for dtype in set(_STATE.values())}
+        total = 0.0
+        for i, (v, before, square) in enumerate(
+            zip(batch.exp_avg_sqs, self._recall(batch, counts), squares, strict=True)
+        ):
+            b = one_minus_beta2[v.dtype]
+            now = (1 - b) * before + b * square
+            self._running.append(now)
+            total += now / counts[i].bias_correction2
+        return torch.tensor(total, dtype=torch.float64)
+
+    def update(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
+        """Move every parameter of the batch, given the mean of v̂."""
+        if mean.alive is not None and not mean.alive:
+            return
+        v_mean = float(mean.value)
+        v_means = array("d", [v_mean * count.bias_correction2 for count in counts])
+        leasts = array("d", [count.least for count in counts])
+        options = _options(group, 1.0 if clip is None else float(clip))
+        _done(self._kernel.adai_step(self._crew, self._tensors, options, _address(v_means), _address(leasts)))
+        ts = array("d", [count.t for count in counts])
+        self._kernel.adai_record(len(ts), _address(self._records), _address(ts), _address(self._running))
+        _written(batch.params)
+
+    def _recall(self, batch: Batch, counts: Sequence[Count]) -> "array[float]":
+        """Σ v of each tensor before this step: as kept, or taken anew."""
+        ts, sums = array("d", [count.t - 1 for count in counts]), array("d", bytes(8 * len(counts)))
+        self._kernel.adai_recall(len(ts), _address(self._records), _address(ts), _address(sums))
+        for i, total in enumerate(sums):
+            if math.isnan(total):
+                sums[i] = batch.exp_avg_sqs[i].sum(dtype=torch.float64).item()
+        return sums
+
+    def _squared_gradients(self, group: dict[str, Any], clip: float) -> Sequence[float]:
+        """Σ of each tensor's squared gradient as the rule takes it: clipped, and with the L2 penalty's share."""
+        decay = _l2(group)
+        if self._parts is None:
+            return self._read(_DECAYED if decay else _PLAIN, group, clip)[::3]
+        gg, gp, pp = (self._parts[i::3] for i in range(3))
+        if not decay:
+            return [clip**2 * x for x in gg]
+        # Σ (a g + λ p)² without a further pass, as long as the two do not cancel.
+        a = _sign(group) * clip
+        sums = [a * a * x + 2 * a * decay * y + decay * decay * z for x, y, z in zip(gg, gp, pp, strict=True)]
+        if any(s < _CANCELLED * (a * a * x + decay * decay * z) for s, x, z in zip(sums, gg, pp, strict=True)):
+            return self._read(_DECAYED, group, clip)[::3]
+        return sums
+
+    def _read(self, what: int, group: dict[str, Any], clip: float) -> "array[float]":
+        sums = array("d", bytes(8 * 3 * self._tensors.count))
+        _done(self._kernel.adai_squares(self._crew, self._tensors, _options(group, clip), what, _address(sums)))
+        return sums
+
+
+def _options(group: dict[str, Any], clip: float) -> library.Options:
+    beta0, beta2 = group["betas"]
+    lr, dampening = float(group["lr"]), group["dampening"]
+    shrink = 1 - lr * group["weight_decay"] if group["decoupled_weight_decay"] else 1.0
+    step = lr * beta0 ** (1 - dampening)
+    return library.Options(_sign(group) * clip, _l2(group), shrink, step, beta0, 1 - beta2, group["eps"], dampening)
+
+
+def _sign(group: dict[str, Any]) -> int:
+    return -1 if group["maximize"] else 1
+
+
+def _l2(group: dict[str, Any]) -> float:
+    """The coupled weight decay λ."""
+    decay: float = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
+    return decay
+
+
+def _rounded(number: float, dtype: torch.dtype) -> float:
+    """1 - beta2 as the kernel has it, in the state's precision: the running sum is that of the v in memory."""
+    return number if dtype == torch.float64 else ctypes.c_float(number).value
+
+
+def _record(state: dict[str, Any]) -> Tensor:
+    """Where a parameter's running sum is kept; no step of its own at first, so that it is taken anew."""
+    record: Tensor | None = state.get("exp_avg_sq_sum")
+    if record is None:
+        state["exp_avg_sq_sum"] = record = torch.tensor((0.0, -1.0), dtype=torch.float64)
+    return record
+
+
+def _written(params: Sequence[Tensor]) -> None:
+    """Tell autograd, which cannot see the kernel write."""
+    for p in params:
+        torch.autograd.graph.increment_version(p)
+
+
+def _laid_out_as(p: Tensor, g: Tensor) -> Tensor:
+    """The gradient with the parameter's dtype and strides: itself, but for the odd one, which is copied."""
+    if g.dtype == p.dtype and _same_layout(p, g):
+        return g
+    return torch.empty_like(p, memory_format=torch.preserve_format).copy_(g)
+
+
+def _address(numbers: "array[Any]") -> int:
+    return numbers.buffer_info()[0]
+
+
+def _done(failed: int) -> None:
+    if failed:
+        raise MemoryError("no memory for the work list of the CPU kernel")

@@ -1,0 +1,198 @@
+/* The update rule for many tensors in two passes over memory. Plain C with a plain C interface: nothing of Python or
+ * torch is needed to build it, and one build serves every version of them.
+ *
+ * Threads. Work is cut into pieces of one tensor each, and a team takes piece after piece from a shared counter. The
+ * team is the caller's: a function with the interface of OpenMP's GOMP_parallel, which the loader takes from the
+ * OpenMP library that torch itself runs on. So there is one pool of threads, of the size that torch is set to, and
+ * without such a function the calling thread does everything. A sum is kept per piece and added up in order, hence no
+ * result depends on the number of threads.
+ */
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "half.h"
+
+#define LANES 16
+#define PIECE 32768 /* elements: long enough to stream, short enough to share evenly; torch's grain size */
+
+enum squares { PLAIN, DECAYED, PARTS };
+
+/* Numbers that a whole group shares; `a` multiplies the gradient (clipping, and the sign of maximize). */
+struct options {
+    double a, lambda, shrink, step, beta0, one_minus_beta2, eps, dampening;
+};
+
+struct passes {
+    void (*squares)(const void *p, const void *g, int64_t n, double a, double lambda, double *sums, enum squares what);
+    void (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o, double v_mean,
+                 double least);
+};
+
+#define ISA plain
+#define TARGET
+#include "variant.h"
+#undef ISA
+#undef TARGET
+
+#if defined(__x86_64__)
+#define ISA avx2
+#define TARGET __attribute__((target("avx2")))
+#include "variant.h"
+#undef ISA
+#undef TARGET
+#define ISA avx512
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#include "variant.h"
+#undef ISA
+#undef TARGET
+#endif
+
+/* Number of the best variant that this CPU runs; all below it run too. */
+int adai_best_variant(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return 2;
+    if (__builtin_cpu_supports("avx2")) return 1;
+#endif
+    return 0;
+}
+
+static const struct passes *variant_passes(int variant) {
+#if defined(__x86_64__)
+    if (variant == 2) return passes_avx512;
+    if (variant == 1) return passes_avx2;
+#endif
+    (void)variant;
+    return passes_plain;
+}
+
+typedef void team(void (*work)(void *), void *data, unsigned threads, unsigned flags);
+
+struct crew {
+    team *run;
+    unsigned threads;
+    int variant;
+};
+
+/* Columns with one entry per tensor; c is 0 where the tensor has none any more. */
+struct tensors {
+    int64_t count;
+    const uint8_t *type;
+    const int64_t *size;
+    void *const *p, *const *g, *const *m, *const *v, *const *c;
+};
+
+struct job {
+    const struct tensors *tensors;
+    const struct passes *passes;
+    const int64_t *first; /* number of each tensor's first piece, and of all pieces at the end */
+    int64_t next;
+    void (*piece)(const struct job *job, int64_t number, int64_t tensor, int64_t offset, int64_t n);
+    const struct options *options;
+    enum squares what;
+    double *sums;
+    const double *v_mean, *least;
+};
+
+static const int64_t STORED_SIZE[] = {4, 8, 2, 2}, REAL_SIZE[] = {4, 8, 4, 4};
+
+static void *at(void *base, int64_t bytes) { return base ? (char *)base + bytes : base; }
+
+static void squares_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {
+    const struct tensors *t = job->tensors;
+    int64_t skip = offset * STORED_SIZE[t->type[k]];
+    job->passes[t->type[k]].squares(at(t->p[k], skip), at(t->g[k], skip), n, job->options->a, job->options->lambda,
+                                    job->sums + 3 * number, job->what);
+}
+
+static void step_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {
+    const struct tensors *t = job->tensors;
+    int64_t skip = offset * STORED_SIZE[t->type[k]], real = offset * REAL_SIZE[t->type[k]];
+    (void)number;
+    job->passes[t->type[k]].step(at(t->p[k], skip), at(t->g[k], skip), at(t->m[k], real), at(t->v[k], real),
+                                 at(t->c[k], real), n, job->options, job->v_mean[k], job->least[k]);
+}
+
+static void work(void *data) {
+    struct job *job = data;
+    const int64_t count = job->tensors->count, *first = job->first;
+    for (;;) {
+        int64_t number = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        if (number >= first[count]) return;
+        int64_t low = 0, high = count; /* first[low] <= number < first[high] */
+        while (high - low > 1) {
+            int64_t middle = (low + high) / 2;
+            if (first[middle] <= number) low = middle;
+            else high = middle;
+        }
+        int64_t offset = (number - first[low]) * PIECE, rest = job->tensors->size[low] - offset;
+        job->piece(job, number, low, offset, rest < PIECE ? rest : PIECE);
+    }
+}
+
+static int64_t *first_pieces(const struct tensors *t) {
+    int64_t *first = malloc((t->count + 1) * sizeof *first);
+    if (!first) return 0;
+    first[0] = 0;
+    for (int64_t k = 0; k < t->count; k++) first[k + 1] = first[k] + (t->size[k] + PIECE - 1) / PIECE;
+    return first;
+}
+
+static void run(struct job *job, const struct crew *crew) {
+    int64_t elements = 0;
+    for (int64_t k = 0; k < job->tensors->count; k++) elements += job->tensors->size[k];
+    if (crew->run && crew->threads > 1 && elements > PIECE) crew->run(work, job, crew->threads, 0);
+    else work(job);
+}
+
+/* sums: three per tensor, see add_squares. Returns 0, or 1 where memory ran out. */
+int adai_squares(const struct crew *crew, const struct tensors *tensors, const struct options *options, int what,
+                 double *sums) {
+    int64_t *first = first_pieces(tensors);
+    double *pieces = first ? calloc(3 * first[tensors->count] + 1, sizeof *pieces) : 0;
+    if (!pieces) {
+        free(first);
+        return 1;
+    }
+    struct job job = {.tensors = tensors, .passes = variant_passes(crew->variant), .first = first,
+                      .piece = squares_piece, .options = options, .what = what, .sums = pieces};
+    run(&job, crew);
+    for (int64_t k = 0; k < tensors->count; k++)
+        for (int part = 0; part < 3; part++) {
+            double sum = 0;
+            for (int64_t i = first[k]; i < first[k + 1]; i++) sum += pieces[3 * i + part];
+            sums[3 * k + part] = sum;
+        }
+    free(pieces);
+    free(first);
+    return 0;
+}
+
+/* v_mean: mean of v̂ times 1 - beta2^t of each tensor. least: lower bound of its c. Returns as adai_squares does. */
+int adai_step(const struct crew *crew, const struct tensors *tensors, const struct options *options,
+              const double *v_mean, const double *least) {
+    int64_t *first = first_pieces(tensors);
+    if (!first) return 1;
+    struct job job = {.tensors = tensors, .passes = variant_passes(crew->variant), .first = first, .piece = step_piece,
+                      .options = options, .v_mean = v_mean, .least = least};
+    run(&job, crew);
+    free(first);
+    return 0;
+}
+
+/* The running sums in the parameters' state: record[k] is {Σ v, step count that it belongs to}. A sum of another step
+ * is recalled as NaN. */
+void adai_recall(int64_t count, double *const *record, const double *step, double *sum) {
+    for (int64_t k = 0; k < count; k++) sum[k] = record[k][1] == step[k] ? record[k][0] : NAN;
+}
+
+void adai_record(int64_t count, double *const *record, const double *step, const double *sum) {
+    for (int64_t k = 0; k < count; k++) {
+        record[k][0] = sum[k];
+        record[k][1] = step[k];
+    }
+}

@@ -1,0 +1,105 @@
+/* The two passes over a piece of one tensor. Included once for every instruction set and every element type, with
+ *
+ *   TARGET         the instruction set, as a function attribute
+ *   NAME(x)        x with both in its name
+ *   STORED         type of parameter and gradient in memory
+ *   REAL           type of the state, and of all arithmetic
+ *   LOAD, STORE    from one to the other
+ *   POW            of REAL, and its smallest positive numbers: TINY (normal) and LEAST
+ *
+ * The loops are written for the compiler to vectorise. No result depends on the width of the vectors: every element
+ * is computed alone, and sums run in LANES separate lanes whatever the hardware has.
+ */
+
+INLINE TARGET void NAME(add_squares_at)(const STORED *restrict p, const STORED *restrict g, int64_t n, REAL a,
+                                        REAL lambda, double *restrict gg, double *restrict gp, double *restrict pp,
+                                        const enum squares what) {
+    for (int j = 0; j < n; j++) {
+        REAL x = LOAD(g[j]);
+        if (what == DECAYED) x = a * x + lambda * LOAD(p[j]);
+        gg[j] += (double)x * x;
+        if (what == PARTS) {
+            REAL y = LOAD(p[j]);
+            gp[j] += (double)x * y;
+            pp[j] += (double)y * y;
+        }
+    }
+}
+
+/* Adds to sums[0] Σ g², or Σ (a g + λ p)² where DECAYED, or where PARTS also Σ g p and Σ p² to sums[1] and sums[2].
+ * A core reads one stream of memory at half the speed of several, so it goes through four quarters side by side. */
+INLINE TARGET void NAME(add_squares)(const STORED *restrict p, const STORED *restrict g, int64_t n, REAL a, REAL lambda,
+                                     double *restrict sums, const enum squares what) {
+    double gg[LANES] = {0}, gp[LANES] = {0}, pp[LANES] = {0};
+    const int64_t quarter = n / (4 * LANES) * LANES;
+    for (int64_t i = 0; i < quarter; i += LANES)
+        for (int64_t k = i; k < 4 * quarter; k += quarter)
+            NAME(add_squares_at)(p + k, g + k, LANES, a, lambda, gg, gp, pp, what);
+    /* Into the sums themselves: a lane that is addressed by a variable would not stay in a register above. */
+    for (int64_t i = 4 * quarter; i < n; i++)
+        NAME(add_squares_at)(p + i, g + i, 1, a, lambda, sums, sums + 1, sums + 2, what);
+    for (int j = 0; j < LANES; j++) {
+        sums[0] += gg[j];
+        if (what == PARTS) {
+            sums[1] += gp[j];
+            sums[2] += pp[j];
+        }
+    }
+}
+
+static TARGET void NAME(squares)(const void *p, const void *g, int64_t n, double a, double lambda, double *sums,
+                                 enum squares what) {
+    switch (what) {
+        case PLAIN: NAME(add_squares)(p, g, n, (REAL)a, (REAL)lambda, sums, PLAIN); break;
+        case DECAYED: NAME(add_squares)(p, g, n, (REAL)a, (REAL)lambda, sums, DECAYED); break;
+        case PARTS: NAME(add_squares)(p, g, n, (REAL)a, (REAL)lambda, sums, PARTS); break;
+    }
+}
+
+/* start + w (end - start), exactly `end` at w = 1. */
+INLINE TARGET REAL NAME(lerp)(REAL start, REAL end, REAL w) {
+    REAL way = end - start;
+    return w < (REAL)0.5 ? start + w * way : end - ((REAL)1 - w) * way;
+}
+
+/* rule.py's second_moment and update. Comparisons are written so that NaN passes through. */
+INLINE TARGET void NAME(move)(STORED *restrict p, const STORED *restrict g, REAL *restrict m, REAL *restrict v,
+                              REAL *restrict c, int64_t n, const struct options *o, double v_mean, double least,
+                              const int decayed, const int corrected, const int dampened) {
+    const REAL a = (REAL)o->a, lambda = (REAL)o->lambda, shrink = (REAL)o->shrink, step = (REAL)o->step;
+    const REAL beta0 = (REAL)o->beta0, one_minus_beta2 = (REAL)o->one_minus_beta2, eps = (REAL)o->eps;
+    const REAL exponent = (REAL)(1 / (3 - 2 * o->dampening)), dampening = (REAL)o->dampening, one = 1;
+    const REAL mean = (REAL)v_mean < LEAST ? LEAST : (REAL)v_mean, least_c = (REAL)least;
+    for (int64_t i = 0; i < n; i++) {
+        REAL theta = LOAD(p[i]), x = a * LOAD(g[i]);
+        if (decayed) x += lambda * theta;
+        v[i] = NAME(lerp)(v[i], x * x, one_minus_beta2);
+        REAL w = v[i] / mean;
+        if (dampened) w = POW(w, exponent);
+        w *= beta0;
+        w = w < eps ? eps : w;
+        w = w > one ? one : w;
+        m[i] = dampened ? (one - w) * m[i] + POW(w, dampening) * x : NAME(lerp)(m[i], x, w);
+        REAL m_hat = m[i];
+        if (corrected) {
+            REAL c_i = NAME(lerp)(c[i], one, w);
+            c[i] = c_i < least_c ? least_c : c_i;
+            m_hat /= c[i] < TINY ? TINY : c[i];
+        }
+        p[i] = STORE(theta * shrink - step * m_hat);
+    }
+}
+
+static TARGET void NAME(step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o,
+                              double v_mean, double least) {
+    switch ((o->lambda != 0) | (c != 0) << 1 | (o->dampening != 1) << 2) {
+        case 0: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 0, 0, 0); break;
+        case 1: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 1, 0, 0); break;
+        case 2: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 0, 1, 0); break;
+        case 3: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 1, 1, 0); break;
+        case 4: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 0, 0, 1); break;
+        case 5: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 1, 0, 1); break;
+        case 6: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 0, 1, 1); break;
+        case 7: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 1, 1, 1); break;
+    }
+}

@@ -1,0 +1,77 @@
+/* tensor.h for every element type, for the instruction set ISA with the function attribute TARGET. */
+#define NAME_(x, type, isa) x##_##type##_##isa
+#define NAME__(x, type, isa) NAME_(x, type, isa)
+#define NAME(x) NAME__(x, TYPE, ISA)
+
+#define REAL float
+#define POW powf
+#define TINY FLT_MIN
+#define LEAST (FLT_MIN * FLT_EPSILON)
+
+#define TYPE float32
+#define STORED float
+#define LOAD(x) (x)
+#define STORE(x) (x)
+#include "tensor.h"
+#undef TYPE
+#undef STORED
+#undef LOAD
+#undef STORE
+
+#define TYPE bfloat16
+#define STORED uint16_t
+#define LOAD(x) from_bfloat16(x)
+#define STORE(x) to_bfloat16(x)
+#include "tensor.h"
+#undef TYPE
+#undef LOAD
+#undef STORE
+
+#define TYPE float16
+#define LOAD(x) from_float16(x)
+#define STORE(x) to_float16(x)
+#include "tensor.h"
+#undef TYPE
+#undef STORED
+#undef LOAD
+#undef STORE
+
+#undef REAL
+#undef POW
+#undef TINY
+#undef LEAST
+
+#define REAL double
+#define POW pow
+#define TINY DBL_MIN
+#define LEAST (DBL_MIN * DBL_EPSILON)
+
+#define TYPE float64
+#define STORED double
+#define LOAD(x) (x)
+#define STORE(x) (x)
+#include "tensor.h"
+#undef TYPE
+#undef STORED
+#undef LOAD
+#undef STORE
+
+#undef REAL
+#undef POW
+#undef TINY
+#undef LEAST
+
+#define PASSES_(isa) passes_##isa
+#define PASSES(isa) PASSES_(isa)
+#define PAIR_(type, isa) {squares_##type##_##isa, step_##type##_##isa}
+#define PAIR(type, isa) PAIR_(type, isa)
+/* In the order of the codes in __init__.py. */
+static const struct passes PASSES(ISA)[] = {
+    PAIR(float32, ISA), PAIR(float64, ISA), PAIR(bfloat16, ISA), PAIR(float16, ISA)};
+#undef PASSES_
+#undef PASSES
+#undef PAIR_
+#undef PAIR
+#undef NAME_
+#undef NAME__
+#undef NAME

@@ -1,0 +1,205 @@
+"""The compiled kernel: when it is used, and that nothing depends on threads, instructions or memory layout."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from adai import Adai
+from adai.optim import cpu, foreach, loop
+from adai.optim.adai import _engine
+from adai.optim.batch import Batch
+from adai.optim.cpu import library
+from tests.test_engines import SHAPES, assert_close, train
+
+DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
+
+
+def engine_of(optimizer):
+    batch, group = Batch.empty(), optimizer.param_groups[0]
+    optimizer._init_group(group, *batch)
+    return _engine(group, batch, [optimizer.state[p] for p in group["params"]])
+
+
+@pytest.fixture
+def not_built(monkeypatch, tmp_path):
+    """An installation without a compiler: the library's file is not there."""
+    library.load.cache_clear()
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    yield
+    library.load.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_fused_is_the_default_on_cpus(tensors, dtype):
+    assert isinstance(engine_of(Adai(tensors(dtype=dtype))), cpu.Fused)
+    assert engine_of(Adai(tensors(dtype=dtype), foreach=True)) is foreach
+    assert engine_of(Adai(tensors(dtype=dtype), foreach=False)) is loop
+    assert engine_of(Adai(tensors(dtype=dtype), fused=False)) is loop
+    assert engine_of(Adai(tensors(dtype=dtype), differentiable=True)) is loop
+
+
+def test_without_the_kernel_foreach_steps_in_with_one_log_line(not_built, tensors, caplog):
+    with caplog.at_level(logging.INFO):
+        params = tensors()
+        optimizer = Adai(params)
+        assert engine_of(optimizer) is foreach
+        optimizer.step()
+        Adai(tensors()).step()
+    assert [r.getMessage() for r in caplog.records if r.name.startswith("adai")] == [
+        "adai was installed without its compiled CPU kernel (no C compiler); the foreach engine is used"
+    ]
+    with pytest.raises(RuntimeError, match="fused=True is not possible: .* without its compiled CPU kernel"):
+        Adai(params, fused=True)
+    optimizer = Adai(tensors(), lr=torch.tensor(0.1))
+    assert engine_of(optimizer) is loop
+
+
+def test_what_the_kernel_cannot_do_goes_elsewhere(tensors):
+    p = torch.zeros(4, 6, requires_grad=True)[:, ::2].detach().requires_grad_()
+    p.grad = torch.ones(4, 3)
+    Adai([p]).step()
+    assert (p == -0.1).all()
+    with pytest.raises(RuntimeError, match="fused=True is not possible: a parameter of shape \\(4, 3\\) has strides"):
+        Adai([p], fused=True).step()
+    q = torch.nn.Parameter(torch.zeros(3, device="meta"))
+    q.grad = torch.zeros_like(q)
+    with pytest.raises(RuntimeError, match="fused=True is not possible: a parameter is a Parameter on meta"):
+        Adai([q], fused=True).step()
+
+
+@pytest.mark.parametrize("layout", ["channels_last", "permuted", "odd gradient"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_dense_layouts(layout, dtype):
+    torch.manual_seed(0)
+    base, grad = torch.randn(4, 3, 5, 2).to(dtype), torch.randn(4, 3, 5, 2).to(dtype)
+    q = base.clone().requires_grad_()
+    if layout == "channels_last":
+        p, g = base.to(memory_format=torch.channels_last), grad.to(memory_format=torch.channels_last)
+    elif layout == "permuted":
+        p = base.permute(2, 0, 3, 1).contiguous().permute(1, 3, 0, 2)
+        g = torch.empty_like(p).copy_(grad)
+    else:
+        p, g = base.clone(), grad.permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0)
+    p = p.requires_grad_()
+    p.grad, q.grad = g, grad
+    a, b = Adai([p], fused=True), Adai([q], fused=True)
+    for _ in range(3):
+        a.step()
+        b.step()
+    assert_close([p], [q], torch.finfo(dtype).eps)  # the sum of squares runs through memory in another order
+
+
+def test_a_checkpoint_of_another_layout(tensors):
+    q = torch.randn(2, 3, 4, 5, requires_grad=True)
+    p = q.detach().to(memory_format=torch.channels_last).requires_grad_()
+    p.grad = q.grad = torch.randn(2, 3, 4, 5)
+    a, b = Adai([p], fused=True), Adai([q], fused=True)
+    b.step()
+    a.step()
+    a.load_state_dict(b.state_dict())
+    a.step()
+    b.step()
+    assert_close([p], [q], 1e-7)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "max_grad_norm": 1.0}, {"dampening": 0.5}], ids=str)
+def test_results_do_not_depend_on_threads(tensors, dtype, options):
+    shapes, results = ((300_000,), (7,), (40, 1000)), []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            params = tensors(shapes, dtype)
+            train(params, 3, dtype, fused=True, **options)
+            results.append(params)
+    finally:
+        torch.set_num_threads(before)
+    for params in results[1:]:
+        assert all(torch.equal(p, q) for p, q in zip(params, results[0], strict=True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("variant", library.VARIANTS)
+@pytest.mark.parametrize(
+    "options", [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "max_grad_norm": 1.0}, {"eps": 0.9}], ids=str
+)
+def test_results_do_not_depend_on_instructions(tensors, dtype, variant, options, monkeypatch):
+    """eps 0.9 drops the bias correction on the way."""
+    if library.VARIANTS.index(variant) > library.VARIANTS.index(library.best_variant()):
+        pytest.skip(f"this CPU has no {variant}")
+    results = []
+    for forced in (variant, "plain"):
+        monkeypatch.setattr(library, "best_variant", lambda forced=forced: forced)
+        params = tensors(SHAPES, dtype)
+        train(params, 30, dtype, fused=True, **options)
+        results.append(params)
+    assert all(torch.equal(p, q) for p, q in zip(*results, strict=True))
+
+
+def test_torchs_own_threads_are_used():
+    if sys.platform == "linux" and torch.backends.openmp.is_available():
+        assert library.crew().run
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_conversion_of_every_number(dtype):
+    """Parameters that do not move (lr 0) come back as they were, whatever bits they have."""
+    p = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).requires_grad_()
+    before = p.detach().clone()
+    p.grad = torch.ones_like(p)
+    Adai([p], lr=0.0, fused=True).step()
+    assert torch.equal(p.isnan(), before.isnan())
+    keep = ~before.isnan()
+    assert torch.equal(p.detach()[keep].view(torch.int16), before[keep].view(torch.int16))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_rounds_as_torch_does(dtype):
+    rng = torch.Generator().manual_seed(0)
+    start = torch.randn(100_000, generator=rng) * 10 ** (12 * torch.rand(100_000, generator=rng) - 8)
+    p = start.to(dtype).requires_grad_()
+    p.grad = torch.randn(100_000, generator=rng).to(dtype) * p.detach().abs()
+    p.grad.nan_to_num_(0, 0, 0)
+    q = p.detach().float().requires_grad_()
+    q.grad = p.grad.float()
+    for x in (p, q):
+        Adai([x], lr=0.3, fused=True).step()
+    assert torch.equal(p.detach(), q.detach().to(dtype))
+
+
+def test_autograd_sees_the_parameters_change(tensors):
+    (p,) = tensors(((3,),))
+    loss = (p**2).sum()
+    Adai([p], fused=True).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_state_that_was_moved_in_place_is_found(tensors):
+    a, b = tensors(), tensors()
+    first, second = train(a, 3, fused=True), train(b, 3, fused=True)
+    for p in a:
+        for key in ("exp_avg", "exp_avg_sq", "bias_correction"):
+            first.state[p][key].data = first.state[p][key].data.clone()
+    train(a, 3, seed=1, optimizer=first)
+    train(b, 3, seed=1, optimizer=second)
+    assert_close(a, b, 0)
+
+
+def test_import_is_quick_and_compiles_nothing():
+    code = """
+import time, sys, torch
+start = time.perf_counter()
+import adai
+took = time.perf_counter() - start
+assert "torch._dynamo" not in sys.modules and "triton" not in sys.modules and "setuptools" not in sys.modules
+from adai.optim.cpu import library
+assert library.load.cache_info().currsize == 0
+print(took)
+"""
+    runs = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
+    assert min(runs) < 0.05

@@ -1,0 +1,292 @@
+"""The engines among themselves: equal results, each other's state, the dropped tensor, clipping inside the step."""
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+
+from adai import Adai, AdaiW
+from adai.optim.rule import Count
+from tests.conftest import ENGINES
+
+SHAPES = ((3, 4), (), (0,), (2, 3, 2, 5), (1001,))
+OPTIONS = [
+    {},
+    {"weight_decay": 0.1},
+    {"weight_decay": 0.1, "decoupled_weight_decay": True},
+    {"eps": 0.0},
+    {"dampening": 0.7},
+    {"maximize": True, "weight_decay": 0.1},
+    {"lr": torch.tensor(0.03)},
+    {"max_grad_norm": 1.0},
+    {"max_grad_norm": 1.0, "weight_decay": 0.1, "maximize": True},
+    {"betas": (1.0, 0.0)},
+]
+
+
+def train(params, steps, dtype=torch.float64, *, seed=0, optimizer=None, **options):
+    """Random gradients of changing size; the same ones for the same seed."""
+    optimizer = Adai(params, **{"lr": 0.03, **options}) if optimizer is None else optimizer
+    rng = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        for p in params:
+            scale = 10 ** (2 * torch.rand((), generator=rng, dtype=torch.float64) - 1)
+            p.grad = (torch.randn(p.shape, generator=rng, dtype=torch.float64) * scale).to(dtype)
+        optimizer.step()
+    return optimizer
+
+
+def assert_close(params, expected, rtol):
+    """Relative to the size of the tensor: single elements near 0 are differences of larger numbers."""
+    for p, q in zip(params, expected, strict=True):
+        scale = q.detach().abs().max().item() if q.numel() else 0.0
+        torch.testing.assert_close(p.detach(), q.detach(), rtol=rtol, atol=rtol * scale)
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
+def test_200_steps_equal_the_loop(engine, tensors, options, dtype, rtol):
+    if isinstance(options.get("lr"), torch.Tensor) and engine.get("foreach"):
+        pytest.skip("torch.optim does not take a tensor lr with foreach on CPUs")
+    params, expected = tensors(SHAPES, dtype), tensors(SHAPES, dtype)
+    train(params, 200, dtype, **options, **engine)
+    train(expected, 200, dtype, **options, **ENGINES["loop"])
+    assert_close(params, expected, rtol)
+
+
+def test_a_tensor_of_several_pieces_equals_the_loop(tensors):
+    shapes = ((100_003,), (5,))
+    params, expected = tensors(shapes), tensors(shapes)
+    train(params, 3, weight_decay=0.1, fused=True)
+    train(expected, 3, weight_decay=0.1, **ENGINES["loop"])
+    assert_close(params, expected, 1e-13)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_equals_the_loop(engine, tensors, dtype):
+    params, expected = tensors(SHAPES, dtype), tensors(SHAPES, dtype)
+    train(params, 1, dtype, **engine)
+    train(expected, 1, dtype, **ENGINES["loop"])
+    assert_close(params, expected, 2 * torch.finfo(dtype).eps)
+    assert torch.cat([(p != q).flatten() for p, q in zip(params, expected, strict=True)]).double().mean() < 1e-3
+
+
+def test_every_engine_continues_from_every_other(tensors):
+    """The running sum of the fused engine is taken anew after the others, which do not keep it."""
+    expected = tensors(SHAPES)
+    reference = Adai(expected, **ENGINES["loop"])
+    params = tensors(SHAPES)
+    optimizer = Adai(params, **ENGINES["loop"])
+    for turn, name in enumerate(("fused", "loop", "fused", "foreach", "fused", "fused", "loop")):
+        saved = copy.deepcopy(optimizer.state_dict())
+        optimizer = Adai(params, **ENGINES[name])
+        for group in saved["param_groups"]:  # saved options win
+            group.update(optimizer.defaults)
+        optimizer.load_state_dict(saved)
+        train(params, 5, seed=turn, optimizer=optimizer)
+        train(expected, 5, seed=turn, optimizer=reference)
+        assert_close(params, expected, 1e-13)
+
+
+def test_the_running_sum_does_not_drift(tensors):
+    """It is the sum of v as it is in memory, up to the rounding of v itself."""
+    for dtype, rtol in ((torch.float64, 1e-14), (torch.float32, 1e-6)):
+        params = tensors(SHAPES, dtype)
+        optimizer = train(params, 1000, dtype, fused=True)
+        for p in params:
+            total, t = optimizer.state[p]["exp_avg_sq_sum"].tolist()
+            assert t == 1000
+            assert total == pytest.approx(optimizer.state[p]["exp_avg_sq"].double().sum().item(), rel=rtol)
+
+
+def test_an_error_of_the_running_sum_dies_out(tensors):
+    params = tensors()
+    optimizer = train(params, 1, betas=(0.1, 0.9), fused=True)
+    for p in params:
+        optimizer.state[p]["exp_avg_sq_sum"][0] *= 2
+    train(params, 300, seed=1, optimizer=optimizer)
+    for p in params:
+        v = optimizer.state[p]["exp_avg_sq"]
+        assert optimizer.state[p]["exp_avg_sq_sum"][0].item() == pytest.approx(v.sum().item(), rel=1e-12)
+
+
+def test_a_checkpoint_without_the_running_sum(tensors):
+    params, expected = tensors(SHAPES), tensors(SHAPES)
+    optimizer, reference = train(params, 5, fused=True), train(expected, 5, fused=True)
+    saved = copy.deepcopy(optimizer.state_dict())
+    for state in saved["state"].values():
+        del state["exp_avg_sq_sum"]
+    optimizer.load_state_dict(saved)
+    train(params, 5, seed=1, optimizer=optimizer)
+    train(expected, 5, seed=1, optimizer=reference)
+    assert_close(params, expected, 1e-14)
+
+
+# --- the bias correction that is 1 for good --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [(torch.float32, 25), (torch.float64, 54)])
+def test_when_the_bias_correction_is_settled(dtype, bits):
+    t = math.log(2.0**-bits) / math.log1p(-1e-3)
+    assert not Count.of(math.floor(t), beta2=0.99, eps=1e-3).settled(dtype)
+    assert Count.of(math.ceil(t), beta2=0.99, eps=1e-3).settled(dtype)
+    assert not Count.of(10**7, beta2=0.99, eps=0.0).settled(dtype)
+
+
+def steps_to_settle(eps, dtype):
+    bits = 54 if dtype == torch.float64 else 25
+    return math.ceil(math.log(2.0**-bits) / math.log1p(-eps))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_tensor_is_dropped_and_nothing_changes(engine, tensors, dtype, monkeypatch):
+    """At the step of the drop the tensor is exactly 1, so that a run that keeps it goes on the same."""
+    eps = 0.2
+    last = steps_to_settle(eps, dtype)
+    params, kept = tensors(SHAPES, dtype), tensors(SHAPES, dtype)
+    optimizer = train(params, last - 1, dtype, eps=eps, **engine)
+    assert all("bias_correction" in optimizer.state[p] for p in params)
+    train(params, 1, dtype, seed=1, optimizer=optimizer)
+    assert not any("bias_correction" in optimizer.state[p] for p in params)
+    train(params, 20, dtype, seed=2, optimizer=optimizer)
+
+    monkeypatch.setattr(Count, "settled", lambda *_: False)
+    reference = train(kept, last - 1, dtype, eps=eps, **engine)
+    train(kept, 1, dtype, seed=1, optimizer=reference)
+    for p in kept:
+        assert (reference.state[p]["bias_correction"] == 1).all()
+    train(kept, 20, dtype, seed=2, optimizer=reference)
+    # To the last bit, but for foreach's operator that divides, which rounds otherwise than the one that does not.
+    assert_close(params, kept, 2 * torch.finfo(dtype).eps if engine.get("foreach") else 0)
+
+
+def test_the_average_alone_would_stop_short_of_1(engine):
+    """In float32 c + eps (1 - c) no longer moves c at 1 - 3e-5; the bound 1 - (1 - eps)^t carries it on."""
+    p = torch.zeros(1000, requires_grad=True)
+    p.grad = torch.full_like(p, 1e-3)
+    p.grad[0] = 1.0
+    optimizer = Adai([p], **engine)
+    optimizer.step()
+    state = optimizer.state[p]
+    state["step"].fill_(12_000)
+    state["bias_correction"][1:] = 1 - 3e-5
+    optimizer.step()
+    expected = -math.expm1(12_001 * math.log1p(-1e-3))
+    assert state["bias_correction"][1].item() == pytest.approx(expected, rel=6e-8)
+
+
+@pytest.mark.parametrize("at", [-3, 3], ids=["before", "after"])
+def test_checkpoints_on_either_side_of_the_drop(engine, tensors, at):
+    eps, dtype = 0.2, torch.float32
+    params = tensors(SHAPES, dtype)
+    optimizer = train(params, steps_to_settle(eps, dtype) + at, dtype, eps=eps, **engine)
+    file = io.BytesIO()
+    torch.save((params, optimizer.state_dict()), file)
+    file.seek(0)
+    again, saved = torch.load(file, weights_only=True)
+    resumed = Adai(again)
+    resumed.load_state_dict(saved)
+    train(params, 10, dtype, seed=1, optimizer=optimizer)
+    train(again, 10, dtype, seed=1, optimizer=resumed)
+    for p, q in zip(params, again, strict=True):
+        assert torch.equal(p, q)
+        assert "bias_correction" not in resumed.state[q]
+
+
+def test_a_settled_tensor_is_dropped_on_loading(tensors):
+    """A distributed checkpoint may be read into a fresh state, whose own tensor stays where the checkpoint has none."""
+    params = tensors()
+    optimizer = Adai(params)
+    optimizer.step()
+    saved = copy.deepcopy(optimizer.state_dict())
+    for state in saved["state"].values():
+        state["step"].fill_(10**5)
+        state["bias_correction"].zero_()
+    optimizer.load_state_dict(saved)
+    assert not any("bias_correction" in optimizer.state[p] for p in params)
+
+
+def test_distributed_checkpoint_after_the_drop():
+    model = torch.nn.Linear(3, 2)
+    optimizer = Adai(model.parameters(), eps=0.5)
+    for _ in range(30):
+        optimizer.zero_grad()
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    saved = copy.deepcopy(get_optimizer_state_dict(model, optimizer))
+    fresh = Adai(model.parameters(), eps=0.5)
+    optimizer.zero_grad()
+    set_optimizer_state_dict(model, fresh, saved)
+    for p in model.parameters():
+        assert set(fresh.state[p]) == {"step", "exp_avg", "exp_avg_sq", "exp_avg_sq_sum"}
+        assert all(torch.equal(fresh.state[p][key], value) for key, value in optimizer.state[p].items())
+
+
+def test_compiled_step_without_the_tensor(tensors):
+    torch._dynamo.reset()
+    a, b = tensors(), tensors()
+    optimizers = [train(params, 200, eps=0.3) for params in (a, b)]
+    assert not any("bias_correction" in optimizers[0].state[p] for p in a)
+    torch.compile(optimizers[0].step, backend="eager")()
+    optimizers[1].step()
+    assert_close(a, b, 1e-12)
+
+
+# --- clipping --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", [Adai, AdaiW])
+@pytest.mark.parametrize("max_norm", [0.0, 0.5, 1e3, math.inf])
+def test_max_grad_norm_is_clip_grad_norm_first(engine, tensors, cls, max_norm):
+    a, b = tensors(SHAPES), tensors(SHAPES)
+    groups = [{"params": a[:2], "weight_decay": 0.2}, {"params": a[2:]}]
+    inside = cls(groups, max_grad_norm=max_norm, **engine)
+    before = cls([{"params": b[:2], "weight_decay": 0.2}, {"params": b[2:]}], **engine)
+    for t in range(5):
+        for p, q, fresh in zip(a, b, tensors(SHAPES, seed=t), strict=True):
+            p.grad, q.grad = fresh.grad.clone(), fresh.grad.clone()
+        kept = [p.grad.clone() for p in a]
+        inside.step()
+        torch.nn.utils.clip_grad_norm_(b, max_norm)
+        before.step()
+        assert all(torch.equal(p.grad, g) for p, g in zip(a, kept, strict=True))
+        assert_close(a, b, 1e-13)
+
+
+def test_clipping_where_gradient_and_decay_cancel(engine):
+    """clip * g + λ p is 1e-7 of either: the sum of its squares cannot be had from Σ g², Σ g p and Σ p²."""
+    results = []
+    for options in (engine, ENGINES["loop"]):
+        p = torch.tensor([1.0, 2.0, -3.0], dtype=torch.float64, requires_grad=True)
+        p.grad = torch.tensor([-1.0, -2.0, 3.0], dtype=torch.float64)
+        norm = p.grad.norm().item()
+        optimizer = Adai([p], lr=0.1, weight_decay=0.5, max_grad_norm=0.5 * norm * (1 + 2e-7), **options)
+        for _ in range(3):
+            p.grad = p.grad * (1 + 1e-7 * torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64))
+            optimizer.step()
+        results.append((p, optimizer.state[p]["exp_avg"], optimizer.state[p]["bias_correction"]))
+    for x, y in zip(*results, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-6, atol=0)
+
+
+def test_infinite_gradients_are_clipped_as_clip_grad_norm_does(engine, tensors):
+    a, b = tensors(), tensors()
+    for params in (a, b):
+        params[0].grad[0, 0] = math.inf
+    Adai(a, max_grad_norm=1.0, **engine).step()
+    torch.nn.utils.clip_grad_norm_(b, 1.0)
+    Adai(b, **engine).step()
+    for p, q in zip(a, b, strict=True):
+        torch.testing.assert_close(p, q, equal_nan=True)
+
+
+def test_clipping_in_a_compiled_step(engine, tensors):
+    torch._dynamo.reset()
+    a, b = tensors(), tensors()
+    compiled, eager = Adai(a, max_grad_norm=0.1, **engine), Adai(b, max_grad_norm=0.1, **engine)
+    torch.compile(compiled.step, backend="eager")()
+    eager.step()
+    assert_close(a, b, 1e-12)
