@@ -190,16 +190,11 @@ def test_state_that_was_moved_in_place_is_found(tensors):
     assert_close(a, b, 0)
 
 
-def test_import_is_quick_and_compiles_nothing():
+def test_import_compiles_and_loads_nothing():
     code = """
-import time, sys, torch
-start = time.perf_counter()
-import adai
-took = time.perf_counter() - start
+import sys, torch, adai
 assert "torch._dynamo" not in sys.modules and "triton" not in sys.modules and "setuptools" not in sys.modules
 from adai.optim.cpu import library
 assert library.load.cache_info().currsize == 0
-print(took)
 """
-    runs = [float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(3)]
-    assert min(runs) < 0.05
+    subprocess.run([sys.executable, "-c", code], check=True)
