@@ -9,7 +9,7 @@ demo: env
 	$(BIN)/adai compare --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: env
 	$(BIN)/ruff check .

@@ -1,3 +1,7 @@
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more threads would spin against each other
+
 import pytest
 import torch
 

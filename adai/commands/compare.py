@@ -46,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
         draw_curves(folder, folder.path / "curves.png")
         console.print(as_table(table))
         console.print(verdict(table), highlight=False)
-        console.print(f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False)
+        console.print(
+            f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False, soft_wrap=True
+        )
     if status == INTERRUPTED:
         print("Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
     return status

@@ -93,4 +93,4 @@ def _report(console: Console, study: Study, store: Store, folder: Path, json_fil
         except OSError as error:
             raise UserError(f"cannot write {json_file}: {error.strerror}; the same is in {folder}") from error
     report.draw(folder / "escape.png", study, table)
-    console.print(f"Figure and numbers: {folder}/escape.png, escape.csv, escape.json", highlight=False)
+    console.print(f"Figure and numbers: {folder}/escape.png, escape.csv, escape.json", highlight=False, soft_wrap=True)

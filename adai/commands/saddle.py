@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
     report.draw(folder / "saddle.png", table, options.T)
     for view in report.as_tables(table, options.T):
         console.print(view)
-    console.print(f"Figure and numbers: {folder}/saddle.png, saddle.csv, saddle.json", highlight=False)
+    console.print(f"Figure and numbers: {folder}/saddle.png, saddle.csv, saddle.json", highlight=False, soft_wrap=True)
     return 0
 
 
