@@ -19,7 +19,7 @@ lint: env
 env: $(VENV)/ready
 
 # torch goes first and by its version: a range would fetch whatever build is newest, with gigabytes of CUDA.
-$(VENV)/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/cpu/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,dev]'

@@ -23,8 +23,7 @@ class Batch(NamedTuple):
 
     def real(self) -> "Batch":
         """The same memory with complex tensors seen as pairs of real numbers."""
-        lists: Any = ([torch.view_as_real(t) if t is not None and t.is_complex() else t for t in ts] for ts in self)
-        return Batch(*lists)
+        return _batch([[torch.view_as_real(t) if t is not None and t.is_complex() else t for t in ts] for ts in self])
 
     def alike(self) -> list[tuple["Batch", list[int]]]:
         """Parts whose tensors share device and dtypes, which foreach kernels need; each with its positions here.
@@ -36,5 +35,8 @@ class Batch(NamedTuple):
             zip(self.params, self.grads, self.exp_avgs, self.bias_corrections, strict=True)
         ):
             parts.setdefault((param.device, param.dtype, grad.dtype, m.dtype, c is None), []).append(i)
-        lists: Any = ([[ts[i] for i in where] for ts in self] for where in parts.values())
-        return [(Batch(*part), where) for part, where in zip(lists, parts.values(), strict=True)]
+        return [(_batch([[ts[i] for i in where] for ts in self]), where) for where in parts.values()]
+
+
+def _batch(lists: Any) -> Batch:
+    return Batch(*lists)

@@ -7,7 +7,6 @@ has stepped since or a checkpoint came without it, the sum is taken anew. It doe
 the factor beta2 with each step.
 """
 
-import ctypes
 import math
 from array import array
 from collections.abc import Sequence
@@ -32,23 +31,17 @@ _CANCELLED = 1e-8
 
 def refusal(batch: Batch) -> str | None:
     """Why the kernel cannot work on these tensors; None where it can."""
-    # Column by column: with many small tensors these questions are most of what a step costs.
-    ps = batch.params
-    for p in ps:
+    for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
         if type(p) not in _PLAIN_TENSORS or not p.is_cpu or p.layout != torch.strided:
             return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
-    dtypes = [p.dtype for p in ps]
-    for dtype in set(dtypes) - _TYPES.keys():
-        return f"a parameter has dtype {dtype}"
-    contiguous = [p.is_contiguous() for p in ps]
-    state_dtypes = [_STATE[dtype] for dtype in dtypes]
-    for states in (batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections):
-        for p, state, dtype, plain in zip(ps, states, state_dtypes, contiguous, strict=True):
-            if state is None:
-                continue
+        dtype = _STATE.get(p.dtype)
+        if dtype is None:
+            return f"a parameter has dtype {p.dtype}"
+        plain, size = p.is_contiguous(), p.numel()
+        for state in (m, v) if c is None else (m, v, c):
             if state.dtype != dtype or not state.is_cpu:
                 return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
-            if not (state.is_contiguous() if plain else _same_layout(p, state)) or state.numel() != p.numel():
+            if not (state.is_contiguous() if plain else _same_layout(p, state)) or state.numel() != size:
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
     return None
 
@@ -80,17 +73,21 @@ class Fused:
             raise RuntimeError("the CPU kernel is not built")
         self._kernel = kernel
         self._crew = library.crew()
-        self._records = array("Q", [_record(state).data_ptr() for state in states])
-        self._running = array("d")  # Σ v_t of each tensor
+        self._running = array("d", bytes(8 * len(states)))  # Σ v of each tensor, of this step after `accumulate`
         self._parts: array[float] | None = None  # what `squares` found on its way
         self._grads = [_laid_out_as(p, g) for p, g in zip(batch.params, batch.grads, strict=True)]
-        tensors = (batch.params, self._grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections)
-        self._table = [
-            array("B", [_TYPES[p.dtype] for p in batch.params]),
-            array("q", [p.numel() for p in batch.params]),
-            *(array("Q", [0 if t is None else t.data_ptr() for t in ts]) for ts in tensors),
-        ]
-        self._tensors = library.Tensors(len(batch.params), *map(_address, self._table))
+        self._tensors = library.Tensors(len(states))
+        self._columns: dict[str, array[Any]] = {}
+        self._add_columns(
+            type=array("B", [_TYPES[p.dtype] for p in batch.params]),
+            size=array("q", [p.numel() for p in batch.params]),
+            p=_addresses(batch.params),
+            g=_addresses(self._grads),
+            m=_addresses(batch.exp_avgs),
+            v=_addresses(batch.exp_avg_sqs),
+            c=_addresses(batch.bias_corrections),
+            record=_addresses([_record(state) for state in states]),
+        )
 
     def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
         """Σ g² of the gradients as they are."""
@@ -99,52 +96,49 @@ class Fused:
 
     def accumulate(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
+        self._add_columns(
+            t=array("d", [count.t for count in counts]),
+            bias_correction2=array("d", [count.bias_correction2 for count in counts]),
+            least=array("d", [count.least for count in counts]),
+        )
         squares = self._squared_gradients(group, 1.0 if clip is None else float(clip))
-        one_minus_beta2 = {dtype: _rounded(1 - group["betas"][1], dtype) for dtype in set(_STATE.values())}
-        total = 0.0
-        for i, (v, before, square) in enumerate(
-            zip(batch.exp_avg_sqs, self._recall(batch, counts), squares, strict=True)
-        ):
-            b = one_minus_beta2[v.dtype]
-            now = (1 - b) * before + b * square
-            self._running.append(now)
-            total += now / counts[i].bias_correction2
+        if self._kernel.adai_recall(self._tensors, _address(self._running)):
+            for i, before in enumerate(self._running):
+                if math.isnan(before):
+                    self._running[i] = batch.exp_avg_sqs[i].sum(dtype=torch.float64).item()
+        total = self._kernel.adai_accumulate(
+            self._tensors, _options(group, 1.0), _address(squares), _address(self._running)
+        )
         return torch.tensor(total, dtype=torch.float64)
 
     def update(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂."""
+        del counts  # they are in the table
         if mean.alive is not None and not mean.alive:
             return
-        v_mean = float(mean.value)
-        v_means = array("d", [v_mean * count.bias_correction2 for count in counts])
-        leasts = array("d", [count.least for count in counts])
         options = _options(group, 1.0 if clip is None else float(clip))
-        _done(self._kernel.adai_step(self._crew, self._tensors, options, _address(v_means), _address(leasts)))
-        ts = array("d", [count.t for count in counts])
-        self._kernel.adai_record(len(ts), _address(self._records), _address(ts), _address(self._running))
-        _written(batch.params)
+        v_mean = float(mean.value)
+        _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._running)))
+        for p in batch.params:  # autograd cannot see the kernel write
+            torch.autograd.graph.increment_version(p)
 
-    def _recall(self, batch: Batch, counts: Sequence[Count]) -> "array[float]":
-        """Σ v of each tensor before this step: as kept, or taken anew."""
-        ts, sums = array("d", [count.t - 1 for count in counts]), array("d", bytes(8 * len(counts)))
-        self._kernel.adai_recall(len(ts), _address(self._records), _address(ts), _address(sums))
-        for i, total in enumerate(sums):
-            if math.isnan(total):
-                sums[i] = batch.exp_avg_sqs[i].sum(dtype=torch.float64).item()
-        return sums
+    def _add_columns(self, **columns: "array[Any]") -> None:
+        self._columns.update(columns)  # which keeps them alive
+        for name, column in columns.items():
+            setattr(self._tensors, name, _address(column))
 
-    def _squared_gradients(self, group: dict[str, Any], clip: float) -> Sequence[float]:
+    def _squared_gradients(self, group: dict[str, Any], clip: float) -> "array[float]":
         """Σ of each tensor's squared gradient as the rule takes it: clipped, and with the L2 penalty's share."""
         decay = _l2(group)
         if self._parts is None:
             return self._read(_DECAYED if decay else _PLAIN, group, clip)[::3]
         gg, gp, pp = (self._parts[i::3] for i in range(3))
         if not decay:
-            return [clip**2 * x for x in gg]
+            return array("d", [clip**2 * x for x in gg])
         # Σ (a g + λ p)² without a further pass, as long as the two do not cancel.
         a = _sign(group) * clip
-        sums = [a * a * x + 2 * a * decay * y + decay * decay * z for x, y, z in zip(gg, gp, pp, strict=True)]
-        if any(s < _CANCELLED * (a * a * x + decay * decay * z) for s, x, z in zip(sums, gg, pp, strict=True)):
+        sums = array("d", [a * a * x + 2 * a * decay * y + decay**2 * z for x, y, z in zip(gg, gp, pp, strict=True)])
+        if any(s < _CANCELLED * (a * a * x + decay**2 * z) for s, x, z in zip(sums, gg, pp, strict=True)):
             return self._read(_DECAYED, group, clip)[::3]
         return sums
 
@@ -172,11 +166,6 @@ def _l2(group: dict[str, Any]) -> float:
     return decay
 
 
-def _rounded(number: float, dtype: torch.dtype) -> float:
-    """1 - beta2 as the kernel has it, in the state's precision: the running sum is that of the v in memory."""
-    return number if dtype == torch.float64 else ctypes.c_float(number).value
-
-
 def _record(state: dict[str, Any]) -> Tensor:
     """Where a parameter's running sum is kept; no step of its own at first, so that it is taken anew."""
     record: Tensor | None = state.get("exp_avg_sq_sum")
@@ -185,17 +174,15 @@ def _record(state: dict[str, Any]) -> Tensor:
     return record
 
 
-def _written(params: Sequence[Tensor]) -> None:
-    """Tell autograd, which cannot see the kernel write."""
-    for p in params:
-        torch.autograd.graph.increment_version(p)
-
-
 def _laid_out_as(p: Tensor, g: Tensor) -> Tensor:
     """The gradient with the parameter's dtype and strides: itself, but for the odd one, which is copied."""
     if g.dtype == p.dtype and _same_layout(p, g):
         return g
     return torch.empty_like(p, memory_format=torch.preserve_format).copy_(g)
+
+
+def _addresses(tensors: Sequence[Tensor | None]) -> "array[int]":
+    return array("Q", [0 if t is None else t.data_ptr() for t in tensors])
 
 
 def _address(numbers: "array[Any]") -> int:

@@ -15,7 +15,8 @@
 #include "half.h"
 
 #define LANES 16
-#define PIECE 32768 /* elements: long enough to stream, short enough to share evenly; torch's grain size */
+#define PIECE 65536 /* elements: long enough to stream, short enough to share evenly */
+#define GRAIN 32768 /* elements that are not worth waking threads for; torch's grain size */
 
 enum squares { PLAIN, DECAYED, PARTS };
 
@@ -78,12 +79,15 @@ struct crew {
     int variant;
 };
 
-/* Columns with one entry per tensor; c is 0 where the tensor has none any more. */
+/* Columns with one entry per tensor; c is 0 where the tensor has none any more. A record is {Σ v, the step count that
+ * it belongs to}, in the parameter's state. t, bias_correction2 and least are rule.py's Count of this step. */
 struct tensors {
     int64_t count;
     const uint8_t *type;
     const int64_t *size;
     void *const *p, *const *g, *const *m, *const *v, *const *c;
+    double *const *record;
+    const double *t, *bias_correction2, *least;
 };
 
 struct job {
@@ -95,7 +99,7 @@ struct job {
     const struct options *options;
     enum squares what;
     double *sums;
-    const double *v_mean, *least;
+    double v_mean;
 };
 
 static const int64_t STORED_SIZE[] = {4, 8, 2, 2}, REAL_SIZE[] = {4, 8, 4, 4};
@@ -114,7 +118,8 @@ static void step_piece(const struct job *job, int64_t number, int64_t k, int64_t
     int64_t skip = offset * STORED_SIZE[t->type[k]], real = offset * REAL_SIZE[t->type[k]];
     (void)number;
     job->passes[t->type[k]].step(at(t->p[k], skip), at(t->g[k], skip), at(t->m[k], real), at(t->v[k], real),
-                                 at(t->c[k], real), n, job->options, job->v_mean[k], job->least[k]);
+                                 at(t->c[k], real), n, job->options,
+                                 job->v_mean * t->bias_correction2[k], t->least[k]);
 }
 
 static void work(void *data) {
@@ -145,7 +150,7 @@ static int64_t *first_pieces(const struct tensors *t) {
 static void run(struct job *job, const struct crew *crew) {
     int64_t elements = 0;
     for (int64_t k = 0; k < job->tensors->count; k++) elements += job->tensors->size[k];
-    if (crew->run && crew->threads > 1 && elements > PIECE) crew->run(work, job, crew->threads, 0);
+    if (crew->run && crew->threads > 1 && elements > GRAIN) crew->run(work, job, crew->threads, 0);
     else work(job);
 }
 
@@ -172,27 +177,43 @@ int adai_squares(const struct crew *crew, const struct tensors *tensors, const s
     return 0;
 }
 
-/* v_mean: mean of v̂ times 1 - beta2^t of each tensor. least: lower bound of its c. Returns as adai_squares does. */
-int adai_step(const struct crew *crew, const struct tensors *tensors, const struct options *options,
-              const double *v_mean, const double *least) {
+/* Σ v of each tensor before this step, where its record is of the step before; else NaN. Returns how many are NaN. */
+int64_t adai_recall(const struct tensors *tensors, double *running) {
+    int64_t stale = 0;
+    for (int64_t k = 0; k < tensors->count; k++) {
+        const double *record = tensors->record[k];
+        running[k] = record[1] == tensors->t[k] - 1 ? record[0] : NAN;
+        stale += running[k] != running[k];
+    }
+    return stale;
+}
+
+/* Brings each Σ v to this step, given each tensor's Σ g²; returns Σ v̂. 1 - beta2 is taken in the precision of the
+ * state, so that the running sum is that of the v in memory. */
+double adai_accumulate(const struct tensors *tensors, const struct options *options, const double *squares,
+                       double *running) {
+    double total = 0;
+    for (int64_t k = 0; k < tensors->count; k++) {
+        double b = options->one_minus_beta2;
+        if (REAL_SIZE[tensors->type[k]] == sizeof(float)) b = (float)b;
+        running[k] = (1 - b) * running[k] + b * squares[k];
+        total += running[k] / tensors->bias_correction2[k];
+    }
+    return total;
+}
+
+/* v_mean: mean of v̂. running: what adai_accumulate left, which is put on record. Returns as adai_squares does. */
+int adai_step(const struct crew *crew, const struct tensors *tensors, const struct options *options, double v_mean,
+              const double *running) {
     int64_t *first = first_pieces(tensors);
     if (!first) return 1;
     struct job job = {.tensors = tensors, .passes = variant_passes(crew->variant), .first = first, .piece = step_piece,
-                      .options = options, .v_mean = v_mean, .least = least};
+                      .options = options, .v_mean = v_mean};
     run(&job, crew);
     free(first);
-    return 0;
-}
-
-/* The running sums in the parameters' state: record[k] is {Σ v, step count that it belongs to}. A sum of another step
- * is recalled as NaN. */
-void adai_recall(int64_t count, double *const *record, const double *step, double *sum) {
-    for (int64_t k = 0; k < count; k++) sum[k] = record[k][1] == step[k] ? record[k][0] : NAN;
-}
-
-void adai_record(int64_t count, double *const *record, const double *step, const double *sum) {
-    for (int64_t k = 0; k < count; k++) {
-        record[k][0] = sum[k];
-        record[k][1] = step[k];
+    for (int64_t k = 0; k < tensors->count; k++) {
+        tensors->record[k][0] = running[k];
+        tensors->record[k][1] = tensors->t[k];
     }
+    return 0;
 }

@@ -19,12 +19,15 @@ class Crew(ctypes.Structure):
     _fields_ = (("run", ctypes.c_void_p), ("threads", ctypes.c_uint), ("variant", ctypes.c_int))
 
 
+_COLUMNS = ("type", "size", "p", "g", "m", "v", "c", "record", "t", "bias_correction2", "least")
+
+
 class Tensors(ctypes.Structure):
     """struct tensors: addresses of arrays with one entry per tensor."""
 
     _fields_ = (
         ("count", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("type", "size", "p", "g", "m", "v", "c")),
+        *((name, ctypes.c_void_p) for name in _COLUMNS),
     )
 
 
@@ -56,10 +59,11 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     crew, tensors, options = ctypes.POINTER(Crew), ctypes.POINTER(Tensors), ctypes.POINTER(Options)
     array = ctypes.c_void_p
     library.adai_squares.argtypes = [crew, tensors, options, ctypes.c_int, array]
-    library.adai_step.argtypes = [crew, tensors, options, array, array]
-    for records in (library.adai_recall, library.adai_record):
-        records.argtypes = [ctypes.c_int64, array, array, array]
-        records.restype = None
+    library.adai_recall.argtypes = [tensors, array]
+    library.adai_recall.restype = ctypes.c_int64
+    library.adai_accumulate.argtypes = [tensors, options, array, array]
+    library.adai_accumulate.restype = ctypes.c_double
+    library.adai_step.argtypes = [crew, tensors, options, ctypes.c_double, array]
     return library
 
 
