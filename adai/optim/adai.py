@@ -42,7 +42,7 @@ class Engine(Protocol):
     def update(
         self, batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], clip: Any, mean: rule.Mean, /
     ) -> None:
-        """Move every parameter of the batch, given the mean of v̂."""
+        """Move every parameter of the batch, given the mean of v̂, and count the step."""
         ...
 
 
@@ -364,9 +364,8 @@ class Adai(Optimizer):
             return
         for w, clip in zip(work, clips, strict=True):
             w.engine.update(w.batch, w.group, w.counts, clip, mean)
-        for w in work:
-            _advance(w.batch.steps, mean)
-            if not self._off_host():
+        if not self._off_host():
+            for w in work:
                 _drop_settled(w)
 
 
@@ -492,15 +491,6 @@ def _counts(batch: Batch, group: dict[str, Any], off_host: bool) -> list[rule.Co
     ts = [step.item() + 1 for step in batch.steps]
     each = {t: _count(t, group) for t in set(ts)}  # most tensors share one
     return [each[t] for t in ts]
-
-
-def _advance(steps: list[Tensor], mean: rule.Mean) -> None:
-    if mean.alive is None:
-        # NOTE with a number the foreach operator would make a tensor of it for every step.
-        torch._foreach_add_(steps, torch.tensor(1.0) if steps[0].is_cpu else 1)
-        return
-    for step in steps:
-        step.add_(mean.alive if mean.alive.device == step.device else 1)
 
 
 def _drop_settled(work: Work) -> None:

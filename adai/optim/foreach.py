@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adai.optim.batch import Batch
-from adai.optim.mean import accumulator, total_hat
+from adai.optim.mean import accumulator, advance, total_hat
 from adai.optim.rule import Count, Mean, typical
 
 
@@ -35,9 +35,10 @@ def accumulate(batch: Batch, group: dict[str, Any], counts: Sequence[Count], cli
 
 
 def update(batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
-    """Move every parameter of the batch, given the mean of v̂."""
+    """Move every parameter of the batch, given the mean of v̂, and count the step."""
     for part, where in batch.alike():
         _update_alike(part, group, [counts[i] for i in where], clip, mean)
+    advance(batch.steps, mean)
 
 
 def _gradients(batch: Batch, group: dict[str, Any], clip: Any) -> list[Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adai.optim import rule
 from adai.optim.batch import Batch
-from adai.optim.mean import accumulator, total_hat
+from adai.optim.mean import accumulator, advance, total_hat
 
 
 def _gradient(param: Tensor, grad: Tensor, like: Tensor, group: dict[str, Any], clip: Any) -> Tensor:
@@ -38,7 +38,7 @@ def accumulate(batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count]
 
 
 def update(batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], clip: Any, mean: rule.Mean) -> None:
-    """Move every parameter of the batch, given the mean of v̂."""
+    """Move every parameter of the batch, given the mean of v̂, and count the step."""
     # Autograd keeps what the rule reads, and the results are written over it: differentiate through copies.
     read: Callable[[Tensor], Tensor] = Tensor.clone if group["differentiable"] else _same
     for param, grad, m, v, c, count in zip(
@@ -62,6 +62,7 @@ def update(batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], cl
         m.copy_(moved.m)
         if c is not None and moved.c is not None:
             c.copy_(moved.c)
+    advance(batch.steps, mean)
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The global numbers: the mean of v̂ over every parameter, and the factor of clipping by the norm of every gradient."""
+"""What all parameters share: the mean of v̂ over them, the clipping by the norm of all gradients, the count of steps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,6 +36,16 @@ def gated(v_mean: Tensor, *, wait: bool) -> Mean | None:
         value = v_mean.item()
         return None if value == 0 else Mean(value)
     return Mean(torch.where(v_mean > 0, v_mean, 1), (v_mean > 0).to(v_mean.dtype))
+
+
+def advance(steps: list[Tensor], mean: Mean) -> None:
+    """Count the step, where it was one."""
+    if mean.alive is None:
+        # NOTE with a number the foreach operator would make a tensor of it for every step.
+        torch._foreach_add_(steps, torch.tensor(1.0) if steps[0].is_cpu else 1)
+        return
+    for step in steps:
+        step.add_(mean.alive if mean.alive.device == step.device else 1)
 
 
 def clip_factor(norm: Tensor, max_grad_norm: float | None) -> Any:

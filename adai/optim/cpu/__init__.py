@@ -7,6 +7,7 @@ has stepped since or a checkpoint came without it, the sum is taken anew. It doe
 the factor beta2 with each step.
 """
 
+import inspect
 import math
 from array import array
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 
 _STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32,
           torch.float16: torch.float32}  # fmt: skip
 _PLAIN_TENSORS = (Tensor, torch.nn.Parameter)  # a subclass may hold its numbers elsewhere
+# NOTE increment_version takes a list too in newer versions of torch; one by one it is slow.
+_VERSIONS_OF_LISTS = "Iterable" in str(inspect.signature(torch.autograd.graph.increment_version))
 _PLAIN, _DECAYED, _PARTS = 0, 1, 2
 # What kernel.c's three sums of a clipped gradient with L2 decay may cancel to before they are not trusted.
 _CANCELLED = 1e-8
@@ -31,6 +34,9 @@ _CANCELLED = 1e-8
 
 def refusal(batch: Batch) -> str | None:
     """Why the kernel cannot work on these tensors; None where it can."""
+    for step in batch.steps:
+        if step.dtype != torch.float32 or not step.is_cpu:
+            return f"a step count is {step.dtype} on {step.device}"
     for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
         if type(p) not in _PLAIN_TENSORS or not p.is_cpu or p.layout != torch.strided:
             return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
@@ -87,6 +93,7 @@ class Fused:
             v=_addresses(batch.exp_avg_sqs),
             c=_addresses(batch.bias_corrections),
             record=_addresses([_record(state) for state in states]),
+            step=_addresses(batch.steps),
         )
 
     def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
@@ -119,8 +126,7 @@ class Fused:
         options = _options(group, 1.0 if clip is None else float(clip))
         v_mean = float(mean.value)
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._running)))
-        for p in batch.params:  # autograd cannot see the kernel write
-            torch.autograd.graph.increment_version(p)
+        _written(batch.params)
 
     def _add_columns(self, **columns: "array[Any]") -> None:
         self._columns.update(columns)  # which keeps them alive
@@ -172,6 +178,15 @@ def _record(state: dict[str, Any]) -> Tensor:
     if record is None:
         state["exp_avg_sq_sum"] = record = torch.tensor((0.0, -1.0), dtype=torch.float64)
     return record
+
+
+def _written(params: list[Tensor]) -> None:
+    """Tell autograd, which cannot see the kernel write."""
+    if _VERSIONS_OF_LISTS:
+        torch.autograd.graph.increment_version(params)
+        return
+    for p in params:
+        torch.autograd.graph.increment_version(p)
 
 
 def _laid_out_as(p: Tensor, g: Tensor) -> Tensor:

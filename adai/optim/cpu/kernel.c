@@ -80,13 +80,14 @@ struct crew {
 };
 
 /* Columns with one entry per tensor; c is 0 where the tensor has none any more. A record is {Σ v, the step count that
- * it belongs to}, in the parameter's state. t, bias_correction2 and least are rule.py's Count of this step. */
+ * it belongs to}, in the parameter's state, as its step is. t, bias_correction2 and least are rule.py's Count of this step. */
 struct tensors {
     int64_t count;
     const uint8_t *type;
     const int64_t *size;
     void *const *p, *const *g, *const *m, *const *v, *const *c;
     double *const *record;
+    float *const *step;
     const double *t, *bias_correction2, *least;
 };
 
@@ -202,7 +203,8 @@ double adai_accumulate(const struct tensors *tensors, const struct options *opti
     return total;
 }
 
-/* v_mean: mean of v̂. running: what adai_accumulate left, which is put on record. Returns as adai_squares does. */
+/* v_mean: mean of v̂. running: what adai_accumulate left, which is put on record. The steps are counted on. Returns as
+ * adai_squares does. */
 int adai_step(const struct crew *crew, const struct tensors *tensors, const struct options *options, double v_mean,
               const double *running) {
     int64_t *first = first_pieces(tensors);
@@ -214,6 +216,7 @@ int adai_step(const struct crew *crew, const struct tensors *tensors, const stru
     for (int64_t k = 0; k < tensors->count; k++) {
         tensors->record[k][0] = running[k];
         tensors->record[k][1] = tensors->t[k];
+        *tensors->step[k] += 1;
     }
     return 0;
 }

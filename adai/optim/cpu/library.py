@@ -19,7 +19,7 @@ class Crew(ctypes.Structure):
     _fields_ = (("run", ctypes.c_void_p), ("threads", ctypes.c_uint), ("variant", ctypes.c_int))
 
 
-_COLUMNS = ("type", "size", "p", "g", "m", "v", "c", "record", "t", "bias_correction2", "least")
+_COLUMNS = ("type", "size", "p", "g", "m", "v", "c", "record", "step", "t", "bias_correction2", "least")
 
 
 class Tensors(ctypes.Structure):
