@@ -58,7 +58,10 @@ def test_compare_prints_a_table_and_where_the_files_are(tmp_path):
 
 
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
-    command = [sys.executable, "-m", "adai", "compare", "--optimizers", "sgd", "adam", "--epochs", "4"]
+    # A test run in the background has SIGINT ignored, which its children inherit.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from adai.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "compare", "--optimizers", "sgd", "adam", "--epochs", "4"]
     process = subprocess.Popen(
         [*command, "--seeds", "50", "--out", str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
