@@ -18,11 +18,14 @@ lint: env
 
 env: $(VENV)/ready
 
+# Without --no-compile pip byte-compiles the whole of torch and SymPy: minutes, for modules that are hardly ever imported.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+
 # torch goes first and by its version: a range would fetch whatever build is newest, with gigabytes of CUDA.
 $(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/cpu/*.[ch])
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[lab,dev]'
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) --editable '.[lab,dev]'
 	touch $@
 
 clean:
