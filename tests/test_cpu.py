@@ -9,9 +9,9 @@ import torch
 
 from adai import Adai
 from adai.optim import cpu, foreach, loop
-from adai.optim.adai import _engine
 from adai.optim.batch import Batch
 from adai.optim.cpu import library
+from adai.optim.engine import choose
 from tests.test_engines import SHAPES, assert_close, train
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -20,7 +20,7 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 def engine_of(optimizer):
     batch, group = Batch.empty(), optimizer.param_groups[0]
     optimizer._init_group(group, *batch)
-    return _engine(group, batch, [optimizer.state[p] for p in group["params"]])
+    return choose(group, batch, [optimizer.state[p] for p in group["params"]])
 
 
 @pytest.fixture

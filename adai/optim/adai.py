@@ -1,25 +1,19 @@
 """The optimizer classes: options, state, checkpoints and `step`, which picks an engine for each parameter group."""
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, Self, overload
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self, overload
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import (
-    Optimizer,
-    ParamsT,
-    _default_to_fused_or_foreach,
-    _use_grad_for_differentiable,
-)
+from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from adai.optim import cpu, foreach, loop, rule
 from adai.optim.batch import Batch
+from adai.optim.engine import Engine, choose
 from adai.optim.mean import accumulator, clip_factor, gated, total
+from adai.optim.options import check
+from adai.optim.rule import Count
+from adai.optim.state import count_at, drop_settled, fresh, modernise, restore
 
-# The state tensors that have the parameter's shape and are never kept in less than float32.
-_MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
-_WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 # Optimizer keeps this check private and renamed it in torch 2.10.
 _CAPTURE_CHECK = next(
     name
@@ -28,31 +22,13 @@ _CAPTURE_CHECK = next(
 )
 
 
-class Engine(Protocol):
-    """A way to carry out the rule for the tensors of one group. ``clip`` is the factor of clipping, None for none."""
-
-    def squares(self, batch: Batch, group: dict[str, Any], /) -> Tensor:
-        """Σ g² of the gradients as they are, 0-dim. Called only for clipping, before the rest."""
-        ...
-
-    def accumulate(self, batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], clip: Any, /) -> Tensor:
-        """Take the gradients in; returns Σ v̂ of this step over the batch, 0-dim."""
-        ...
-
-    def update(
-        self, batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], clip: Any, mean: rule.Mean, /
-    ) -> None:
-        """Move every parameter of the batch, given the mean of v̂, and count the step."""
-        ...
-
-
 class Work(NamedTuple):
     """What there is to do in one step for one group."""
 
     engine: Engine
     batch: Batch
     group: dict[str, Any]
-    counts: list[rule.Count]
+    counts: list[Count]
     states: list[dict[str, Any]]
 
 
@@ -153,7 +129,7 @@ class Adai(Optimizer):
             "process_group": process_group,
             "max_grad_norm": max_grad_norm,
         }
-        _check(defaults)
+        check(defaults)
         super().__init__(params, defaults)
 
     @classmethod
@@ -196,7 +172,7 @@ class Adai(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as `torch.optim.Optimizer` does; its options are checked as the constructor's are."""
         if isinstance(param_group, dict):
-            _check({**self.defaults, **param_group})
+            check({**self.defaults, **param_group})
         super().add_param_group(param_group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -208,7 +184,7 @@ class Adai(Optimizer):
             for option, default in self.defaults.items():
                 group.setdefault(option, default)
             for param in group["params"]:
-                _modernise(self.state.get(param, {}), param, group)
+                modernise(self.state.get(param, {}), param, group["capturable"])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this class or of the authors' Adai, AdaiW and AdaiV2.
@@ -225,7 +201,10 @@ class Adai(Optimizer):
             handed.update(saved)
 
         def put_back(_: Optimizer) -> None:
-            self._load_moments(handed)
+            ids = (i for group in handed["param_groups"] for i in group["params"])
+            for group in self.param_groups:
+                for param in group["params"]:
+                    restore(self.state.get(param, {}), handed["state"].get(next(ids), {}), param, group)
 
         hooks = (
             self.register_load_state_dict_pre_hook(remember),
@@ -236,31 +215,6 @@ class Adai(Optimizer):
         finally:
             for hook in hooks:
                 hook.remove()
-
-    def _load_moments(self, saved: dict[str, Any]) -> None:
-        ids = [i for group in saved["param_groups"] for i in group["params"]]
-        params = [param for group in self.param_groups for param in group["params"]]
-        for i, param in zip(ids, params, strict=True):
-            state = self.state.get(param, {})
-            originals = dict(saved["state"].get(i, {}))
-            if "beta1_prod" in originals:
-                originals["bias_correction"] = 1 - originals["beta1_prod"]
-            for key, value in originals.items():
-                if key in _MOMENTS:
-                    # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
-                    state[key] = torch.empty_like(param, dtype=_state_dtype(param)).copy_(value)
-                elif key == "exp_avg_sq_sum":
-                    state[key] = value.to(device="cpu", dtype=torch.float64, copy=True)
-                elif key == "step" and isinstance(value, Tensor):
-                    state[key] = state[key].clone()
-
-        for group in self.param_groups:
-            for param in group["params"]:
-                state = self.state.get(param, {})
-                if "bias_correction" in state:
-                    count = _count(state["step"].item(), group)
-                    if count.settled(_state_dtype(param)):
-                        del state["bias_correction"]
 
     def _init_group(
         self,
@@ -285,9 +239,7 @@ class Adai(Optimizer):
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients; use dense ones")
             state = self.state[param]
             if not state:
-                state["step"] = _new_step(param, group["capturable"])
-                for key in _MOMENTS:
-                    state[key] = torch.zeros_like(param, dtype=_state_dtype(param), memory_format=torch.preserve_format)
+                state.update(fresh(param, group["capturable"]))
             if group["differentiable"] and state["step"].requires_grad:
                 raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
             if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
@@ -345,7 +297,7 @@ class Adai(Optimizer):
 
     def _work(self, group: dict[str, Any], batch: Batch) -> Work:
         states = [] if torch.compiler.is_compiling() else [self.state[p] for p in group["params"] if p.grad is not None]
-        return Work(_engine(group, batch, states), batch, group, _counts(batch, group, self._off_host()), states)
+        return Work(choose(group, batch, states), batch, group, _counts(batch, group, self._off_host()), states)
 
     def _step(self, work: list[Work]) -> None:
         clips: list[Any] = [None] * len(work)
@@ -366,7 +318,8 @@ class Adai(Optimizer):
             w.engine.update(w.batch, w.group, w.counts, clip, mean)
         if not self._off_host():
             for w in work:
-                _drop_settled(w)
+                for state, count in zip(w.states, w.counts, strict=True):
+                    drop_settled(state, count)
 
 
 class AdaiW(Adai):
@@ -419,99 +372,10 @@ class AdaiW(Adai):
             group["decoupled_weight_decay"] = True
 
 
-def _check(options: dict[str, Any]) -> None:
-    """Raise where an option of the constructor or of a parameter group is outside its range."""
-    lr, eps, dampening = options["lr"], options["eps"], options["dampening"]
-    beta0, beta2 = options["betas"]
-    if isinstance(lr, Tensor):
-        if lr.numel() != 1:
-            raise ValueError(f"Tensor lr must be 1-element, but it has {lr.numel()} elements")
-        if options["foreach"] and not options["capturable"]:
-            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
-    if not 0.0 <= lr < math.inf:
-        raise ValueError(f"Invalid learning rate: {lr}")
-    if not 0.0 < beta0 <= 1.0:
-        raise ValueError(f"Invalid beta parameter at index 0: {beta0}")
-    if not 0.0 <= beta2 < 1.0:
-        raise ValueError(f"Invalid beta parameter at index 1: {beta2}")
-    if not 0.0 <= eps < 1.0:
-        raise ValueError(f"Invalid eps value: {eps}")
-    if not 0.0 <= options["weight_decay"] < math.inf:
-        raise ValueError(f"Invalid weight_decay value: {options['weight_decay']}")
-    if not 0.0 <= dampening <= 1.0:
-        raise ValueError(f"Invalid dampening value: {dampening}")
-    _check_engine(options)
-
-
-def _check_engine(options: dict[str, Any]) -> None:
-    """Raise where the options that choose an engine do not go together or cannot be had."""
-    if options["foreach"] and options["differentiable"]:
-        raise RuntimeError("`foreach` does not support `differentiable`")
-    max_grad_norm = options["max_grad_norm"]
-    if max_grad_norm is not None and not max_grad_norm >= 0.0:
-        raise ValueError(f"Invalid max_grad_norm value: {max_grad_norm}")
-    if options["fused"]:
-        for name in ("foreach", "differentiable", "capturable"):
-            if options[name]:
-                raise RuntimeError(f"`fused` and `{name}` cannot be `True` together")
-        if cpu.library.load() is None:
-            raise RuntimeError(f"fused=True is not possible: {cpu.NOT_BUILT}; leave fused at None for another engine")
-    if options["process_group"]:
-        raise NotImplementedError(f"process_group={options['process_group']!r} is not available yet; leave it at None")
-
-
-def _engine(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]]) -> Engine:
-    """The engine that is asked for, or the fastest that can do it."""
-    fused, use_foreach = group["fused"], group["foreach"]
-    if fused is None:
-        fused = use_foreach is None and not group["differentiable"] and not group["capturable"]
-    if fused and not torch.compiler.is_compiling():
-        reason = cpu.refusal(batch)
-        if reason is None and cpu.library.load() is None:
-            reason, use_foreach = cpu.NOT_BUILT, not isinstance(group["lr"], Tensor)
-        if reason is None:
-            return cpu.Fused(batch, states)
-        if group["fused"]:
-            raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
-    if use_foreach is None:
-        _, use_foreach = _default_to_fused_or_foreach(batch.params, group["differentiable"], use_fused=False)
-        if isinstance(group["lr"], Tensor) and not group["capturable"]:
-            use_foreach = False
-    return foreach if use_foreach else loop
-
-
-def _count(t: Any, group: dict[str, Any]) -> rule.Count:
-    return rule.Count.of(t, beta2=group["betas"][1], eps=group["eps"])
-
-
-def _counts(batch: Batch, group: dict[str, Any], off_host: bool) -> list[rule.Count]:
+def _counts(batch: Batch, group: dict[str, Any], off_host: bool) -> list[Count]:
     """The count of every tensor at the step that is being made."""
     if off_host:
-        return [_count(step.to(accumulator(step.device)) + 1, group) for step in batch.steps]
+        return [count_at(step.to(accumulator(step.device)) + 1, group) for step in batch.steps]
     ts = [step.item() + 1 for step in batch.steps]
-    each = {t: _count(t, group) for t in set(ts)}  # most tensors share one
+    each = {t: count_at(t, group) for t in set(ts)}  # most tensors share one
     return [each[t] for t in ts]
-
-
-def _drop_settled(work: Work) -> None:
-    """Let go of every bias correction that is 1 for good."""
-    for state, count, c in zip(work.states, work.counts, work.batch.bias_corrections, strict=True):
-        if c is not None and count.settled(c.dtype):
-            del state["bias_correction"]
-
-
-def _state_dtype(param: Tensor) -> torch.dtype:
-    return _WIDER.get(param.dtype, param.dtype)
-
-
-def _new_step(param: Tensor, capturable: bool, value: float = 0.0) -> Tensor:
-    """The step count: on the host unless `capturable`, because reading it there is free; exact to 2^24 steps."""
-    return torch.tensor(value, dtype=torch.float32, device=param.device if capturable else "cpu")
-
-
-def _modernise(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
-    """Bring the state of one parameter, if it has any, to this version's form."""
-    if "step" in state and not isinstance(state["step"], Tensor):
-        state["step"] = _new_step(param, group["capturable"], float(state["step"]))
-    if "beta1_prod" in state:  # the authors keep Π mu
-        state["bias_correction"] = 1 - state.pop("beta1_prod")

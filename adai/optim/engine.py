@@ -1,0 +1,48 @@
+"""What an engine is, and which one carries out the rule for a group."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import _default_to_fused_or_foreach
+
+from adai.optim import cpu, foreach, loop
+from adai.optim.batch import Batch
+from adai.optim.rule import Count, Mean
+
+
+class Engine(Protocol):
+    """A way to carry out the rule for the tensors of one group. ``clip`` is the factor of clipping, None for none."""
+
+    def squares(self, batch: Batch, group: dict[str, Any], /) -> Tensor:
+        """Σ g² of the gradients as they are, 0-dim. Called only for clipping, before the rest."""
+        ...
+
+    def accumulate(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, /) -> Tensor:
+        """Take the gradients in; returns Σ v̂ of this step over the batch, 0-dim."""
+        ...
+
+    def update(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean, /) -> None:
+        """Move every parameter of the batch, given the mean of v̂, and count the step."""
+        ...
+
+
+def choose(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]]) -> Engine:
+    """The engine that is asked for, or the fastest that can do it."""
+    fused, use_foreach = group["fused"], group["foreach"]
+    if fused is None:
+        fused = use_foreach is None and not group["differentiable"] and not group["capturable"]
+    if fused and not torch.compiler.is_compiling():
+        reason = cpu.refusal(batch)
+        if reason is None and cpu.library.load() is None:
+            reason, use_foreach = cpu.NOT_BUILT, not isinstance(group["lr"], Tensor)
+        if reason is None:
+            return cpu.Fused(batch, states)
+        if group["fused"]:
+            raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
+    if use_foreach is None:
+        _, use_foreach = _default_to_fused_or_foreach(batch.params, group["differentiable"], use_fused=False)
+        if isinstance(group["lr"], Tensor) and not group["capturable"]:
+            use_foreach = False
+    return foreach if use_foreach else loop

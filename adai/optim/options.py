@@ -1,0 +1,49 @@
+"""What the options of the constructor and of parameter groups may be."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from adai.optim import cpu
+
+
+def check(options: dict[str, Any]) -> None:
+    """Raise where an option of the constructor or of a parameter group is outside its range."""
+    lr, eps, dampening = options["lr"], options["eps"], options["dampening"]
+    beta0, beta2 = options["betas"]
+    if isinstance(lr, Tensor):
+        if lr.numel() != 1:
+            raise ValueError(f"Tensor lr must be 1-element, but it has {lr.numel()} elements")
+        if options["foreach"] and not options["capturable"]:
+            raise ValueError("lr as a Tensor is not supported for capturable=False and foreach=True")
+    if not 0.0 <= lr < math.inf:
+        raise ValueError(f"Invalid learning rate: {lr}")
+    if not 0.0 < beta0 <= 1.0:
+        raise ValueError(f"Invalid beta parameter at index 0: {beta0}")
+    if not 0.0 <= beta2 < 1.0:
+        raise ValueError(f"Invalid beta parameter at index 1: {beta2}")
+    if not 0.0 <= eps < 1.0:
+        raise ValueError(f"Invalid eps value: {eps}")
+    if not 0.0 <= options["weight_decay"] < math.inf:
+        raise ValueError(f"Invalid weight_decay value: {options['weight_decay']}")
+    if not 0.0 <= dampening <= 1.0:
+        raise ValueError(f"Invalid dampening value: {dampening}")
+    _check_engine(options)
+
+
+def _check_engine(options: dict[str, Any]) -> None:
+    """Raise where the options that choose an engine do not go together or cannot be had."""
+    if options["foreach"] and options["differentiable"]:
+        raise RuntimeError("`foreach` does not support `differentiable`")
+    max_grad_norm = options["max_grad_norm"]
+    if max_grad_norm is not None and not max_grad_norm >= 0.0:
+        raise ValueError(f"Invalid max_grad_norm value: {max_grad_norm}")
+    if options["fused"]:
+        for name in ("foreach", "differentiable", "capturable"):
+            if options[name]:
+                raise RuntimeError(f"`fused` and `{name}` cannot be `True` together")
+        if cpu.library.load() is None:
+            raise RuntimeError(f"fused=True is not possible: {cpu.NOT_BUILT}; leave fused at None for another engine")
+    if options["process_group"]:
+        raise NotImplementedError(f"process_group={options['process_group']!r} is not available yet; leave it at None")

@@ -1,0 +1,64 @@
+"""The state of a parameter: what a fresh one is, what becomes of a saved one, and when a part of it is let go."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adai.optim.rule import Count
+
+# The state tensors that have the parameter's shape and are never kept in less than float32.
+_MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
+_WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+
+
+def fresh(param: Tensor, capturable: bool) -> dict[str, Any]:
+    """The state of a parameter before its first step."""
+    zeros = {key: torch.zeros_like(param, dtype=_dtype(param), memory_format=torch.preserve_format) for key in _MOMENTS}
+    return {"step": _new_step(param, capturable), **zeros}
+
+
+def modernise(state: dict[str, Any], param: Tensor, capturable: bool) -> None:
+    """Bring the state of one parameter, if it has any, to this version's form."""
+    if "step" in state and not isinstance(state["step"], Tensor):
+        state["step"] = _new_step(param, capturable, float(state["step"]))
+    if "beta1_prod" in state:  # the authors keep Π mu
+        state["bias_correction"] = 1 - state.pop("beta1_prod")
+
+
+def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+    """Put the tensors of a saved state into a state that `torch.optim.Optimizer` has cast and may share with it."""
+    saved = dict(saved)
+    if "beta1_prod" in saved:
+        saved["bias_correction"] = 1 - saved["beta1_prod"]
+    for key, value in saved.items():
+        if key in _MOMENTS:
+            # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
+            state[key] = torch.empty_like(param, dtype=_dtype(param)).copy_(value)
+        elif key == "exp_avg_sq_sum":
+            state[key] = value.to(device="cpu", dtype=torch.float64, copy=True)
+        elif key == "step" and isinstance(value, Tensor):
+            state[key] = state[key].clone()
+    if "bias_correction" in state:
+        drop_settled(state, count_at(state["step"].item(), group))
+
+
+def count_at(t: Any, group: dict[str, Any]) -> Count:
+    """What follows from the step count t in a group."""
+    return Count.of(t, beta2=group["betas"][1], eps=group["eps"])
+
+
+def drop_settled(state: dict[str, Any], count: Count) -> None:
+    """Let go of the bias correction if it is 1 for good."""
+    c = state.get("bias_correction")
+    if c is not None and count.settled(c.dtype):
+        del state["bias_correction"]
+
+
+def _dtype(param: Tensor) -> torch.dtype:
+    return _WIDER.get(param.dtype, param.dtype)
+
+
+def _new_step(param: Tensor, capturable: bool, value: float = 0.0) -> Tensor:
+    """The step count: on the host unless `capturable`, because reading it there is free; exact to 2^24 steps."""
+    return torch.tensor(value, dtype=torch.float32, device=param.device if capturable else "cpu")
