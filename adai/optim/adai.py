@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
+from adai.optim import triton
 from adai.optim.batch import Batch
-from adai.optim.engine import Engine, choose
+from adai.optim.engine import Engine, choose, missing
 from adai.optim.mean import accumulator, clip_factor, gated, total
 from adai.optim.options import check
 from adai.optim.rule import Count
+from adai.optim.scaling import Scaled
 from adai.optim.state import count_at, drop_settled, fresh, modernise, restore
 
 # Optimizer keeps this check private and renamed it in torch 2.10.
@@ -174,6 +176,11 @@ class Adai(Optimizer):
         if isinstance(param_group, dict):
             check({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        for device in {param.device for param in group["params"]} if group["fused"] else ():
+            reason = missing(device)
+            if reason is not None:
+                raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle or a checkpoint, also an older one or one of the authors' own optimizer."""
@@ -253,6 +260,15 @@ class Adai(Optimizer):
             steps.append(state["step"])
         return has_complex
 
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether `torch.amp.GradScaler` leaves dividing and skipping to `step`: with ``fused=True``, as in torch.optim.
+
+        `step` obeys ``grad_scale`` and ``found_inf`` in every engine. But a caller that finds this true must not
+        change gradients between the passes, to clip them say, so nobody gets it who has not asked for it.
+        """
+        return all(group["fused"] for group in self.param_groups)
+
     @overload
     def step(self, closure: None = None) -> None: ...
 
@@ -297,13 +313,20 @@ class Adai(Optimizer):
 
     def _work(self, group: dict[str, Any], batch: Batch) -> Work:
         states = [] if torch.compiler.is_compiling() else [self.state[p] for p in group["params"] if p.grad is not None]
-        return Work(choose(group, batch, states), batch, group, _counts(batch, group, self._off_host()), states)
+        engine, off_host = choose(group, batch, states), self._off_host()
+        counts = [] if off_host and isinstance(engine, triton.Fused) else _counts(batch, group, off_host)
+        return Work(engine, batch, group, counts, states)
 
     def _step(self, work: list[Work]) -> None:
-        clips: list[Any] = [None] * len(work)
+        # Only the kernels that do everything in their last pass can leave all as it was once the gradients are in.
+        on_device = all(w.group["capturable"] and isinstance(w.engine, triton.Fused) for w in work)
+        scaled = Scaled.of(self, on_device=on_device)
+        if scaled.skip is True:
+            return
+        clips: list[Any] = [scaled.inverse] * len(work)
         if any(w.group["max_grad_norm"] is not None for w in work):
             norm = total([w.engine.squares(w.batch, w.group) for w in work]).sqrt()
-            clips = [clip_factor(norm, w.group["max_grad_norm"]) for w in work]
+            clips = [clip_factor(norm, w.group["max_grad_norm"], scaled.inverse) for w in work]
         hats = [w.engine.accumulate(w.batch, w.group, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
         elements = sum(p.numel() for w in work for p in w.batch.params)
         v_mean = total(hats) / max(elements, 1)  # tensors without elements have the sum 0: nothing moves
@@ -314,6 +337,7 @@ class Adai(Optimizer):
         mean = gated(v_mean, wait=wait)
         if mean is None:
             return
+        mean = scaled.gated(mean)
         for w, clip in zip(work, clips, strict=True):
             w.engine.update(w.batch, w.group, w.counts, clip, mean)
         if not self._off_host():

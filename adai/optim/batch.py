@@ -35,7 +35,11 @@ class Batch(NamedTuple):
             zip(self.params, self.grads, self.exp_avgs, self.bias_corrections, strict=True)
         ):
             parts.setdefault((param.device, param.dtype, grad.dtype, m.dtype, c is None), []).append(i)
-        return [(_batch([[ts[i] for i in where] for ts in self]), where) for where in parts.values()]
+        return [(self.take(where), where) for where in parts.values()]
+
+    def take(self, where: list[int]) -> "Batch":
+        """The entries at these positions."""
+        return _batch([[ts[i] for i in where] for ts in self])
 
 
 def _batch(lists: Any) -> Batch:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import _default_to_fused_or_foreach
 
-from adai.optim import cpu, foreach, loop
+from adai.optim import cpu, foreach, loop, triton
 from adai.optim.batch import Batch
 from adai.optim.rule import Count, Mean
 
@@ -28,17 +28,27 @@ class Engine(Protocol):
         ...
 
 
+def missing(device: torch.device) -> str | None:
+    """Why there is no fused engine for a device, whatever the tensors; None where there is one."""
+    if device.type == "cuda":
+        return triton.missing(device)
+    return cpu.NOT_BUILT if device.type == "cpu" and cpu.library.load() is None else None
+
+
 def choose(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]]) -> Engine:
     """The engine that is asked for, or the fastest that can do it."""
     fused, use_foreach = group["fused"], group["foreach"]
     if fused is None:
-        fused = use_foreach is None and not group["differentiable"] and not group["capturable"]
+        fused = use_foreach is None and not group["differentiable"]
     if fused and not torch.compiler.is_compiling():
-        reason = cpu.refusal(batch)
-        if reason is None and cpu.library.load() is None:
-            reason, use_foreach = cpu.NOT_BUILT, not isinstance(group["lr"], Tensor)
+        device = batch.params[0].device
+        on_gpu = device.type == "cuda"
+        reason = triton.refusal(batch, group) if on_gpu else cpu.refusal(batch)
         if reason is None:
-            return cpu.Fused(batch, states)
+            reason = missing(device)
+            if reason is None:
+                return triton.Fused(batch, states, group) if on_gpu else cpu.Fused(batch, states)
+            use_foreach = None if on_gpu else not isinstance(group["lr"], Tensor)
         if group["fused"]:
             raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
     if use_foreach is None:

@@ -48,13 +48,21 @@ def advance(steps: list[Tensor], mean: Mean) -> None:
         step.add_(mean.alive if mean.alive.device == step.device else 1)
 
 
-def clip_factor(norm: Tensor, max_grad_norm: float | None) -> Any:
-    """What `torch.nn.utils.clip_grad_norm_` multiplies gradients with; None for no clipping.
+def clip_factor(norm: Tensor, max_grad_norm: float | None, unscale: Any = None) -> Any:
+    """What `torch.nn.utils.clip_grad_norm_` multiplies gradients with, times ``unscale``; None for neither.
 
     A number where the norm is on the host (and not differentiated through), else a tensor.
+
+    Args:
+        norm: of all gradients as they are.
+        max_grad_norm: what it is clipped to; None for no clipping.
+        unscale: factor that takes the scale of a `torch.amp.GradScaler` from the gradients; None for none.
     """
     if max_grad_norm is None:
-        return None
+        return unscale
+    if unscale is not None:
+        norm = norm * unscale
     factor = (max_grad_norm / (norm + 1e-6)).clamp_max(1.0)
     on_host = factor.is_cpu and not factor.requires_grad and not torch.compiler.is_compiling()
-    return factor.item() if on_host else factor
+    factor = factor.item() if on_host else factor
+    return factor if unscale is None else factor * unscale

@@ -5,8 +5,6 @@ from typing import Any
 
 from torch import Tensor
 
-from adai.optim import cpu
-
 
 def check(options: dict[str, Any]) -> None:
     """Raise where an option of the constructor or of a parameter group is outside its range."""
@@ -40,10 +38,8 @@ def _check_engine(options: dict[str, Any]) -> None:
     if max_grad_norm is not None and not max_grad_norm >= 0.0:
         raise ValueError(f"Invalid max_grad_norm value: {max_grad_norm}")
     if options["fused"]:
-        for name in ("foreach", "differentiable", "capturable"):
+        for name in ("foreach", "differentiable"):
             if options[name]:
                 raise RuntimeError(f"`fused` and `{name}` cannot be `True` together")
-        if cpu.library.load() is None:
-            raise RuntimeError(f"fused=True is not possible: {cpu.NOT_BUILT}; leave fused at None for another engine")
     if options["process_group"]:
         raise NotImplementedError(f"process_group={options['process_group']!r} is not available yet; leave it at None")

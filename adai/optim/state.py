@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adai.optim.mean import accumulator
 from adai.optim.rule import Count
 
 # The state tensors that have the parameter's shape and are never kept in less than float32.
@@ -36,9 +37,10 @@ def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: 
             # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
             state[key] = torch.empty_like(param, dtype=_dtype(param)).copy_(value)
         elif key == "exp_avg_sq_sum":
-            state[key] = value.to(device="cpu", dtype=torch.float64, copy=True)
+            state[key] = value.to(device=_home(param), dtype=torch.float64, copy=True)
         elif key == "step" and isinstance(value, Tensor):
-            state[key] = state[key].clone()
+            # NOTE fused=True makes torch.optim.Optimizer move it to the parameter's device.
+            state[key] = state[key].to(device=param.device if group["capturable"] else "cpu", copy=True)
     if "bias_correction" in state:
         drop_settled(state, count_at(state["step"].item(), group))
 
@@ -53,6 +55,11 @@ def drop_settled(state: dict[str, Any], count: Count) -> None:
     c = state.get("bias_correction")
     if c is not None and count.settled(c.dtype):
         del state["bias_correction"]
+
+
+def _home(param: Tensor) -> torch.device:
+    """Where a parameter's running sum is: with the parameter, but on the host where the device has no float64."""
+    return torch.device("cpu") if accumulator(param.device) != torch.float64 else param.device
 
 
 def _dtype(param: Tensor) -> torch.dtype:

@@ -137,7 +137,9 @@ class Fused:
         """Σ of each tensor's squared gradient as the rule takes it: clipped, and with the L2 penalty's share."""
         decay = _l2(group)
         if self._parts is None:
-            return self._read(_DECAYED if decay else _PLAIN, group, clip)[::3]
+            if decay:
+                return self._read(_DECAYED, group, clip)[::3]
+            self._parts = self._read(_PLAIN, group, 1.0)
         gg, gp, pp = (self._parts[i::3] for i in range(3))
         if not decay:
             return array("d", [clip**2 * x for x in gg])

@@ -1,0 +1,224 @@
+"""Where everything lies: the table that the kernels read, sent to the device in one copy per step.
+
+What depends on addresses that change from step to step (gradients are new tensors after ``zero_grad``) and on step
+counts is written anew each time; what depends on sizes, layouts and dtypes alone is kept as long as these stay.
+"""
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from adai.optim.batch import Batch
+from adai.optim.cpu import _laid_out_as, _same_layout
+
+CHUNK = 8192
+HEAD, WIDTH = 16, 9
+LR, ONE = 12, 14  # numbers that kernels take by address; even places, so that every address is a multiple of 16
+_STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32,
+          torch.float16: torch.float32}  # fmt: skip
+_PLAIN_TENSORS = (Tensor, torch.nn.Parameter)  # a subclass may hold its numbers elsewhere
+
+
+class Part(NamedTuple):
+    """Tensors of a batch that one launch can serve, and how they are cut into chunks."""
+
+    where: list[int]
+    """Positions in the batch."""
+    size: "array[int]"
+    first: "array[int]"
+    """Number of each tensor's first chunk; one without elements has a chunk too, in which its step is counted."""
+    owner: Tensor
+    """The tensor of each chunk; int32, on the device."""
+
+
+class Plan:
+    """What is kept between the steps of a batch."""
+
+    def __init__(self, key: Any, parts: list[Part]) -> None:
+        """``key`` tells whether the parts still hold."""
+        self.key, self.parts = key, parts
+
+
+class Kept:
+    """What is kept for a batch, whatever its tensors do."""
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+        self.spare: dict[int, Tensor] = {}  # by length
+        self.held: list[Tensor] = []
+
+    def pinned(self, length: int, device: torch.device, *, capturable: bool) -> Tensor:
+        """Host memory that a copy to the device may read later.
+
+        A captured copy reads it again at every replay: that memory is held for good, and laid in store before, because
+        pinning during a capture is an error in torch before 2.10. Otherwise torch keeps it until the copy is done.
+        """
+        if device.type != "cuda":  # the interpreter
+            return torch.empty(length, dtype=torch.int64)
+        if torch.cuda.is_current_stream_capturing():
+            buffer = self.spare.pop(length) if length in self.spare else _pinned(length)
+            self.held.append(buffer)
+            return buffer
+        if capturable and length not in self.spare:
+            self.spare[length] = _pinned(length)
+        return _pinned(length)
+
+
+# By the step count of the batch's first parameter, a tensor that stays the same object even where others are views.
+_KEPT = WeakTensorKeyDictionary()
+
+
+def kept(batch: Batch) -> Kept:
+    """What is kept for a batch."""
+    first = batch.steps[0]
+    if first not in _KEPT:
+        _KEPT[first] = Kept()
+    found: Kept = _KEPT[first]
+    return found
+
+
+def plan(batch: Batch, *, capturable: bool) -> Plan | str:
+    """The parts of a batch, or why the kernels cannot work on it."""
+    key = _key(batch, capturable)
+    memory = kept(batch)
+    if memory.plan is None or memory.plan.key != key:
+        reason = _refusal(batch, capturable)
+        if reason is not None:
+            return reason
+        memory.plan = Plan(key, [_part(part, where) for part, where in batch.alike()])
+    return memory.plan
+
+
+def _key(batch: Batch, capturable: bool) -> Any:
+    """What the parts follow from. Addresses stand for the dtypes and layouts of the state, which is not ours to check
+    each time; gradients come anew, so theirs are looked at in each step."""
+    columns = zip(batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.steps,
+                  strict=True)  # fmt: skip
+    return capturable, [
+        (p.data_ptr(), p.numel(), p.stride(), g.dtype, m.data_ptr(), v.data_ptr(), c is None or c.data_ptr(), t.device)
+        for p, g, m, v, c, t in columns
+    ]
+
+
+def _refusal(batch: Batch, capturable: bool) -> str | None:
+    kind = batch.params[0].device.type
+    for p, m, v, c, step in zip(
+        batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.steps, strict=True
+    ):
+        if type(p) not in _PLAIN_TENSORS or p.device.type != kind or p.layout != torch.strided:
+            return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on a GPU"
+        dtype = _STATE.get(p.dtype)
+        if dtype is None:
+            return f"a parameter has dtype {p.dtype}"
+        if step.dtype != torch.float32 or step.device != (p.device if capturable else torch.device("cpu")):
+            return f"a step count is {step.dtype} on {step.device}"
+        for state in (m, v) if c is None else (m, v, c):
+            if state.dtype != dtype or state.device != p.device:
+                return f"the state of a {p.dtype} parameter on {p.device} is {state.dtype} on {state.device}"
+            if not _same_layout(p, state) or state.numel() != p.numel():
+                return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
+    return None
+
+
+def _part(batch: Batch, where: list[int]) -> Part:
+    size = array("q", [p.numel() for p in batch.params])
+    chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size])
+    owner = torch.arange(len(size), dtype=torch.int32).repeat_interleave(chunks)
+    first = array("q", (chunks.cumsum(0) - chunks).tolist())
+    return Part(where, size, first, owner.to(batch.params[0].device))
+
+
+class Table(NamedTuple):
+    """The table of one part in one step, and the gradients that it points to."""
+
+    words: Tensor
+    """On the device: HEAD numbers, then WIDTH words per tensor, in the order of `adai.optim.triton.kernels`."""
+    grads: list[Tensor]
+    aligned: bool
+    """Whether every address is a multiple of 16 bytes, so that loads can be wide."""
+
+    def number(self, place: int) -> Tensor:
+        """One of the numbers, on the device."""
+        return self.words[place].view(torch.float64)
+
+
+def table(
+    part: Part, batch: Batch, records: Sequence[Tensor], numbers: Sequence[float], memory: Kept, *, capturable: bool
+) -> Table:
+    """Write and send it; ``batch`` and ``records`` are the part's own."""
+    grads = [_as_laid_out(p, g) for p, g in zip(batch.params, batch.grads, strict=True)]
+    tensors: list[Sequence[Tensor | None]] = [
+        batch.params, grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections
+    ]  # fmt: skip
+    addresses = [array("q", [0 if t is None else t.data_ptr() for t in column]) for column in tensors]
+    counts = (
+        array("q", [step.data_ptr() for step in batch.steps])
+        if capturable
+        else _bits([step.item() + 1 for step in batch.steps])
+    )
+    words = array("q", bytes(8 * (HEAD + WIDTH * len(grads))))
+    words[: len(numbers)] = _bits(numbers)
+    columns = (*addresses, counts, array("q", [record.data_ptr() for record in records]), part.size, part.first)
+    for i, column in enumerate(columns):
+        words[HEAD + i :: WIDTH] = column
+    device = batch.params[0].device
+    host = memory.pinned(len(words), device, capturable=capturable)
+    host.copy_(torch.frombuffer(words, dtype=torch.int64))
+    together = 0
+    for column in addresses:
+        for address in column:
+            together |= address
+    return Table(host.to(device, non_blocking=True), grads, together % 16 == 0)
+
+
+def numbers(group: dict[str, Any], real: torch.dtype) -> list[float]:
+    """The head of the table, for a group and the dtype of its state."""
+    beta0, beta2 = group["betas"]
+    decoupled, info = group["decoupled_weight_decay"], torch.finfo(real)
+    shared = [
+        -1.0 if group["maximize"] else 1.0,
+        l2(group),
+        1 - beta2,
+        math.log(beta2) if beta2 > 0 else -math.inf,
+        math.log1p(-group["eps"]),
+        group["eps"],
+        beta0,
+        group["dampening"],
+        group["weight_decay"] if decoupled else 0.0,
+        info.tiny,
+        info.tiny * info.eps,  # the smallest number that is not 0
+    ]
+    head = shared + [0.0] * (HEAD - len(shared))
+    head[LR] = 0.0 if on_device(group["lr"]) else float(group["lr"])
+    head[ONE] = 1.0
+    return head
+
+
+def l2(group: dict[str, Any]) -> float:
+    """The coupled weight decay λ."""
+    decay: float = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
+    return decay
+
+
+def on_device(number: Any) -> bool:
+    """Whether the host would have to wait for a number."""
+    return isinstance(number, Tensor) and not number.is_cpu
+
+
+def _as_laid_out(p: Tensor, g: Tensor) -> Tensor:
+    return g if _same_layout(p, g) else torch.empty_like(p, dtype=g.dtype).copy_(g)
+
+
+def _bits(numbers: Sequence[float]) -> "array[int]":
+    bits = array("q")
+    bits.frombytes(array("d", numbers).tobytes())
+    return bits
+
+
+def _pinned(length: int) -> Tensor:
+    return torch.empty(length, dtype=torch.int64, pin_memory=True)
