@@ -262,7 +262,7 @@ class Adai(Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether `torch.amp.GradScaler` leaves dividing and skipping to `step`: with ``fused=True``, as in torch.optim.
+        """Whether `torch.amp.GradScaler` leaves dividing and skipping to `step`: with ``fused=True``, like torch.optim.
 
         `step` obeys ``grad_scale`` and ``found_inf`` in every engine. But a caller that finds this true must not
         change gradients between the passes, to clip them say, so nobody gets it who has not asked for it.

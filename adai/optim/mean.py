@@ -64,5 +64,5 @@ def clip_factor(norm: Tensor, max_grad_norm: float | None, unscale: Any = None) 
         norm = norm * unscale
     factor = (max_grad_norm / (norm + 1e-6)).clamp_max(1.0)
     on_host = factor.is_cpu and not factor.requires_grad and not torch.compiler.is_compiling()
-    factor = factor.item() if on_host else factor
-    return factor if unscale is None else factor * unscale
+    number = factor.item() if on_host else factor
+    return number if unscale is None else number * unscale

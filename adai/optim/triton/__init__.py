@@ -10,6 +10,7 @@ Triton is imported when the first step on a GPU is made.
 
 import functools
 import importlib
+import logging
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from adai.optim.batch import Batch
 from adai.optim.cpu import _written
-from adai.optim.mean import advance, total
+from adai.optim.mean import total
 from adai.optim.rule import Count, Mean
 from adai.optim.triton import table
 from adai.optim.triton.table import CHUNK, Kept, Part
@@ -29,15 +30,22 @@ BLOCK, WARPS = 1024, 4
 
 @functools.cache
 def missing(device: torch.device) -> str | None:
-    """Why no kernel can run on a device; None where they can. Triton needs a C compiler when it runs, so try."""
+    """Why no kernel can run on a device; None where they can. The first answer that is not None is logged."""
+    reason = _tried(device)
+    if reason is not None:
+        logging.getLogger(__name__).info("%s; another engine than the fused one is used", reason)
+    return reason
+
+
+def _tried(device: torch.device) -> str | None:
     try:
         kernels = _kernels()
     except ImportError:
         return "Triton is not installed"
-    try:
+    try:  # because Triton needs more than itself when it runs, a C compiler say
         with _current(device):
             kernels.probe[(1,)](torch.zeros((), dtype=torch.float64, device=device))
-    except Exception as error:  # of any kind: it calls compilers, drivers and the linker
+    except Exception as error:  # of any kind: it calls compilers, linkers and drivers
         return f"Triton does not work on {device} ({error})"
     return None
 
@@ -75,7 +83,7 @@ class Fused:
         for passes in self._passes:
             passes.update(clip, mean)
         if not group["capturable"]:
-            advance(batch.steps, mean)
+            torch._foreach_add_(batch.steps, torch.tensor(1.0))
         _written(batch.params)
 
 

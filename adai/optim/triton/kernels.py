@@ -66,10 +66,10 @@ def _power(x, y):
 
 @triton.jit
 def _divide(x, y, REAL: tl.constexpr):
-    if REAL == tl.float32:
-        return tl.div_rn(x, y)  # the operator is an approximation in float32
-    else:
+    if REAL.primitive_bitwidth == 64:
         return x / y
+    else:
+        return tl.div_rn(x, y)  # the operator is an approximation in float32
 
 
 @triton.jit
@@ -102,7 +102,7 @@ def _combined(table, sums, a):
 @triton.jit
 def _add_squares(p, g, n, a, decay, out, WHAT: tl.constexpr, REAL: tl.constexpr, BLOCK: tl.constexpr,
                  MASKED: tl.constexpr):  # fmt: skip
-    gg, gp, pp = tl.zeros([BLOCK], tl.float64), tl.zeros([BLOCK], tl.float64), tl.zeros([BLOCK], tl.float64)
+    gg, gp, pp = tl.full([BLOCK], 0, tl.float64), tl.full([BLOCK], 0, tl.float64), tl.full([BLOCK], 0, tl.float64)
     for i in range(0, n, BLOCK):
         at = i + tl.arange(0, BLOCK)
         inside = at < n if MASKED else None
@@ -147,7 +147,7 @@ def read(table, owner, chunk_sums, tensor_sums, clip, WHAT: tl.constexpr, COUNTE
     if WHAT != AGAIN:
         _, stale = _count(table, entry, COUNTED)
         if stale:
-            v, total = _place(entry, V, offset, REAL, ALIGNED), tl.zeros([BLOCK], tl.float64)
+            v, total = _place(entry, V, offset, REAL, ALIGNED), tl.full([BLOCK], 0, tl.float64)
             for i in range(0, n, BLOCK):
                 at = i + tl.arange(0, BLOCK)
                 total += tl.load(v + at, mask=at < n, other=0).to(tl.float64)
@@ -156,7 +156,7 @@ def read(table, owner, chunk_sums, tensor_sums, clip, WHAT: tl.constexpr, COUNTE
 
 @triton.jit
 def _added_up(chunk_sums, chunks, column: tl.constexpr, BLOCK: tl.constexpr):
-    total = tl.zeros([BLOCK], tl.float64)
+    total = tl.full([BLOCK], 0, tl.float64)
     for i in range(0, chunks, BLOCK):
         at = i + tl.arange(0, BLOCK)
         total += tl.load(chunk_sums + at.to(tl.int64) * SUMS + column, mask=at < chunks, other=0)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from adai.optim.batch import Batch
-from adai.optim.cpu import _laid_out_as, _same_layout
+from adai.optim.cpu import _same_layout
 
 CHUNK = 8192
 HEAD, WIDTH = 16, 9
