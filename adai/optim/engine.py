@@ -28,12 +28,14 @@ class Engine(Protocol):
         ...
 
 
-def choose(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]]) -> Engine:
-    """The engine that is asked for, or the fastest that can do it."""
+def choose(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]], last: Engine | None = None) -> Engine:
+    """The engine that is asked for, or the fastest that can do it: the one of the last step, if it still serves."""
     fused, use_foreach = group["fused"], group["foreach"]
     if fused is None:
         fused = use_foreach is None and not group["differentiable"] and not group["capturable"]
     if fused and not torch.compiler.is_compiling():
+        if isinstance(last, cpu.Fused) and last.again(batch, states):
+            return last
         reason = cpu.refusal(batch)
         if reason is None and cpu.library.load() is None:
             reason, use_foreach = cpu.NOT_BUILT, not isinstance(group["lr"], Tensor)
