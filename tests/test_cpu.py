@@ -1,8 +1,12 @@
 """The compiled kernel: when it is used, and that nothing depends on threads, instructions or memory layout."""
 
+import copy
+import gc
 import logging
+import pickle
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -103,6 +107,84 @@ def test_a_checkpoint_of_another_layout(tensors):
     a.step()
     b.step()
     assert_close([p], [q], 1e-7)
+
+
+def test_the_table_is_made_once(tensors, monkeypatch):
+    made = []
+    monkeypatch.setattr(cpu, "refusal", made.append)
+    train(tensors(SHAPES, torch.float32), 5, torch.float32)  # with new gradients at every step
+    assert len(made) == 1
+
+
+def _new_memory(params, optimizer):
+    for p in params:
+        p.data = p.data.clone()
+
+
+def _new_layout(params, optimizer):
+    for p in params:  # the same memory, but the state keeps the old layout
+        p.data = p.data.as_strided(p.shape, p.stride()[::-1]) if p.ndim == 2 and p.shape[0] == p.shape[1] else p.data
+
+
+def _new_dtype(params, optimizer):
+    for p in params:
+        p.grad, p.data = None, p.data.to(torch.float64)
+
+
+def _state_in_half(params, optimizer):
+    for state in optimizer.state.values():
+        state["exp_avg"] = state["exp_avg"].bfloat16().float()
+
+
+def _own_checkpoint(params, optimizer):
+    optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+
+
+def _frozen(params, optimizer):
+    params[0].requires_grad_(False)
+    params[0].grad = None
+
+
+@pytest.mark.parametrize("change", [_new_memory, _new_layout, _new_dtype, _state_in_half, _own_checkpoint, _frozen])
+def test_whatever_changes_between_steps_is_noticed(tensors, change):
+    results = []
+    for options in ({"fused": None}, {"foreach": False}):
+        params = tensors(((4, 4), (7,)), torch.float32)
+        optimizer = train(params, 3, torch.float32, **options)
+        change(params, optimizer)
+        for p in params:
+            if p.requires_grad:
+                p.grad = torch.full_like(p, 0.3)
+        optimizer.step()
+        optimizer.step()
+        results.append(params)
+    assert_close(*results, 1e-5)
+
+
+def test_no_gradient_is_kept_after_a_step(tensors):
+    params = tensors(((3, 4), (5, 2)))
+    optimizer = Adai(params)
+    for gradient in (torch.ones_like, lambda p: torch.ones(p.shape[::-1]).T):
+        for p in params:
+            p.grad = gradient(p.detach()).to(p.dtype)
+        optimizer.step()
+        kept = [weakref.ref(p.grad) for p in params]
+        optimizer.zero_grad()
+        gc.collect()
+        assert [ref() for ref in kept] == [None] * len(params)
+
+
+@pytest.mark.parametrize("twin", [copy.deepcopy, lambda optimizer: pickle.loads(pickle.dumps(optimizer))])
+def test_a_copy_steps_for_itself(tensors, twin):
+    params = tensors(SHAPES)
+    optimizer = train(params, 2)
+    other = twin(optimizer)
+    copies = other.param_groups[0]["params"]
+    before = [p.clone() for p in params]
+    train(copies, 2, optimizer=other, seed=1)
+    assert all(torch.equal(p, q) for p, q in zip(params, before, strict=True))
+    train(params, 2, optimizer=optimizer, seed=1)
+    assert all(torch.equal(p, q) for p, q in zip(params, copies, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

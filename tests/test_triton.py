@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -35,9 +36,9 @@ def interpreted(monkeypatch):
     """``fused=True`` selects the Triton engine, and ``capturable`` is allowed, on the CPU."""
     own = optimizers.choose
 
-    def choose(group, batch, states):
+    def choose(group, batch, states, last=None):
         if not group["fused"] or torch.compiler.is_compiling():
-            return own(group, batch, states)
+            return own(group, batch, states, last)
         reason = gpu.refusal(batch, group)
         if reason is not None:
             raise RuntimeError(reason)
@@ -256,6 +257,16 @@ def test_results_are_the_same_at_every_run(tensors):
     for params in (a, b):
         train(params, 2, torch.float32, weight_decay=0.1, max_grad_norm=1.0, **GPU)
     assert_close(a, b, 0)
+
+
+def test_gradients_are_not_kept_alive():
+    p = torch.zeros(3, 4, requires_grad=True)
+    optimizer = Adai([p], **GPU)
+    p.grad = torch.ones(4, 3).t()
+    gradient = weakref.ref(p.grad)
+    optimizer.step()
+    optimizer.zero_grad()
+    assert gradient() is None
 
 
 # --- everything on the device ----------------------------------------------------------------------------------------

@@ -133,6 +133,7 @@ class Adai(Optimizer):
         }
         check(defaults)
         super().__init__(params, defaults)
+        self._engines: dict[int, Engine] = {}  # the one that took each group's last step
 
     @classmethod
     def from_sgd(cls, sgd: torch.optim.SGD, **options: Any) -> Self:
@@ -185,6 +186,7 @@ class Adai(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle or a checkpoint, also an older one or one of the authors' own optimizer."""
         super().__setstate__(state)
+        self._engines = {}
         for group in self.param_groups:
             if "decoupled" in group:  # the authors' name
                 group["decoupled_weight_decay"] = group.pop("decoupled")
@@ -237,7 +239,9 @@ class Adai(Optimizer):
 
         NOTE torch.compile runs this outside the graph, by its name: empty lists in, tensors appended, a constant out.
         """
-        has_complex = False
+        if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
+            raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
+        has_complex, differentiable = False, group["differentiable"]
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -247,10 +251,8 @@ class Adai(Optimizer):
             state = self.state[param]
             if not state:
                 state.update(fresh(param, group["capturable"]))
-            if group["differentiable"] and state["step"].requires_grad:
+            if differentiable and state["step"].requires_grad:
                 raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
-            if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
-                raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
             has_complex |= param.is_complex()
             params.append(param)
             grads.append(grad)
@@ -290,11 +292,11 @@ class Adai(Optimizer):
                 loss = closure()
 
         work: list[Work] = []
-        for group in self.param_groups:
+        for index, group in enumerate(self.param_groups):
             batch = Batch.empty()
             has_complex = self._init_group(group, *batch)
             if batch.params:
-                work.append(self._work(group, batch.real() if has_complex else batch))
+                work.append(self._work(index, group, batch.real() if has_complex else batch))
         if work:
             self._step(work)
         return loss
@@ -311,9 +313,14 @@ class Adai(Optimizer):
         """Whether nothing may ask a device for a number, because a graph could not be captured."""
         return torch.compiler.is_compiling() or any(group["capturable"] for group in self.param_groups)
 
-    def _work(self, group: dict[str, Any], batch: Batch) -> Work:
-        states = [] if torch.compiler.is_compiling() else [self.state[p] for p in group["params"] if p.grad is not None]
-        engine, off_host = choose(group, batch, states), self._off_host()
+    def _work(self, index: int, group: dict[str, Any], batch: Batch) -> Work:
+        states: list[dict[str, Any]] = []
+        if torch.compiler.is_compiling():
+            engine = choose(group, batch, states)
+        else:
+            states = [self.state[p] for p in group["params"] if p.grad is not None]
+            engine = self._engines[index] = choose(group, batch, states, self._engines.get(index))
+        off_host = self._off_host()
         counts = [] if off_host and isinstance(engine, triton.Fused) else _counts(batch, group, off_host)
         return Work(engine, batch, group, counts, states)
 
@@ -342,8 +349,9 @@ class Adai(Optimizer):
             w.engine.update(w.batch, w.group, w.counts, clip, mean)
         if not self._off_host():
             for w in work:
-                for state, count in zip(w.states, w.counts, strict=True):
-                    drop_settled(state, count)
+                if any(c is not None for c in w.batch.bias_corrections):
+                    for state, count in zip(w.states, w.counts, strict=True):
+                        drop_settled(state, count)
 
 
 class AdaiW(Adai):

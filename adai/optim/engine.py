@@ -35,12 +35,14 @@ def missing(device: torch.device) -> str | None:
     return cpu.NOT_BUILT if device.type == "cpu" and cpu.library.load() is None else None
 
 
-def choose(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]]) -> Engine:
-    """The engine that is asked for, or the fastest that can do it."""
+def choose(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]], last: Engine | None = None) -> Engine:
+    """The engine that is asked for, or the fastest that can do it: the one of the last step, if it still serves."""
     fused, use_foreach = group["fused"], group["foreach"]
     if fused is None:
         fused = use_foreach is None and not group["differentiable"]
     if fused and not torch.compiler.is_compiling():
+        if isinstance(last, cpu.Fused) and last.again(batch, states):
+            return last
         device = batch.params[0].device
         on_gpu = device.type == "cuda"
         reason = triton.refusal(batch, group) if on_gpu else cpu.refusal(batch)

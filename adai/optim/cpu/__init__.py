@@ -11,7 +11,8 @@ import inspect
 import math
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from operator import is_
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -70,31 +71,52 @@ def _dense(tensor: Tensor) -> bool:
 
 
 class Fused:
-    """The engine for the tensors of one group, over one step."""
+    """The engine for the tensors of one group. It serves step after step, as long as they stay where they are."""
 
     def __init__(self, batch: Batch, states: Sequence[dict[str, Any]]) -> None:
-        """Take the addresses of everything; ``states`` are the parameters' state dicts, in the batch's order."""
+        """Make the kernel's table, for tensors of which there is no `refusal`.
+
+        Args:
+            batch: the tensors.
+            states: the parameters' state dicts, in the batch's order.
+        """
         kernel = library.load()
         if kernel is None:
-            raise RuntimeError("the CPU kernel is not built")
+            raise RuntimeError(NOT_BUILT)
         self._kernel = kernel
-        self._crew = library.crew()
         self._running = array("d", bytes(8 * len(states)))  # Σ v of each tensor, of this step after `accumulate`
         self._parts: array[float] | None = None  # what `squares` found on its way
-        self._grads = [_laid_out_as(p, g) for p, g in zip(batch.params, batch.grads, strict=True)]
+        self._held = _state_tensors(batch)
+        self._places = _places(batch, states)
         self._tensors = library.Tensors(len(states))
         self._columns: dict[str, array[Any]] = {}
         self._add_columns(
             type=array("B", [_TYPES[p.dtype] for p in batch.params]),
             size=array("q", [p.numel() for p in batch.params]),
-            p=_addresses(batch.params),
-            g=_addresses(self._grads),
-            m=_addresses(batch.exp_avgs),
-            v=_addresses(batch.exp_avg_sqs),
-            c=_addresses(batch.bias_corrections),
-            record=_addresses([_record(state) for state in states]),
-            step=_addresses(batch.steps),
+            **self._places.addresses,
         )
+        self._take_gradients(batch)
+
+    def again(self, batch: Batch, states: Sequence[dict[str, Any]]) -> bool:
+        """Get ready for the next step, if its tensors are the same ones in the same places; whether they are."""
+        held = _state_tensors(batch)
+        # By identity, not equality. What `refusal` asks of a tensor cannot change while it and its place are the same.
+        same = len(held) == len(self._held) and all(map(is_, held, self._held))
+        if not same or _places(batch, states) != self._places:
+            return False
+        self._take_gradients(batch)
+        return True
+
+    def _take_gradients(self, batch: Batch) -> None:
+        self._crew = library.crew()
+        self._parts = None
+        # The batch keeps a copy alive for this step; nothing here may keep a gradient alive for longer.
+        for i, (g, dtype, strides) in enumerate(
+            zip(batch.grads, self._places.dtypes, self._places.strides, strict=True)
+        ):
+            if g.dtype != dtype or g.stride() != strides:
+                batch.grads[i] = _laid_out_as(batch.params[i], g)
+        self._add_columns(g=_addresses(batch.grads))
 
     def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
         """Σ g² of the gradients as they are."""
@@ -180,6 +202,30 @@ def _record(state: dict[str, Any]) -> Tensor:
     if record is None:
         state["exp_avg_sq_sum"] = record = torch.tensor((0.0, -1.0), dtype=torch.float64)
     return record
+
+
+class _Places(NamedTuple):
+    """Where the tensors of a group lie: columns of the kernel's table, and the form that gradients have to have."""
+
+    addresses: dict[str, "array[int]"]
+    dtypes: list[torch.dtype]
+    strides: list[tuple[int, ...]]
+
+
+def _places(batch: Batch, states: Sequence[dict[str, Any]]) -> _Places:
+    addresses = {
+        "p": _addresses(batch.params),
+        "m": _addresses(batch.exp_avgs),
+        "v": _addresses(batch.exp_avg_sqs),
+        "c": _addresses(batch.bias_corrections),
+        "record": _addresses([_record(state) for state in states]),
+        "step": _addresses(batch.steps),
+    }
+    return _Places(addresses, [p.dtype for p in batch.params], [p.stride() for p in batch.params])
+
+
+def _state_tensors(batch: Batch) -> list[Tensor | None]:
+    return [*batch.exp_avgs, *batch.exp_avg_sqs, *batch.bias_corrections, *batch.steps]
 
 
 def _written(params: list[Tensor]) -> None:

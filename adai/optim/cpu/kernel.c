@@ -96,6 +96,7 @@ struct job {
     const struct passes *passes;
     const int64_t *first; /* number of each tensor's first piece, and of all pieces at the end */
     int64_t next;
+    int backwards;
     void (*piece)(const struct job *job, int64_t number, int64_t tensor, int64_t offset, int64_t n);
     const struct options *options;
     enum squares what;
@@ -129,6 +130,7 @@ static void work(void *data) {
     for (;;) {
         int64_t number = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
         if (number >= first[count]) return;
+        if (job->backwards) number = first[count] - 1 - number;
         int64_t low = 0, high = count; /* first[low] <= number < first[high] */
         while (high - low > 1) {
             int64_t middle = (low + high) / 2;
@@ -209,8 +211,9 @@ int adai_step(const struct crew *crew, const struct tensors *tensors, const stru
               const double *running) {
     int64_t *first = first_pieces(tensors);
     if (!first) return 1;
-    struct job job = {.tensors = tensors, .passes = variant_passes(crew->variant), .first = first, .piece = step_piece,
-                      .options = options, .v_mean = v_mean};
+    /* Backwards: the gradients that were read last are still in the cache. */
+    struct job job = {.tensors = tensors, .passes = variant_passes(crew->variant), .first = first, .backwards = 1,
+                      .piece = step_piece, .options = options, .v_mean = v_mean};
     run(&job, crew);
     free(first);
     for (int64_t k = 0; k < tensors->count; k++) {

@@ -64,6 +64,7 @@ class Fused:
         plan = table.plan(batch, capturable=group["capturable"])
         if isinstance(plan, str):
             raise RuntimeError(plan)
+        table.lay_out(batch)
         memory = table.kept(batch)
         self._passes = [_Passes(part, batch, states, group, memory) for part in plan.parts]
 

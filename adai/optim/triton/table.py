@@ -134,11 +134,10 @@ def _part(batch: Batch, where: list[int]) -> Part:
 
 
 class Table(NamedTuple):
-    """The table of one part in one step, and the gradients that it points to."""
+    """The table of one part in one step."""
 
     words: Tensor
     """On the device: HEAD numbers, then WIDTH words per tensor, in the order of `adai.optim.triton.kernels`."""
-    grads: list[Tensor]
     aligned: bool
     """Whether every address is a multiple of 16 bytes, so that loads can be wide."""
 
@@ -151,9 +150,8 @@ def table(
     part: Part, batch: Batch, records: Sequence[Tensor], numbers: Sequence[float], memory: Kept, *, capturable: bool
 ) -> Table:
     """Write and send it; ``batch`` and ``records`` are the part's own."""
-    grads = [_as_laid_out(p, g) for p, g in zip(batch.params, batch.grads, strict=True)]
     tensors: list[Sequence[Tensor | None]] = [
-        batch.params, grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections
+        batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections
     ]  # fmt: skip
     addresses = [array("q", [0 if t is None else t.data_ptr() for t in column]) for column in tensors]
     counts = (
@@ -161,7 +159,7 @@ def table(
         if capturable
         else _bits([step.item() + 1 for step in batch.steps])
     )
-    words = array("q", bytes(8 * (HEAD + WIDTH * len(grads))))
+    words = array("q", bytes(8 * (HEAD + WIDTH * len(records))))
     words[: len(numbers)] = _bits(numbers)
     columns = (*addresses, counts, array("q", [record.data_ptr() for record in records]), part.size, part.first)
     for i, column in enumerate(columns):
@@ -173,7 +171,7 @@ def table(
     for column in addresses:
         for address in column:
             together |= address
-    return Table(host.to(device, non_blocking=True), grads, together % 16 == 0)
+    return Table(host.to(device, non_blocking=True), together % 16 == 0)
 
 
 def numbers(group: dict[str, Any], real: torch.dtype) -> list[float]:
@@ -199,6 +197,13 @@ def numbers(group: dict[str, Any], real: torch.dtype) -> list[float]:
     return head
 
 
+def lay_out(batch: Batch) -> None:
+    """Give gradients of another layout than their parameter's a copy in it, which lives as long as the batch."""
+    for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
+        if not _same_layout(p, g):
+            batch.grads[i] = torch.empty_like(p, dtype=g.dtype).copy_(g)
+
+
 def l2(group: dict[str, Any]) -> float:
     """The coupled weight decay λ."""
     decay: float = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
@@ -208,10 +213,6 @@ def l2(group: dict[str, Any]) -> float:
 def on_device(number: Any) -> bool:
     """Whether the host would have to wait for a number."""
     return isinstance(number, Tensor) and not number.is_cpu
-
-
-def _as_laid_out(p: Tensor, g: Tensor) -> Tensor:
-    return g if _same_layout(p, g) else torch.empty_like(p, dtype=g.dtype).copy_(g)
 
 
 def _bits(numbers: Sequence[float]) -> "array[int]":
