@@ -252,6 +252,17 @@ def test_state_that_was_moved_in_place_is_found(tensors):
     assert_close(a, b, 0)
 
 
+def test_the_default_device_does_not_matter(tensors):
+    params, expected = tensors(), tensors()
+    optimizer, reference = Adai(params, **GPU), Adai(expected, **GPU)
+    with torch.device("meta"):
+        optimizer.step()
+        optimizer.step()
+    reference.step()
+    reference.step()
+    assert_close(params, expected, 0)
+
+
 def test_results_are_the_same_at_every_run(tensors):
     a, b = tensors(SHAPES, torch.float32), tensors(SHAPES, torch.float32)
     for params in (a, b):
@@ -267,6 +278,27 @@ def test_gradients_are_not_kept_alive():
     optimizer.step()
     optimizer.zero_grad()
     assert gradient() is None
+
+
+def test_memory_that_a_captured_copy_reads_is_pinned_before_and_held(monkeypatch):
+    capturing = []
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: bool(capturing))
+    monkeypatch.setattr(table, "_pinned", lambda length: torch.empty(length))
+    reserve, held = [], []
+
+    def memory(reserve):
+        return table._host_memory(5, torch.device("cuda"), reserve, held)
+
+    for _ in range(9):
+        memory(reserve)
+    assert len(reserve) == 4
+    assert held == []
+    laid_in = reserve[-1]
+    capturing.append(True)
+    assert memory(reserve) is laid_in
+    assert held[0] is laid_in
+    assert len(reserve) == 3
+    assert memory([]) is held[1]
 
 
 # --- everything on the device ----------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def advance(steps: list[Tensor], mean: Mean) -> None:
     """Count the step, where it was one."""
     if mean.alive is None:
         # NOTE with a number the foreach operator would make a tensor of it for every step.
-        torch._foreach_add_(steps, torch.tensor(1.0) if steps[0].is_cpu else 1)
+        torch._foreach_add_(steps, torch.tensor(1.0, device="cpu") if steps[0].is_cpu else 1)
         return
     for step in steps:
         step.add_(mean.alive if mean.alive.device == step.device else 1)

@@ -23,7 +23,7 @@ from adai.optim.cpu import _written
 from adai.optim.mean import total
 from adai.optim.rule import Count, Mean
 from adai.optim.triton import table
-from adai.optim.triton.table import CHUNK, Kept, Part
+from adai.optim.triton.table import CHUNK, Part
 
 BLOCK, WARPS = 1024, 4
 
@@ -65,8 +65,7 @@ class Fused:
         if isinstance(plan, str):
             raise RuntimeError(plan)
         table.lay_out(batch)
-        memory = table.kept(batch)
-        self._passes = [_Passes(part, batch, states, group, memory) for part in plan.parts]
+        self._passes = [_Passes(part, batch, states, group, plan.held) for part in plan.parts]
 
     def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
         """Σ g² of the gradients as they are."""
@@ -84,7 +83,7 @@ class Fused:
         for passes in self._passes:
             passes.update(clip, mean)
         if not group["capturable"]:
-            torch._foreach_add_(batch.steps, torch.tensor(1.0))
+            torch._foreach_add_(batch.steps, torch.tensor(1.0, device="cpu"))
         _written(batch.params)
 
 
@@ -92,16 +91,14 @@ class _Passes:
     """The launches for one part of a batch."""
 
     def __init__(
-        self, part: Part, batch: Batch, states: Sequence[dict[str, Any]], group: dict[str, Any], memory: Kept
+        self, part: Part, batch: Batch, states: Sequence[dict[str, Any]], group: dict[str, Any], held: list[Tensor]
     ) -> None:
         self._kernels, self._group, self._part = _kernels(), group, part
         mine = batch.take(part.where)
         self._device = mine.params[0].device
         records = [_record(states[i], self._device) for i in part.where]
         real = mine.exp_avgs[0].dtype
-        self._table = table.table(
-            part, mine, records, table.numbers(group, real), memory, capturable=group["capturable"]
-        )
+        self._table = table.table(part, mine, records, table.numbers(group, real), held, capturable=group["capturable"])
         self._decays, self._corrected = table.l2(group) != 0, mine.bias_corrections[0] is not None
         self._clipped = False  # whether `squares` has read the gradients already
         dtypes = (("PARAM", mine.params[0].dtype), ("GRAD", mine.grads[0].dtype), ("REAL", real))

@@ -17,6 +17,7 @@ from adai.optim.batch import Batch
 from adai.optim.cpu import _same_layout
 
 CHUNK = 8192
+_CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
 HEAD, WIDTH = 16, 9
 LR, ONE = 12, 14  # numbers that kernels take by address; even places, so that every address is a multiple of 16
 _STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32,
@@ -34,69 +35,42 @@ class Part(NamedTuple):
     """Number of each tensor's first chunk; one without elements has a chunk too, in which its step is counted."""
     owner: Tensor
     """The tensor of each chunk; int32, on the device."""
+    reserve: list[Tensor]
+    """Pinned memory for captures to come."""
 
 
 class Plan:
-    """What is kept between the steps of a batch."""
-
-    def __init__(self, key: Any, parts: list[Part]) -> None:
-        """``key`` tells whether the parts still hold."""
-        self.key, self.parts = key, parts
-
-
-class Kept:
-    """What is kept for a batch, whatever its tensors do."""
+    """The parts of a batch, kept from step to step as long as what they follow from stays the same."""
 
     def __init__(self) -> None:
-        self.plan: Plan | None = None
-        self.spare: dict[int, Tensor] = {}  # by length
+        self.key: Any = None
+        self.parts: list[Part] = []
         self.held: list[Tensor] = []
-
-    def pinned(self, length: int, device: torch.device, *, capturable: bool) -> Tensor:
-        """Host memory that a copy to the device may read later.
-
-        A captured copy reads it again at every replay: that memory is held for good, and laid in store before, because
-        pinning during a capture is an error in torch before 2.10. Otherwise torch keeps it until the copy is done.
-        """
-        if device.type != "cuda":  # the interpreter
-            return torch.empty(length, dtype=torch.int64)
-        if torch.cuda.is_current_stream_capturing():
-            buffer = self.spare.pop(length) if length in self.spare else _pinned(length)
-            self.held.append(buffer)
-            return buffer
-        if capturable and length not in self.spare:
-            self.spare[length] = _pinned(length)
-        return _pinned(length)
+        """Memory that captured graphs read, whatever becomes of the parts."""
 
 
-# By the step count of the batch's first parameter, a tensor that stays the same object even where others are views.
-_KEPT = WeakTensorKeyDictionary()
-
-
-def kept(batch: Batch) -> Kept:
-    """What is kept for a batch."""
-    first = batch.steps[0]
-    if first not in _KEPT:
-        _KEPT[first] = Kept()
-    found: Kept = _KEPT[first]
-    return found
+# By the step count of the batch's first parameter, a tensor that stays the same object even where others are views. It
+# outlives the engine, and so does what graphs read.
+_PLANS = WeakTensorKeyDictionary()
 
 
 def plan(batch: Batch, *, capturable: bool) -> Plan | str:
     """The parts of a batch, or why the kernels cannot work on it."""
+    found: Plan = _PLANS.setdefault(batch.steps[0], Plan())
     key = _key(batch, capturable)
-    memory = kept(batch)
-    if memory.plan is None or memory.plan.key != key:
+    if found.key != key:
         reason = _refusal(batch, capturable)
         if reason is not None:
             return reason
-        memory.plan = Plan(key, [_part(part, where) for part, where in batch.alike()])
-    return memory.plan
+        found.key, found.parts = key, [_part(part, where) for part, where in batch.alike()]
+    return found
 
 
 def _key(batch: Batch, capturable: bool) -> Any:
-    """What the parts follow from. Addresses stand for the dtypes and layouts of the state, which is not ours to check
-    each time; gradients come anew, so theirs are looked at in each step."""
+    """What parts follow from: the addresses of the state, which change with its dtypes and layouts, and the rest.
+
+    Gradients are new at every step, so their layouts are looked at each time.
+    """
     columns = zip(batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.steps,
                   strict=True)  # fmt: skip
     return capturable, [
@@ -127,10 +101,10 @@ def _refusal(batch: Batch, capturable: bool) -> str | None:
 
 def _part(batch: Batch, where: list[int]) -> Part:
     size = array("q", [p.numel() for p in batch.params])
-    chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size])
-    owner = torch.arange(len(size), dtype=torch.int32).repeat_interleave(chunks)
+    chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size], device="cpu")
+    owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
     first = array("q", (chunks.cumsum(0) - chunks).tolist())
-    return Part(where, size, first, owner.to(batch.params[0].device))
+    return Part(where, size, first, owner.to(batch.params[0].device), [])
 
 
 class Table(NamedTuple):
@@ -147,9 +121,10 @@ class Table(NamedTuple):
 
 
 def table(
-    part: Part, batch: Batch, records: Sequence[Tensor], numbers: Sequence[float], memory: Kept, *, capturable: bool
-) -> Table:
-    """Write and send it; ``batch`` and ``records`` are the part's own."""
+    part: Part, batch: Batch, records: Sequence[Tensor], numbers: Sequence[float], held: list[Tensor], *,
+    capturable: bool,
+) -> Table:  # fmt: skip
+    """Write and send it; ``batch`` and ``records`` are the part's own, ``held`` is the plan's."""
     tensors: list[Sequence[Tensor | None]] = [
         batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections
     ]  # fmt: skip
@@ -165,7 +140,7 @@ def table(
     for i, column in enumerate(columns):
         words[HEAD + i :: WIDTH] = column
     device = batch.params[0].device
-    host = memory.pinned(len(words), device, capturable=capturable)
+    host = _host_memory(len(words), device, part.reserve if capturable else None, held)
     host.copy_(torch.frombuffer(words, dtype=torch.int64))
     together = 0
     for column in addresses:
@@ -221,5 +196,21 @@ def _bits(numbers: Sequence[float]) -> "array[int]":
     return bits
 
 
+def _host_memory(length: int, device: torch.device, reserve: list[Tensor] | None, held: list[Tensor]) -> Tensor:
+    """Memory that a copy to the device may read later.
+
+    A captured copy reads it again at every replay, so it is held for good then. It is pinned before, in steps that are
+    not captured, because older versions of torch cannot do so during a capture. Else torch keeps it until it is read.
+    """
+    if device.type != "cuda":  # the interpreter
+        return torch.empty(length, dtype=torch.int64, device=device)
+    if torch.cuda.is_current_stream_capturing():
+        held.append(reserve.pop() if reserve else _pinned(length))
+        return held[-1]
+    if reserve is not None and len(reserve) < _CAPTURES:
+        reserve.append(_pinned(length))
+    return _pinned(length)
+
+
 def _pinned(length: int) -> Tensor:
-    return torch.empty(length, dtype=torch.int64, pin_memory=True)
+    return torch.empty(length, dtype=torch.int64, device="cpu", pin_memory=True)
