@@ -68,22 +68,24 @@ class Adai(Optimizer):
         decoupled_weight_decay: shrink parameters by 1 - lr * weight_decay instead of adding an L2 penalty.
         dampening: 1 is the paper's rule. Below 1, in [0, 1], the authors' AdaiV2: v̂ / mean enters to the power
             1 / (3 - 2 d), the gradient with the weight (1 - mu)^d, the step with the factor beta0^(1 - d).
-        foreach: use the multi-tensor engine; None does so on CUDA, as `torch.optim` does. False is the for-loop.
+        foreach: use the multi-tensor engine; None does so on CUDA where the fused one is not to be had. False is the
+            for-loop.
         maximize: ascend instead of descend.
         capturable: keep every number on the device, so that a CUDA graph can replay the step.
         differentiable: let autograd differentiate through `step`.
-        fused: use the compiled kernel, which moves the least memory. It takes float32, float64, bfloat16 and float16
-            parameters on the CPU in any dense memory layout. None uses it wherever a group's tensors allow, unless
-            ``foreach`` is given; True raises where they do not. Under `torch.compile` another engine takes the step.
+        fused: use the compiled kernels, which move the least memory: C on CPUs, Triton on CUDA devices where it is
+            installed. They take float32, float64, bfloat16 and float16 parameters in any dense memory layout. None
+            uses them wherever a group's tensors allow, unless ``foreach`` is given; True raises where they do not, and
+            makes `torch.amp.GradScaler` leave scaling to the step. Under `torch.compile` another engine takes it.
         process_group: not available yet; must be None.
         max_grad_norm: clip the gradients of all groups to this norm together, as `torch.nn.utils.clip_grad_norm_`
-            called just before would, but within the step: the gradients are not written, and the fused kernel needs
+            called just before would, but within the step: the gradients are not written, and the fused kernels need
             no further pass over them. None does not clip. The norm is of the raw gradients, before any decay.
 
     State of a parameter: ``step`` (0-dim), and with the parameter's shape ``exp_avg`` (m), ``exp_avg_sq`` (v) and
     ``bias_correction`` (1 - Π mu). The last is dropped once it is 1 to rounding whatever the gradients were, which is
     after ln(2^-25) / ln(1 - eps) steps in float32, 17,321 at the default eps; eps is taken to have been the same all
-    along. The fused engine adds ``exp_avg_sq_sum`` (Σ v and the step that it belongs to). Half-precision parameters
+    along. The fused engines add ``exp_avg_sq_sum`` (Σ v and the step that it belongs to). Half-precision parameters
     keep their state in float32, and are computed with in float32. Every engine continues from every other's state.
 
     Raises:
