@@ -283,7 +283,7 @@ def test_gradients_are_not_kept_alive():
 def test_memory_that_a_captured_copy_reads_is_pinned_before_and_held(monkeypatch):
     capturing = []
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: bool(capturing))
-    monkeypatch.setattr(table, "_pinned", lambda length: torch.empty(length))
+    monkeypatch.setattr(table, "_pinned", torch.empty)
     reserve, held = [], []
 
     def memory(reserve):
@@ -371,6 +371,48 @@ def test_the_scale_of_the_gradients_is_taken_away(tensors, options):
     optimizer.step()
     Adai(twins, **options, **GPU).step()
     assert_close(params, twins, 1e-14)
+
+
+# --- digits that float32 and differences would lose -------------------------------------------------------------------
+
+
+def test_small_complements_keep_their_digits():
+    """1 - beta2^t and 1 - (1 - eps)^t where beta2 and 1 - eps are 1 to nine digits, for counts that differ."""
+    results = []
+    for options in (GPU, ENGINES["loop"]):
+        p, late = (torch.ones(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        optimizer = Adai([p, late], lr=1.0, betas=(0.1, 1 - 1e-9), eps=1e-9, **options)
+        for t in range(4):
+            p.grad = torch.tensor([1.0, 1e-6], dtype=torch.float64)
+            late.grad = None if t < 2 else p.grad + 1
+            optimizer.step()
+        results.append((p.detach() - 1, late.detach() - 1))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-20)
+
+
+def test_the_average_alone_would_stop_short_of_1():
+    """In float32 c + eps (1 - c) no longer moves c at 1 - 3e-5; the bound 1 - (1 - eps)^t carries it on."""
+    p = torch.zeros(100, requires_grad=True)
+    p.grad = torch.full_like(p, 1e-3)
+    p.grad[0] = 1.0
+    optimizer = Adai([p], **GPU)
+    optimizer.step()
+    state = optimizer.state[p]
+    state["step"].fill_(12_000)
+    state["bias_correction"][1:] = 1 - 3e-5
+    optimizer.step()
+    expected = -math.expm1(12_001 * math.log1p(-1e-3))
+    assert state["bias_correction"][1].item() == pytest.approx(expected, rel=6e-8, abs=0)
+
+
+def test_tiny_gradients_divide_by_no_zero():
+    """The mean of v̂ is below the smallest float32 number."""
+    p, q = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    for x, options in ((p, GPU), (q, ENGINES["loop"])):
+        x.grad = torch.tensor([1e-22, 3e-22, 0.0])
+        Adai([x], lr=1.0, **options).step()
+    assert p.isfinite().all()
+    torch.testing.assert_close(p, q)
 
 
 # --- state -----------------------------------------------------------------------------------------------------------

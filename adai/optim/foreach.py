@@ -1,8 +1,8 @@
 """Engine: `torch._foreach` operators, which move a whole list of tensors with each launch.
 
-The running sum Σ v of the fused engines would save nothing here or in the for-loop: v has to be brought to the step by an
-operator of its own anyway, and Σ g² instead of Σ v reads g, which is no smaller than v (and with an L2 penalty has to be
-made first, which is then done twice or kept).
+The running sum Σ v of the fused engines would save nothing here or in the for-loop: an operator of its own has to bring
+v to the step anyway, and Σ g² instead of Σ v only reads one tensor in place of another of the same size, the gradient
+in the state's dtype and with the L2 penalty.
 """
 
 from collections.abc import Sequence
