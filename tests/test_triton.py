@@ -181,7 +181,18 @@ def test_a_parameter_without_dense_memory_is_refused():
     assert torch.equal(p, torch.zeros(4, 3))
 
 
-def test_complex_parameters(tensors):
+def test_a_parameter_of_another_class_is_refused():
+    class Wrapped(torch.Tensor):
+        def data_ptr(self):
+            raise RuntimeError("no storage")
+
+    p = torch.zeros(3).as_subclass(Wrapped).requires_grad_()
+    p.grad = torch.ones(3)
+    with pytest.raises(RuntimeError, match="a parameter or gradient is a Wrapped on cpu"):
+        Adai([p], **GPU).step()
+
+
+def test_complex_parameters():
     torch.manual_seed(0)
     z = torch.randn(3, 2, dtype=torch.complex128, requires_grad=True)
     y = z.detach().clone().requires_grad_()
@@ -503,6 +514,7 @@ def test_missing_says_why(monkeypatch):
     cpu = torch.device("cpu")
     gpu.missing.cache_clear()
     assert gpu.missing(cpu) is None  # which the interpreter makes possible
+    assert gpu.missing(torch.device("cuda")) == "TRITON_INTERPRET is set"
 
     def broken(reason):
         def _kernels():
@@ -514,7 +526,7 @@ def test_missing_says_why(monkeypatch):
 
     assert broken(ImportError()) == "Triton is not installed"
     gpu.missing.cache_clear()
-    monkeypatch.setattr(gpu, "_kernels", lambda: SimpleNamespace(probe=None))
+    monkeypatch.setattr(gpu, "_kernels", lambda: SimpleNamespace(probe=None, INTERPRETED=True))
     assert gpu.missing(cpu).startswith("Triton does not work on cpu (")
     gpu.missing.cache_clear()
 

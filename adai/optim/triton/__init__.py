@@ -42,6 +42,8 @@ def _tried(device: torch.device) -> str | None:
         kernels = _kernels()
     except ImportError:
         return "Triton is not installed"
+    if kernels.INTERPRETED and device.type == "cuda":
+        return "TRITON_INTERPRET is set"
     try:  # because Triton needs more than itself when it runs, a C compiler say
         with _current(device):
             kernels.probe[(1,)](torch.zeros((), dtype=torch.float64, device=device))

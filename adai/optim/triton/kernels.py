@@ -13,11 +13,12 @@ import torch
 import triton
 import triton.language as tl
 
+from adai.optim.triton import table as layout
+
 # The table: numbers that all tensors share, as float64 bits, and then one entry per tensor.
-HEAD = tl.constexpr(16)
+HEAD, WIDTH = tl.constexpr(layout.HEAD), tl.constexpr(layout.WIDTH)
 SIGN, L2, ONE_MINUS_BETA2, LOG_BETA2, LOG_MU_MAX = (tl.constexpr(i) for i in range(5))
 EPS, BETA0, DAMPENING, DECAY, TINY, LEAST = (tl.constexpr(i) for i in range(5, 11))
-WIDTH = tl.constexpr(9)
 P, G, M, V, C, STEP, RECORD, SIZE, FIRST = (tl.constexpr(i) for i in range(9))
 
 # What a chunk leaves behind: Σ g² and, as asked for, Σ g p, Σ p², Σ v, and Σ (a g + λ p)².
@@ -294,4 +295,6 @@ def probe(number):
     tl.store(number, 1.0)
 
 
+INTERPRETED = not isinstance(probe, triton.JITFunction)
+"""Whether these run on the CPU, in Triton's interpreter, where the addresses of a GPU mean nothing."""
 TYPES = {torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}

@@ -56,6 +56,9 @@ _PLANS = WeakTensorKeyDictionary()
 
 def plan(batch: Batch, *, capturable: bool) -> Plan | str:
     """The parts of a batch, or why the kernels cannot work on it."""
+    for tensor in (*batch.params, *batch.grads):
+        if type(tensor) not in _PLAIN_TENSORS or tensor.layout != torch.strided:
+            return f"a parameter or gradient is a {type(tensor).__name__} on {tensor.device}, not a dense tensor"
     found: Plan = _PLANS.setdefault(batch.steps[0], Plan())
     key = _key(batch, capturable)
     if found.key != key:
@@ -84,8 +87,8 @@ def _refusal(batch: Batch, capturable: bool) -> str | None:
     for p, m, v, c, step in zip(
         batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.steps, strict=True
     ):
-        if type(p) not in _PLAIN_TENSORS or p.device.type != kind or p.layout != torch.strided:
-            return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on a GPU"
+        if p.device.type != kind:
+            return f"one parameter is on {batch.params[0].device}, another on {p.device}"
         dtype = _STATE.get(p.dtype)
         if dtype is None:
             return f"a parameter has dtype {p.dtype}"
