@@ -46,7 +46,11 @@ def _tried(device: torch.device) -> str | None:
         return "TRITON_INTERPRET is set"
     try:  # because Triton needs more than itself when it runs, a C compiler say
         with _current(device):
-            kernels.probe[(1,)](torch.zeros((), dtype=torch.float64, device=device))
+            number = torch.zeros((), device=device)
+            address = torch.tensor(number.data_ptr(), dtype=torch.int64, device=device)
+            kernels.probe[(1,)](address, ELEMENT=kernels.TYPES[number.dtype])
+            if not number:
+                return f"Triton kernels write nothing on {device}"
     except Exception as error:  # of any kind: it calls compilers, linkers and drivers
         return f"Triton does not work on {device} ({error})"
     return None

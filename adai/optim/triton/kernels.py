@@ -290,9 +290,9 @@ def step(table, owner, facts, clip, lr, v_mean, alive, CORRECTED: tl.constexpr, 
 
 
 @triton.jit
-def probe(number):
-    """Does nothing of use: whether kernels can be compiled and run here."""
-    tl.store(number, 1.0)
+def probe(address, ELEMENT: tl.constexpr):
+    """Does nothing of use: whether kernels can be compiled and run here. Triton 3.1 cannot: its types take no types."""
+    tl.store(_place(address, 0, 0, ELEMENT, True), 1.0)
 
 
 INTERPRETED = not isinstance(probe, triton.JITFunction)
