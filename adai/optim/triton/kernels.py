@@ -66,8 +66,8 @@ def _power(x, y):
 
 
 @triton.jit
-def _divide(x, y, REAL: tl.constexpr):
-    if REAL.primitive_bitwidth == 64:
+def _divide(x, y):
+    if x.dtype == tl.float64:
         return x / y
     else:
         return tl.div_rn(x, y)  # the operator is an approximation in float32
@@ -226,7 +226,7 @@ def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORREC
             x += decay * theta
         v_i = _lerp(tl.load(v + at, mask=inside), x * x, b)
         tl.store(v + at, v_i, mask=inside)
-        w = _divide(v_i, mean, REAL)
+        w = _divide(v_i, mean)
         if DAMPENED:
             w = _power(w, 1 / (3 - 2 * dampening)).to(REAL)
         w = beta0 * w
@@ -242,7 +242,7 @@ def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORREC
             c_i = _lerp(tl.load(c + at, mask=inside), 1.0, w)
             c_i = tl.where(c_i < least_c, least_c, c_i)
             tl.store(c + at, c_i, mask=inside)
-            m_i = _divide(m_i, tl.where(c_i < tiny, tiny, c_i), REAL)
+            m_i = _divide(m_i, tl.where(c_i < tiny, tiny, c_i))
         tl.store(p + at, (theta * shrink - step * m_i).to(p.dtype.element_ty), mask=inside)
 
 
