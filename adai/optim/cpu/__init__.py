@@ -7,7 +7,6 @@ has stepped since or a checkpoint came without it, the sum is taken anew. It doe
 the factor beta2 with each step.
 """
 
-import inspect
 import math
 from array import array
 from collections.abc import Sequence
@@ -19,15 +18,11 @@ from torch import Tensor
 
 from adai.optim.batch import Batch
 from adai.optim.cpu import library
+from adai.optim.memory import PLAIN_TENSORS, STATE_DTYPES, same_layout, written
 from adai.optim.rule import Count, Mean
 
 NOT_BUILT = "the package was installed without its compiled CPU kernel"
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-_STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32,
-          torch.float16: torch.float32}  # fmt: skip
-_PLAIN_TENSORS = (Tensor, torch.nn.Parameter)  # a subclass may hold its numbers elsewhere
-# NOTE increment_version takes a list too in newer versions of torch; one by one it is slow.
-_VERSIONS_OF_LISTS = "Iterable" in str(inspect.signature(torch.autograd.graph.increment_version))
 _PLAIN, _DECAYED, _PARTS = 0, 1, 2
 # What kernel.c's three sums of a clipped gradient with L2 decay may cancel to before they are not trusted.
 _CANCELLED = 1e-8
@@ -39,35 +34,18 @@ def refusal(batch: Batch) -> str | None:
         if step.dtype != torch.float32 or not step.is_cpu:
             return f"a step count is {step.dtype} on {step.device}"
     for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
-        if type(p) not in _PLAIN_TENSORS or not p.is_cpu or p.layout != torch.strided:
+        if type(p) not in PLAIN_TENSORS or not p.is_cpu or p.layout != torch.strided:
             return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
-        dtype = _STATE.get(p.dtype)
+        dtype = STATE_DTYPES.get(p.dtype)
         if dtype is None:
             return f"a parameter has dtype {p.dtype}"
         plain, size = p.is_contiguous(), p.numel()
         for state in (m, v) if c is None else (m, v, c):
             if state.dtype != dtype or not state.is_cpu:
                 return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
-            if not (state.is_contiguous() if plain else _same_layout(p, state)) or state.numel() != size:
+            if not (state.is_contiguous() if plain else same_layout(p, state)) or state.numel() != size:
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
     return None
-
-
-def _same_layout(a: Tensor, b: Tensor) -> bool:
-    """Whether the same offset in memory is the same element of both, and no memory lies between the elements."""
-    if a.is_contiguous() and b.is_contiguous():
-        return True
-    return a.shape == b.shape and a.stride() == b.stride() and _dense(a)
-
-
-def _dense(tensor: Tensor) -> bool:
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size != 1:
-            if stride != expected:
-                return False
-            expected *= size
-    return True
 
 
 class Fused:
@@ -148,7 +126,7 @@ class Fused:
         options = _options(group, 1.0 if clip is None else float(clip))
         v_mean = float(mean.value)
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._running)))
-        _written(batch.params)
+        written(batch.params)
 
     def _add_columns(self, **columns: "array[Any]") -> None:
         self._columns.update(columns)  # which keeps them alive
@@ -228,18 +206,9 @@ def _state_tensors(batch: Batch) -> list[Tensor | None]:
     return [*batch.exp_avgs, *batch.exp_avg_sqs, *batch.bias_corrections, *batch.steps]
 
 
-def _written(params: list[Tensor]) -> None:
-    """Tell autograd, which cannot see the kernel write."""
-    if _VERSIONS_OF_LISTS:
-        torch.autograd.graph.increment_version(params)
-        return
-    for p in params:
-        torch.autograd.graph.increment_version(p)
-
-
 def _laid_out_as(p: Tensor, g: Tensor) -> Tensor:
     """The gradient with the parameter's dtype and strides: itself, but for the odd one, which is copied."""
-    if g.dtype == p.dtype and _same_layout(p, g):
+    if g.dtype == p.dtype and same_layout(p, g):
         return g
     return torch.empty_like(p, memory_format=torch.preserve_format).copy_(g)
 

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from adai.optim.batch import Batch
-from adai.optim.cpu import _written
 from adai.optim.mean import total
+from adai.optim.memory import written
 from adai.optim.rule import Count, Mean
 from adai.optim.triton import table
 from adai.optim.triton.table import CHUNK, Part
@@ -90,7 +90,7 @@ class Fused:
             passes.update(clip, mean)
         if not group["capturable"]:
             torch._foreach_add_(batch.steps, torch.tensor(1.0, device="cpu"))
-        _written(batch.params)
+        written(batch.params)
 
 
 class _Passes:

@@ -14,15 +14,12 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from adai.optim.batch import Batch
-from adai.optim.cpu import _same_layout
+from adai.optim.memory import PLAIN_TENSORS, STATE_DTYPES, same_layout
 
 CHUNK = 8192
 _CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
 HEAD, WIDTH = 16, 9
 LR, ONE = 12, 14  # numbers that kernels take by address; even places, so that every address is a multiple of 16
-_STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32,
-          torch.float16: torch.float32}  # fmt: skip
-_PLAIN_TENSORS = (Tensor, torch.nn.Parameter)  # a subclass may hold its numbers elsewhere
 
 
 class Part(NamedTuple):
@@ -57,7 +54,7 @@ _PLANS = WeakTensorKeyDictionary()
 def plan(batch: Batch, *, capturable: bool) -> Plan | str:
     """The parts of a batch, or why the kernels cannot work on it."""
     for tensor in (*batch.params, *batch.grads):
-        if type(tensor) not in _PLAIN_TENSORS or tensor.layout != torch.strided:
+        if type(tensor) not in PLAIN_TENSORS or tensor.layout != torch.strided:
             return f"a parameter or gradient is a {type(tensor).__name__} on {tensor.device}, not a dense tensor"
     found: Plan = _PLANS.setdefault(batch.steps[0], Plan())
     key = _key(batch, capturable)
@@ -89,7 +86,7 @@ def _refusal(batch: Batch, capturable: bool) -> str | None:
     ):
         if p.device.type != kind:
             return f"one parameter is on {batch.params[0].device}, another on {p.device}"
-        dtype = _STATE.get(p.dtype)
+        dtype = STATE_DTYPES.get(p.dtype)
         if dtype is None:
             return f"a parameter has dtype {p.dtype}"
         if step.dtype != torch.float32 or step.device != (p.device if capturable else torch.device("cpu")):
@@ -97,7 +94,7 @@ def _refusal(batch: Batch, capturable: bool) -> str | None:
         for state in (m, v) if c is None else (m, v, c):
             if state.dtype != dtype or state.device != p.device:
                 return f"the state of a {p.dtype} parameter on {p.device} is {state.dtype} on {state.device}"
-            if not _same_layout(p, state) or state.numel() != p.numel():
+            if not same_layout(p, state) or state.numel() != p.numel():
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
     return None
 
@@ -178,7 +175,7 @@ def numbers(group: dict[str, Any], real: torch.dtype) -> list[float]:
 def lay_out(batch: Batch) -> None:
     """Give gradients of another layout than their parameter's a copy in it, which lives as long as the batch."""
     for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
-        if not _same_layout(p, g):
+        if not same_layout(p, g):
             batch.grads[i] = torch.empty_like(p, dtype=g.dtype).copy_(g)
 
 
