@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from adai import __version__
+from adai.commands.numbers import above_0, above_1, not_negative, positive, whole
+from adai.commands.training import add_training_options
 from adai.errors import UserError
 from adai.theory.symbols import SYMBOLS
+
+_OTHERS = "adaiw sgd adam adamw amsgrad adabound padam yogi radam sgd-plain rmsprop"
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,6 +46,34 @@ def _parser() -> Parser:
     parser = Parser(prog="adai", description="Adaptive Inertia: compare optimizers.")
     parser.add_argument("--version", action="version", version=f"adai {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_train(commands)
+    _add_compare(commands)
+    _add_theory(commands)
+    _add_escape(commands)
+    _add_saddle(commands)
+    return parser
+
+
+def _add_train(commands: "argparse._SubParsersAction[Parser]") -> None:
+    train = commands.add_parser(
+        "train",
+        help="one training run",
+        description="Train a model with one optimizer. Run it again to go on after an interruption, at the epoch that "
+        "was not finished.",
+    )
+    train.add_argument("--optimizer", default="adai", metavar="NAME", help=f"default: adai; there are also {_OTHERS}")
+    train.add_argument("--lr", type=above_0, metavar="X", help="default: the paper's for this optimizer on CIFAR")
+    train.add_argument("--weight-decay", type=not_negative, metavar="X", help="default: likewise")
+    train.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    add_training_options(train)
+    train.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>-<model>-<optimizer>-seed<seed>"
+    )
+    train.add_argument("--tensorboard", action="store_true", help="write <out>/tensorboard too")
+    train.set_defaults(run=_train)
+
+
+def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
     compare = commands.add_parser(
         "compare",
         help="train several optimizers on the same task over several seeds",
@@ -54,29 +86,12 @@ def _parser() -> Parser:
         metavar="NAME",
         help="default: adai adaiw sgd adam adamw; there are also amsgrad adabound padam yogi radam sgd-plain rmsprop",
     )
-    compare.add_argument("--seeds", type=_positive, default=3, metavar="N", help="how many seeds each (default: 3)")
-    compare.add_argument("--epochs", type=_positive, default=30, metavar="N", help="how many epochs (default: 30)")
-    compare.add_argument(
-        "--dataset",
-        default="digits",
-        metavar="NAME",
-        help="digits (default), mnist, cifar10, cifar100, a name on the Hugging Face hub, or a folder of parquet files "
-        "or of images in class folders",
-    )
-    compare.add_argument(
-        "--model",
-        default="smallnet",
-        metavar="NAME",
-        help="smallnet (default), fc3, resnet18, resnet34, resnet50, vgg16, densenet121, googlenet",
-    )
-    compare.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
+    compare.add_argument("--lr", nargs="+", default=[], metavar="NAME=X", help="other learning rates: adam=3e-4")
+    compare.add_argument("--weight-decay", nargs="+", default=[], metavar="NAME=X", help="likewise: adam=0")
+    compare.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many seeds each (default: 3)")
+    add_training_options(compare)
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
-    compare.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
     compare.set_defaults(run=_compare)
-    _add_theory(commands)
-    _add_escape(commands)
-    _add_saddle(commands)
-    return parser
 
 
 def _add_saddle(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -90,18 +105,18 @@ def _add_saddle(commands: "argparse._SubParsersAction[Parser]") -> None:
     saddle.add_argument(
         "--H",
         nargs="+",
-        type=_above_0,
+        type=above_0,
         default=[1e-4, 1e-3, 1e-2, 1e-1, 1.0],
         metavar="H",
         help="|H| of the eigenvalues; each is there with both signs (default: 1e-4 to 1)",
     )
-    saddle.add_argument("--lr", type=_above_0, default=0.01, help="of a plain average (default: 0.01)")
-    saddle.add_argument("--B", type=_above_0, default=1.0, help="batch size (default: 1)")
-    saddle.add_argument("--T", type=_positive, default=100, metavar="N", help="iterations (default: 100)")
-    saddle.add_argument("--replicas", type=_above_1, default=2000, metavar="N", help="default: 2000")
-    saddle.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
+    saddle.add_argument("--lr", type=above_0, default=0.01, help="of a plain average (default: 0.01)")
+    saddle.add_argument("--B", type=above_0, default=1.0, help="batch size (default: 1)")
+    saddle.add_argument("--T", type=positive, default=100, metavar="N", help="iterations (default: 100)")
+    saddle.add_argument("--replicas", type=above_1, default=2000, metavar="N", help="default: 2000")
+    saddle.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
     saddle.add_argument(
-        "--threads", type=_positive, metavar="N", help="default: one a core; results do not depend on it"
+        "--threads", type=positive, metavar="N", help="default: one a core; results do not depend on it"
     )
     saddle.add_argument("--out", type=Path, default=Path("runs/saddle"), metavar="FOLDER", help="default: runs/saddle")
     saddle.set_defaults(run=_saddle)
@@ -121,13 +136,13 @@ def _add_escape(commands: "argparse._SubParsersAction[Parser]") -> None:
         help="Appendix E as printed (default), the same with a true double well, or parabolas that meet the theory",
     )
     escape.add_argument("--optimizers", nargs="+", metavar="NAME", help="adai, momentum, ema, adam, sgd, adaiw")
-    escape.add_argument("--k", nargs="+", type=_above_0, metavar="K", help="sharpnesses (default: ten in the range)")
+    escape.add_argument("--k", nargs="+", type=above_0, metavar="K", help="sharpnesses (default: ten in the range)")
     escape.add_argument("--lr", nargs="+", default=[], metavar="NAME=LR", help="other learning rates: adam=0.03")
-    escape.add_argument("--replicas", type=_positive, default=1000, metavar="N", help="default: 1000")
-    escape.add_argument("--cap", type=_positive, default=10**7, metavar="N", help="give a replica up (default: 10^7)")
-    escape.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
+    escape.add_argument("--replicas", type=positive, default=1000, metavar="N", help="default: 1000")
+    escape.add_argument("--cap", type=positive, default=10**7, metavar="N", help="give a replica up (default: 10^7)")
+    escape.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
     escape.add_argument(
-        "--threads", type=_positive, metavar="N", help="default: one a core; results do not depend on it"
+        "--threads", type=positive, metavar="N", help="default: one a core; results do not depend on it"
     )
     escape.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/escape-<setting>")
     escape.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
@@ -152,41 +167,17 @@ def _add_theory(commands: "argparse._SubParsersAction[Parser]") -> None:
     theory.set_defaults(run=_theory)
 
 
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return number
-
-
 # Each command's module is imported when it runs: --help and a wrong option answer at once, also without the lab.
-
-
-def _above_1(text: str) -> int:
-    number = _whole(text)
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 1")
-    return number
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
-    return int(text)
-
-
-def _above_0(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
 
 
 def _theory(options: argparse.Namespace) -> int:
     from adai.commands.theory import run
+
+    return run(options)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from adai.commands.train import run
 
     return run(options)
 

@@ -41,7 +41,7 @@ def rows(folder: RunFolder) -> list[Row]:
                     [min(epoch["test_error"] for epoch in run) for run in runs],
                     [run[-1]["test_error"] for run in runs],
                     [run[-1]["train_loss"] for run in runs],
-                    _median([epoch["ms_per_step"] for run in runs for epoch in run]),
+                    _median([1e3 * epoch["seconds"] / epoch["steps"] for run in runs for epoch in run]),
                 )
             )
     return sorted(table, key=lambda row: spread(row.last_errors).mean)
