@@ -89,9 +89,26 @@ def _add_compare(commands: "argparse._SubParsersAction[Parser]") -> None:
     compare.add_argument("--lr", nargs="+", default=[], metavar="NAME=X", help="other learning rates: adam=3e-4")
     compare.add_argument("--weight-decay", nargs="+", default=[], metavar="NAME=X", help="likewise: adam=0")
     compare.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many seeds each (default: 3)")
+    compare.add_argument(
+        "--tune",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
+    )
+    _add_executors(compare)
     add_training_options(compare)
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
     compare.set_defaults(run=_compare)
+
+
+def _add_executors(compare: Parser) -> None:
+    where = compare.add_argument_group("where")
+    where.add_argument("--executor", choices=("local", "ray"), default="local", help="default: local")
+    where.add_argument("--jobs", type=positive, default=1, metavar="N", help="local: runs at a time (default: 1)")
+    where.add_argument("--address", metavar="ADDRESS", help="ray: of the cluster (default: the one that is found)")
+    where.add_argument("--cpus", type=positive, default=1, metavar="N", help="ray: for each run (default: 1)")
+    where.add_argument("--gpus", type=not_negative, default=0.0, metavar="X", help="ray: for each run (default: 0)")
 
 
 def _add_saddle(commands: "argparse._SubParsersAction[Parser]") -> None:

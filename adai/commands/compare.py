@@ -4,20 +4,26 @@ import argparse
 import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from adai.commands.progress import progress_bar
+from adai.commands.standings import standings
 from adai.commands.training import settings
 from adai.errors import UserError
 from adai.lab.compare import compare
+from adai.lab.executors import Executor, Processes, in_process
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS
 from adai.lab.runs import RunFolder
-from adai.lab.settings import Settings
 from adai.report.curves import draw_curves
 from adai.report.summary import as_table, rows, verdict, write_csv
 
+if TYPE_CHECKING:  # it needs Optuna
+    from adai.lab.tuning import Tuning
+
+FAILED = 1
 INTERRUPTED = 130
 
 
@@ -26,27 +32,42 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     task = options.task or options.dataset
     folder = RunFolder(options.out or Path("runs") / Path(task.replace(":", "-")).name)
-    names = list(dict.fromkeys(n for given in options.optimizers or DEFAULT_OPTIMIZERS for n in given.split(",") if n))
+    names = _listed(options.optimizers or DEFAULT_OPTIMIZERS)
     overrides = _overrides(names, {"lr": options.lr, "weight_decay": options.weight_decay})
-    epochs = Settings.of(task, **settings(options)).epochs
+    given = settings(options)
+    models = _listed([given.pop("model") or ""])
     console = Console()
-    status = 0
-    with progress_bar(console) as bars:
-        bar = bars.add_task("starting", total=len(names) * options.seeds * epochs)
+    status, failures = 0, []
+    with standings(console) as watch:
         try:
-            compare(
+            failures = compare(
                 folder,
                 task=task,
+                models=models,
                 optimizers=names,
                 seeds=options.seeds,
                 overrides=overrides,
+                tune=_tuning(options),
                 data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
-                progress=lambda label, epochs: bars.update(bar, description=label, advance=epochs),
-                **settings(options),
+                execute=_executor(options),
+                watch=watch,
+                **given,
             )
         except KeyboardInterrupt:
             status = INTERRUPTED
+    for failure in failures:
+        console.print(str(failure), highlight=False, soft_wrap=True)
+        status = FAILED
+    for model in models if len(models) > 1 else [None]:
+        _say(RunFolder(folder.path / model) if model else folder, names, options.seeds, console)
+    if status == INTERRUPTED:
+        print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
+    return status
+
+
+def _say(folder: RunFolder, names: list[str], seeds: int, console: Console) -> None:
+    """Print and draw what the runs of one model came to."""
     table = rows(folder)
     if table:
         write_csv(folder.path / "summary.csv", table)
@@ -57,12 +78,30 @@ def run(options: argparse.Namespace) -> int:
             f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False, soft_wrap=True
         )
     for name in names:
-        seeds = [str(seed) for seed in range(options.seeds) if folder.run(name, seed).status == "diverged"]
-        if seeds:
-            console.print(f"Diverged, and not in the table: {name}, seed {', '.join(seeds)}", highlight=False)
-    if status == INTERRUPTED:
-        print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
-    return status
+        diverged = [str(seed) for seed in range(seeds) if folder.run(name, seed).status == "diverged"]
+        if diverged:
+            console.print(f"Diverged, and not in the table: {name}, seed {', '.join(diverged)}", highlight=False)
+
+
+def _listed(given: Sequence[str]) -> list[str]:
+    """What was given, with spaces or commas between; each once."""
+    return list(dict.fromkeys(name for text in given for name in text.split(",") if name))
+
+
+def _executor(options: argparse.Namespace) -> Executor:
+    if options.executor == "ray":
+        from adai.lab.on_ray import OnRay
+
+        return OnRay(options.address, cpus=options.cpus, gpus=options.gpus)
+    return Processes(options.jobs) if options.jobs > 1 else in_process
+
+
+def _tuning(options: argparse.Namespace) -> "Tuning | None":
+    if not options.tune:
+        return None
+    from adai.lab.tuning import Tuning
+
+    return Tuning(options.tune)
 
 
 def _overrides(names: list[str], given: dict[str, list[str]]) -> dict[str, dict[str, float]]:

@@ -1,107 +1,134 @@
-"""Several optimizers on the same task over several seeds."""
+"""Several optimizers on the same task over several seeds: a queue of runs, and folders that know how far it is."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn import Parameter
 
 from adai.errors import UserError
 from adai.lab.distributed import world_size
+from adai.lab.executors import Executor, in_process
+from adai.lab.jobs import Failure, Job, Watch
 from adai.lab.machine import about, device_named
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS, recipe
-from adai.lab.run import Row
 from adai.lab.runs import RunFolder
 from adai.lab.settings import Settings
-from adai.lab.train import named_task, train
+from adai.lab.train import named_task
 
-# Called with the label of the run at hand and how many epochs have just been done, or were there already.
-Progress = Callable[[str, int], None]
+if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not
+    from adai.lab.tuning import Tuning
+
+
+def unwatched(jobs: Sequence[Job]) -> None:
+    """No progress is shown."""
 
 
 def compare(
     folder: RunFolder,
     *,
     task: str = "digits",
+    models: Sequence[str] = (),
     optimizers: Sequence[str] = DEFAULT_OPTIMIZERS,
     seeds: int = 3,
     overrides: Mapping[str, Mapping[str, float]] | None = None,
+    tune: "Tuning | None" = None,
     data_dir: Path | None = None,
     command: str = "",
-    progress: Progress = lambda label, epochs: None,
+    execute: Executor = in_process,
+    watch: Watch = unwatched,
     **settings: Any,
-) -> None:
+) -> list[Failure]:
     """Train every optimizer with every seed, each in a folder of its own, as `adai.lab.train.train` does.
 
-    What the folder holds is not done again, so the same call goes on after an interruption, in the middle of a run too.
-    A run that diverges is over; the others go on.
+    What the folders hold is not done again, so the same call goes on after an interruption, in the middle of a run too.
+    A run that diverges is over; the others go on. All optimizers have the same starts, data order, epochs and schedule.
 
     Args:
         folder: where the results go.
         task: a data set, or ``package.module:factory``.
+        models: names from `adai.lab.models.MODELS`; default the task's. Each of several is a comparison of its own, in
+            a folder of its name within `folder`; their runs are one queue.
         optimizers: names from `adai.lab.optimizers.RECIPES`.
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
         overrides: ``lr`` and ``weight_decay`` other than the recipe's, by optimizer.
+        tune: chooses them instead, with so many trials for each optimizer; the runs compared are fresh ones.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
-        progress: called with the label of the run at hand and how many epochs have just been done.
+        execute: carries out the runs: `in_process`, `adai.lab.executors.Processes` or `adai.lab.on_ray.OnRay`.
+        watch: called with the runs of the queue, or of a round of trials, about every second or epoch.
         settings: the other settings of every run, as `Settings.of` takes them.
 
+    Returns:
+        The runs that failed twice.
+
     Raises:
-        UserError: an optimizer, a model, a data set or a device is not there, or the folder is of no use.
+        UserError: an optimizer, a model, a data set or a device is not there, or a folder is of no use.
         ModuleNotFoundError: an optimizer comes from a package that is not installed.
     """
     if world_size() > 1:
         raise UserError("a comparison runs in one process; start adai train under torchrun instead")
-    runs = {
-        name: Settings.of(task, optimizer=name, **settings, **(overrides or {}).get(name, {})) for name in optimizers
-    }
-    for name, own in runs.items():
-        # A package that is missing shows now, not after hours of training.
-        recipe(name)._replace(options=own.options).build([Parameter(torch.zeros(1))])
-    common = next(iter(runs.values()))
-    device = device_named(common.device)
-    factory = named_task(common, device, data_dir)
-    folder.open(_config(common, seeds, {name: own.options for name, own in runs.items()}), about(device, command))
-    for seed in range(seeds):
-        for name, own in runs.items():
-            report = _Report(f"{recipe(name).label}, seed {seed}", common.epochs, progress)
-            train(
+    overrides = overrides or {}
+    parts = [
+        Part(
+            RunFolder(folder.path / model) if model and len(models) > 1 else folder,
+            {n: Settings.of(task, model=model, optimizer=n, **settings, **overrides.get(n, {})) for n in optimizers},
+        )
+        for model in models or (None,)
+    ]
+    for part in parts:
+        part.check(data_dir)
+    common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
+    if tune:
+        parts = [part.tuned(tune, execute, watch, common) for part in parts]
+    for part in parts:
+        part.open(seeds, tune.trials if tune else 0, command)
+    jobs = [job for seed in range(seeds) for part in parts for job in part.jobs(seed, common)]
+    watch(jobs)
+    return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
+
+
+class Part(NamedTuple):
+    """The comparison on one model: its folder, and for each optimizer the settings of its runs, but for the seed."""
+
+    folder: RunFolder
+    runs: dict[str, Settings]
+
+    def check(self, data_dir: Path | None) -> None:
+        """See to it that what is missing shows now, not after hours of training."""
+        for name, own in self.runs.items():
+            recipe(name)._replace(options=own.options).build([Parameter(torch.zeros(1))])
+        named_task(self.common, device_named(self.common.device), data_dir)
+
+    @property
+    def common(self) -> Settings:
+        """What all runs share, and more."""
+        return next(iter(self.runs.values()))
+
+    def tuned(self, tune: "Tuning", execute: Executor, watch: Watch, common: dict[str, Any]) -> "Part":
+        """The same with the options that came out best."""
+        chosen = tune(self.folder.path.absolute() / "tuning", self.runs, execute, watch, **common)
+        runs = {n: replace(own, options={**own.options, **chosen[n]}) for n, own in self.runs.items()}
+        return self._replace(runs=runs)
+
+    def open(self, seeds: int, trials: int, command: str) -> None:
+        """Say in the folder what all runs share, and the two things in which they differ."""
+        shared = {k: v for k, v in self.common.as_dict().items() if k not in ("optimizer", "options", "seed")}
+        options = {name: own.options for name, own in self.runs.items()}
+        device = device_named(self.common.device)
+        self.folder.open({**shared, "trials": trials, "seeds": seeds, "optimizers": options}, about(device, command))
+
+    def jobs(self, seed: int, common: dict[str, Any]) -> list[Job]:
+        """The runs of one seed."""
+        model = f"{self.common.model}, " if self.common.model else ""
+        return [
+            Job(
+                f"{model}{recipe(name).label}, seed {seed}",
                 replace(own, seed=seed),
-                folder.run(name, seed).path,
-                factory=factory,
-                command=command,
-                progress=report.rows,
+                self.folder.run(name, seed).path.absolute(),
+                **common,
             )
-            report.over()
-
-
-def _config(common: Settings, seeds: int, optimizers: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the whole: what all runs share, and the two things in which they differ."""
-    shared = {k: v for k, v in common.as_dict().items() if k not in ("optimizer", "options", "seed")}
-    return {**shared, "seeds": seeds, "optimizers": optimizers}
-
-
-class _Report:
-    """Tells how many epochs have been done since it last told."""
-
-    def __init__(self, label: str, epochs: int, progress: Progress) -> None:
-        self.label = label
-        self.epochs = epochs
-        self.progress = progress
-        self.told = 0
-
-    def rows(self, rows: list[Row]) -> None:
-        """Take in the rows that there are now."""
-        self._tell(len(rows))
-
-    def over(self) -> None:
-        """A run that diverged leaves the rest undone."""
-        if self.told < self.epochs:
-            self._tell(self.epochs)
-
-    def _tell(self, done: int) -> None:
-        self.progress(self.label, done - self.told)
-        self.told = done
+            for name, own in self.runs.items()
+        ]

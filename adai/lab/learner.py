@@ -17,7 +17,7 @@ from adai.lab.optimizers import recipe
 from adai.lab.run import Row
 from adai.lab.schedules import factor
 from adai.lab.settings import Settings
-from adai.lab.sources import Source
+from adai.lab.sources import Source, held_out
 from adai.lab.task import Factory, source
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,6 +56,8 @@ class Learner:
             cast(Any, self.model).to(memory_format=torch.channels_last)  # which torch's types do not know
         self.train: Source = source(task.train, device, settings.workers)
         self.test: Source = source(task.test, device, settings.workers)
+        if settings.validation:
+            self.train, self.test = held_out(self.train, settings.validation)
         self.optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(self.model.parameters())
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.draws = torch.Generator().manual_seed(settings.seed)

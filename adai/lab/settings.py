@@ -39,6 +39,8 @@ class Settings:
         augment: crop and mirror training images at random.
         deterministic: take only deterministic algorithms; on a CPU all are.
         limit: so many training and test images at most, for quick tries; None takes all.
+        validation: the share of the training examples that is held out and takes the place of the test examples, to
+            choose settings by; 0 is none.
         workers: processes that read data that is not held in memory.
         processes: as many as `torchrun` started.
 
@@ -64,6 +66,7 @@ class Settings:
     augment: bool = False
     deterministic: bool = False
     limit: int | None = None
+    validation: float = 0.0
     workers: int = 2
     processes: int = 1
 

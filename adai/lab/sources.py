@@ -81,6 +81,38 @@ class Tensors:
             yield self.prepare(inputs), self.targets[where]
 
 
+class Part:
+    """Some of the examples of a source.
+
+    Args:
+        whole: the source.
+        numbers: which of its examples, by their numbers.
+    """
+
+    def __init__(self, whole: Source, numbers: Tensor) -> None:
+        self.whole = whole
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        """How many examples."""
+        return len(self.numbers)
+
+    def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
+        """The examples at these places of the part."""
+        return self.whole.batches([self.numbers[place] for place in places], draws)
+
+
+def held_out(source: Source, share: float) -> tuple[Part, Part]:
+    """A source without a share of its examples, and these; drawn once and for all.
+
+    Those that are held out are as they are, where the source is `Tensors`; another keeps whatever it does to them.
+    """
+    order = torch.randperm(len(source), generator=Generator().manual_seed(0))
+    out = max(1, round(share * len(source)))
+    plain = Tensors(source.inputs, source.targets, source.prepare) if isinstance(source, Tensors) else source
+    return Part(source, order[out:]), Part(plain, order[:out])
+
+
 class Loaded:
     """A data set of (input, target) pairs, read and put together by worker processes.
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -22,8 +23,8 @@ AFTER_AN_EPOCH = "all epochs before this one are kept: make room, and the same c
 Progress = Callable[[list[Row]], None]
 
 
-def _silent(rows: list[Row]) -> None:
-    pass
+def silent(rows: list[Row]) -> None:
+    """No progress is shown."""
 
 
 def train(
@@ -33,7 +34,7 @@ def train(
     factory: Factory | None = None,
     data_dir: Path | None = None,
     command: str = "",
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> Run:
     """Do a training run, or what is left of it; on a finished or diverged one, nothing.
 
@@ -63,7 +64,7 @@ def train(
             run.open(settings.as_dict(), about(device, command))
         rows = processes.agreed(run.rows() if processes.first else [])
         if not processes.first:
-            progress = _silent
+            progress = silent
         if processes.agreed(run.status if processes.first else "unfinished") != "unfinished":
             progress(rows)
             return run
@@ -98,8 +99,11 @@ def named_task(settings: Settings, device: torch.device, data_dir: Path | None) 
     """What makes the task that the settings name: your own function, or a data set with a network."""
     if settings.model is None:
         return imported(settings.task)
-    data = load(settings.task, device=device, data_dir=data_dir)
+    data = _loaded(settings.task, device=device, data_dir=data_dir)
     return image_task(data, settings.model, augment=settings.augment, limit=settings.limit)
+
+
+_loaded = lru_cache(maxsize=2)(load)  # many runs on the same data follow one another
 
 
 @contextmanager
