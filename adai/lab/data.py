@@ -37,6 +37,11 @@ class Images(NamedTuple):
         """The same on the device."""
         return Images(self.pixels.to(device), self.labels.to(device))
 
+    def few(self, limit: int | None) -> "Images":
+        """So many of them at most."""
+        some = _some(len(self.labels), limit)
+        return Images(self.pixels[some], self.labels[some]) if some else self
+
 
 class Dataset(NamedTuple):
     """A training and a test set, and what normalises both.
@@ -56,7 +61,14 @@ class Dataset(NamedTuple):
         return (pixels.float() - self.mean) / self.std
 
 
-def load(name: str, *, device: torch.device, data_dir: Path | None = None, cache_dir: Path | None = None) -> Dataset:
+def load(
+    name: str,
+    *,
+    device: torch.device,
+    data_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    limit: int | None = None,
+) -> Dataset:
     """The data set of that name, on the device.
 
     Args:
@@ -65,15 +77,18 @@ def load(name: str, *, device: torch.device, data_dir: Path | None = None, cache
         device: where the bytes go.
         data_dir: a folder with data sets by name; default the environment's ``ADAI_DATA_DIR``.
         cache_dir: where decoded images are kept; default the environment's ``ADAI_CACHE_DIR``, or ``~/.cache/adai``.
+        limit: take so many training and test images at most, the same at every call. Only these are decoded, and then
+            they are not kept.
 
     Raises:
         UserError: there is no such data set, it cannot be reached, or it is not one of labelled images of one size.
     """
     if name == "digits":
-        train, test = _digits()
+        train, test = (part.few(limit) for part in _digits())
     else:
         source = _source(name, data_dir or _folder("ADAI_DATA_DIR"))
-        train, test = _cached(source, cache_dir or _folder("ADAI_CACHE_DIR") or Path.home() / ".cache" / "adai")
+        cache_dir = cache_dir or _folder("ADAI_CACHE_DIR") or Path.home() / ".cache" / "adai"
+        train, test = _cached(source, cache_dir, limit)
     mean, std = _moments(train.pixels)
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     return Dataset(name, classes, train.to(device), test.to(device), mean.to(device), std.to(device))
@@ -109,15 +124,25 @@ def _source(name: str, data_dir: Path | None) -> str:
     return HUB.get(name, name)
 
 
-def _cached(source: str, cache_dir: Path) -> tuple[Images, Images]:
+def _some(count: int, limit: int | None) -> list[int] | None:
+    """Which of so many images to take where fewer are asked for, drawn once and for all; None for all."""
+    if limit is None or limit >= count:
+        return None
+    chosen: list[int] = np.random.default_rng(0).permutation(count)[:limit].tolist()
+    return chosen
+
+
+def _cached(source: str, cache_dir: Path, limit: int | None) -> tuple[Images, Images]:
     file = cache_dir / f"{source.strip('/').replace('/', '--')}-{_fingerprint(source)}.pt"
     if file.exists():
         try:
             parts = torch.load(file, weights_only=True)
-            return Images(*parts["train"]), Images(*parts["test"])
+            return Images(*parts["train"]).few(limit), Images(*parts["test"]).few(limit)
         except Exception as error:  # whatever a damaged file makes torch raise
             logger.warning("%s is damaged (%s) and is made anew", file, type(error).__name__)
-    train, test = _decoded(source)
+    train, test = _decoded(source, limit)
+    if limit is not None:
+        return train, test
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         write_whole(file, lambda part: torch.save({"train": tuple(train), "test": tuple(test)}, part))
@@ -133,7 +158,7 @@ def _fingerprint(source: str) -> str:
     return hashlib.sha256(repr(listing).encode()).hexdigest()[:12]
 
 
-def _decoded(source: str) -> tuple[Images, Images]:
+def _decoded(source: str, limit: int | None) -> tuple[Images, Images]:
     try:
         parts = datasets.load_dataset(source)
     except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
@@ -144,15 +169,17 @@ def _decoded(source: str) -> tuple[Images, Images]:
     test = next((part for part in ("test", "validation") if part in parts), None)
     if "train" not in parts or test is None:
         raise UserError(f"{source!r} has the parts {', '.join(parts)}; it needs train, and test or validation")
-    return _images(source, parts["train"]), _images(source, parts[test])
+    return _images(source, parts["train"], limit), _images(source, parts[test], limit)
 
 
-def _images(source: str, rows: Any) -> Images:
+def _images(source: str, rows: Any, limit: int | None) -> Images:
     """Decode the image column; the columns are known by their types."""
     columns = {kind: [n for n, f in rows.features.items() if isinstance(f, kind)] for kind in (Image, ClassLabel)}
     if not columns[Image] or not columns[ClassLabel]:
         raise UserError(f"{source!r} has the columns {', '.join(rows.features)}; it needs an image and a class label")
     image, label = columns[Image][0], columns[ClassLabel][0]
+    some = _some(len(rows), limit)
+    rows = rows.select(some) if some else rows
     arrays: list[NDArray[np.uint8]] = []
     for start in range(0, len(rows), _CHUNK):
         decoded = [np.asarray(picture) for picture in rows[start : start + _CHUNK][image]]

@@ -1,6 +1,7 @@
 """A model in training: one epoch, one evaluation, and all there is to save."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
@@ -22,6 +23,15 @@ from adai.lab.task import Factory, source
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 512
+
+# Of a row of metrics; for Adai and AdaiW those of `inertia` besides. Losses are means over the examples, errors are in
+# percent; the training's are of the model as it was at each step. ``lr`` is that of the last step, ``seconds`` and
+# ``images_per_second`` are of the training alone, ``grad_norm`` is the mean over the steps of the norm of the gradient
+# before clipping and decay, bytes are of one process.
+COLUMNS = (
+    "epoch", "train_loss", "train_error", "test_loss", "test_error", "test_error_top5", "lr", "seconds",
+    "images_per_second", "steps", "grad_norm", "optimizer_state_bytes", "peak_memory_bytes",
+)  # fmt: skip
 
 
 class Piece(NamedTuple):
@@ -70,13 +80,15 @@ class Learner:
         return whole + (rest >= self.ranks.world)
 
     def epoch(self, done: int) -> Row:
-        """Train for an epoch after ``done`` others, evaluate, and say what both gave."""
-        row = self._train(done)
-        if row["train_loss"] is not None and abs(row["train_loss"]) < float("inf"):
-            row |= self._evaluate()
-        else:
-            row |= {"test_loss": None, "test_error": None, "test_error_top5": None}
-        return row | {"optimizer_state_bytes": state_bytes(self.optimizer)} | inertia(self.optimizer)
+        """Train for an epoch after ``done`` others, evaluate, and say what both gave: a row with `COLUMNS`.
+
+        Where the loss has blown up there is nothing to evaluate.
+        """
+        trained = self._train(done)
+        evaluated = self._evaluate() if math.isfinite(trained["train_loss"] or 0) else {}
+        row: Row = dict.fromkeys(COLUMNS)
+        row |= {**trained, **evaluated, "optimizer_state_bytes": state_bytes(self.optimizer)}
+        return row | inertia(self.optimizer)
 
     def _train(self, done: int) -> Row:
         self.parallel.train()

@@ -44,8 +44,6 @@ class Run:
         file = self.path / "config.json"
         with writing_to(self.path, "give another folder with --out"):
             self.path.mkdir(parents=True, exist_ok=True)
-            for part in self.path.glob(".*.checkpoint-*.pt"):  # what a process that was killed was writing
-                part.unlink()
             if not file.exists():
                 write_json(file, {**settings, **about})
         there = self.config()

@@ -61,6 +61,8 @@ def train(
     with ranks(device) as processes, algorithms(settings):
         if processes.first:
             run.open(settings.as_dict(), about(device, command))
+            with writing_to(folder, AFTER_AN_EPOCH):
+                checkpoints.tidy(folder)
         rows = processes.agreed(run.rows() if processes.first else [])
         if not processes.first:
             progress = _silent
@@ -98,8 +100,8 @@ def named_task(settings: Settings, device: torch.device, data_dir: Path | None) 
     """What makes the task that the settings name: your own function, or a data set with a network."""
     if settings.model is None:
         return imported(settings.task)
-    data = load(settings.task, device=device, data_dir=data_dir)
-    return image_task(data, settings.model, augment=settings.augment, limit=settings.limit)
+    data = load(settings.task, device=device, data_dir=data_dir, limit=settings.limit)
+    return image_task(data, settings.model, augment=settings.augment)
 
 
 @contextmanager

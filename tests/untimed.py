@@ -1,0 +1,8 @@
+"""What has to be the same whenever a run is done again."""
+
+CLOCK = ("seconds", "images_per_second")
+
+
+def untimed(run):
+    """The rows of a run without the columns that a clock decides."""
+    return [{key: value for key, value in row.items() if key not in CLOCK} for row in run.rows()]
