@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.stats import ttest_rel
 
+from adai.cli import main
 from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab.compare import compare
@@ -83,6 +84,32 @@ def test_optimizers_and_seeds_are_added_and_other_settings_refused(tmp_path):
     assert sorted(folder.config()["optimizers"]) == ["adam", "sgd"]
     with pytest.raises(UserError, match="holds a comparison with another epochs; give another folder with --out"):
         compare(folder, optimizers=["sgd"], seeds=1, epochs=2)
+
+
+def test_other_rates_and_settings_reach_the_runs_they_are_for(tmp_path, capsys):
+    options = ["--optimizers", "adai", "adam", "--seeds", "1", "--epochs", "1", "--limit", "100", "--batch", "50"]
+    options += ["--out", str(tmp_path)]
+    assert main(["compare", *options, "--lr", "adam=3e-4", "--weight-decay", "adam=0", "adai=1e-3"]) == 0
+    folder = RunFolder(tmp_path)
+    assert folder.run("adam", 0).config()["options"] == {"lr": 3e-4, "weight_decay": 0.0}
+    assert folder.run("adai", 0).config()["options"] == {"lr": 1.0, "weight_decay": 1e-3}
+    assert folder.metrics("adam", 0)[0]["steps"] == 2
+    assert folder.config()["batch"] == 50
+    for wrong in ("sgd=1", "adam", "adam=x", "adam=-1", "adam=inf"):
+        capsys.readouterr()
+        assert main(["compare", *options, "--lr", wrong]) == 2
+        expected = f"adai compare: --lr {wrong}: give an optimizer that runs and a number, such as adam=3e-4\n"
+        assert capsys.readouterr().err == expected
+
+
+def test_a_run_that_diverges_is_named_and_the_others_go_on(tmp_path, capsys):
+    options = ["--optimizers", "sgd", "adam", "--seeds", "1", "--epochs", "3", "--limit", "100", "--batch", "20"]
+    assert main(["compare", *options, "--warmup-steps", "0", "--lr", "sgd=1e30", "--out", str(tmp_path)]) == 0
+    assert "Diverged, and not in the table: sgd, seed 0" in capsys.readouterr().out
+    folder = RunFolder(tmp_path)
+    assert folder.run("sgd", 0).status == "diverged"
+    assert len(folder.metrics("sgd", 0)) == 1
+    assert [row.optimizer for row in rows(folder)] == ["adam"]
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path):

@@ -4,6 +4,8 @@ import functools
 import json
 import math
 import os
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -363,3 +365,42 @@ def test_a_run_in_another_folder_is_a_run_of_its_own(tmp_path, digits):
         train(settings, tmp_path / name, factory=digits)
     assert untimed(Run(tmp_path / "a")) == untimed(Run(tmp_path / "b"))
     assert SmallNet()(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+
+
+class Writer:
+    """Stands for TensorBoard's."""
+
+    def __init__(self, folder, purge_step):
+        self.scalars = []
+        Writer.made.append((folder, purge_step, self.scalars))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, value, step))
+
+
+def test_tensorboard_gets_each_epoch_once(tmp_path, monkeypatch):
+    Writer.made = []
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    out = tmp_path / "run"
+    assert main(["train", "--epochs", "2", "--limit", "100", "--tensorboard", "--out", str(out)]) == 0
+    written = [scalar for _, _, scalars in Writer.made for scalar in scalars]
+    assert {folder for folder, _, _ in Writer.made} == {str(out / "tensorboard")}
+    rows = Run(out).rows()
+    assert [(v, step) for name, v, step in written if name == "test_error"] == [
+        (r["test_error"], r["epoch"]) for r in rows
+    ]
+    assert len(written) == sum(value is not None for row in rows for value in row.values()) - 2
+
+
+def test_tensorboard_that_is_not_installed_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert main(["train", "--tensorboard", "--out", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == (
+        "adai train: --tensorboard needs the package tensorboard; pip install tensorboard\n"
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.progress import progress_bar
-from adai.commands.training import settings
+from adai.commands.training import settings, task
 from adai.errors import UserError
 from adai.lab.compare import compare
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS
@@ -24,11 +24,11 @@ INTERRUPTED = 130
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
     logging.basicConfig(format="%(message)s")
-    task = options.task or options.dataset
-    folder = RunFolder(options.out or Path("runs") / Path(task.replace(":", "-")).name)
+    name = task(options)
+    folder = RunFolder(options.out or Path("runs") / Path(name.replace(":", "-")).name)
     names = list(dict.fromkeys(n for given in options.optimizers or DEFAULT_OPTIMIZERS for n in given.split(",") if n))
     overrides = _overrides(names, {"lr": options.lr, "weight_decay": options.weight_decay})
-    epochs = Settings.of(task, **settings(options)).epochs
+    epochs = Settings.of(name, **settings(options)).epochs
     console = Console()
     status = 0
     with progress_bar(console) as bars:
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             compare(
                 folder,
-                task=task,
+                task=name,
                 optimizers=names,
                 seeds=options.seeds,
                 overrides=overrides,
@@ -56,10 +56,10 @@ def run(options: argparse.Namespace) -> int:
         console.print(
             f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False, soft_wrap=True
         )
-    for name in names:
-        seeds = [str(seed) for seed in range(options.seeds) if folder.run(name, seed).status == "diverged"]
+    for optimizer in names:
+        seeds = [str(seed) for seed in range(options.seeds) if folder.run(optimizer, seed).status == "diverged"]
         if seeds:
-            console.print(f"Diverged, and not in the table: {name}, seed {', '.join(seeds)}", highlight=False)
+            console.print(f"Diverged, and not in the table: {optimizer}, seed {', '.join(seeds)}", highlight=False)
     if status == INTERRUPTED:
         print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
     return status

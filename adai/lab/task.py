@@ -14,6 +14,8 @@ from torch.utils.data import TensorDataset
 
 from adai.errors import UserError
 from adai.lab import data as images
+from adai.lab.hub import Rows
+from adai.lab.imagenet import Pictures, normalised
 from adai.lab.models import build_model
 from adai.lab.sources import Examples, Loaded, Source, Tensors
 
@@ -66,6 +68,24 @@ def image_task(data: images.Dataset, model: str, *, augment: bool) -> Factory:
             build_model(model, channels=channels, size=size, classes=data.classes),
             Tensors(data.train.pixels, data.train.labels, data.normalised, augment=augment),
             Tensors(data.test.pixels, data.test.labels, data.normalised),
+        )
+
+    return task
+
+
+def picture_task(
+    train: Rows, test: Rows, model: str, *, size: int, augment: bool, device: torch.device, workers: int
+) -> Factory:
+    """Classify pictures of any size, which ``workers`` processes read and cut to ``size``, as ImageNet's are.
+
+    With ``augment`` the training pictures are cut out and mirrored at random.
+    """
+
+    def task() -> Task:
+        return Task(
+            build_model(model, channels=3, size=size, classes=train.classes),
+            Loaded(Pictures(train, size=size, train=augment), device, workers, normalised),
+            Loaded(Pictures(test, size=size, train=False), device, workers, normalised),
         )
 
     return task

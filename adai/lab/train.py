@@ -10,11 +10,12 @@ import torch
 from adai.lab import checkpoints
 from adai.lab.data import load
 from adai.lab.distributed import local_device, ranks
+from adai.lab.hub import find, read
 from adai.lab.learner import Learner
 from adai.lab.machine import about, device_named
 from adai.lab.run import Row, Run, finite, writing_to
 from adai.lab.settings import Settings
-from adai.lab.task import Factory, image_task, imported
+from adai.lab.task import Factory, image_task, imported, picture_task
 
 AFTER_AN_EPOCH = "all epochs before this one are kept: make room, and the same command goes on from there"
 
@@ -100,6 +101,17 @@ def named_task(settings: Settings, device: torch.device, data_dir: Path | None) 
     """What makes the task that the settings name: your own function, or a data set with a network."""
     if settings.model is None:
         return imported(settings.task)
+    if settings.image_size is not None:
+        train_rows, test_rows = read(find(settings.task, data_dir), settings.limit)
+        return picture_task(
+            train_rows,
+            test_rows,
+            settings.model,
+            size=settings.image_size,
+            augment=settings.augment,
+            device=device,
+            workers=settings.workers,
+        )
     data = load(settings.task, device=device, data_dir=data_dir, limit=settings.limit)
     return image_task(data, settings.model, augment=settings.augment)
 
