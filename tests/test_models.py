@@ -10,7 +10,7 @@ from adai.lab.models import MODELS, build_model
 # channels, size, classes; parameters as the docstrings state them; millions as they are known
 SIZES = {
     "smallnet": (1, 8, 10, 9_978, None),
-    "convnet": (1, 28, 10, 56_554, None),
+    "convnet": (1, 28, 10, 29_178, None),
     "fc3": (1, 28, 10, 89_610, None),
     "resnet18": (3, 32, 10, 11_173_962, 11.17),
     "resnet34": (3, 32, 100, 21_328_292, 21.3),

@@ -143,7 +143,7 @@ def test_errors_count_the_wrong_and_those_not_among_the_five():
     outputs = torch.arange(20.0).view(2, 10)  # class 9 likeliest, then 8, …
     tally.add(torch.tensor(1.5), outputs, torch.tensor([9, 5]))
     tally.add(torch.tensor(4.5), outputs[:1], torch.tensor([4]))
-    assert tally.result(Ranks()) == (pytest.approx(2.5), pytest.approx(200 / 3), pytest.approx(100 / 3))
+    assert tally.means(Ranks()) == (3, pytest.approx(2.5), pytest.approx(200 / 3), pytest.approx(100 / 3))
 
 
 def test_gradient_norm_is_that_of_the_raw_gradient_before_clipping_and_before_a_step_that_writes_to_it(digits, record):

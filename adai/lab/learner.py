@@ -110,17 +110,17 @@ class Learner:
                 norm = self._step(step)
                 norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
                 step += 1
-        loss_mean, error, _ = tally.result(self.ranks)  # waits for the device
+        means = tally.means(self.ranks)  # waits for the device
         seconds = time.perf_counter() - began
         norm_sum, norm_count = norms.tolist()
         on_cuda = self.device.type == "cuda"
         return {
             "epoch": done + 1,
-            "train_loss": loss_mean,
-            "train_error": error,
+            "train_loss": means.loss,
+            "train_error": means.error,
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": seconds,
-            "images_per_second": sum(len(piece.where) for piece in pieces) * self.ranks.world / seconds,
+            "images_per_second": means.examples / seconds,
             "steps": self.steps,
             "grad_norm": norm_sum / norm_count if norm_count else None,
             "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_cuda else None,
@@ -183,8 +183,8 @@ class Learner:
         for inputs, targets in self.test.batches(places, self.draws):
             loss, outputs = self._loss(inputs, targets)
             tally.add(loss, outputs, targets)
-        loss_mean, error, top = tally.result(self.ranks)
-        return {"test_loss": loss_mean, "test_error": error, "test_error_top5": top}
+        means = tally.means(self.ranks)
+        return {"test_loss": means.loss, "test_error": means.error, "test_error_top5": means.error_top}
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, of all processes."""

@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from adai.errors import UserError
 from adai.lab import checkpoints
 from adai.lab.data import load
 from adai.lab.distributed import local_device, ranks
@@ -74,7 +76,7 @@ def train(
         state = processes.agreed(checkpoints.load(folder) if processes.first else None)
         rows = state.pop("rows") if state else []
         if state:
-            learner.load(state)
+            _put_back(learner, state, folder)
         if processes.first:
             with writing_to(folder, AFTER_AN_EPOCH):
                 run.write_rows(rows)
@@ -90,6 +92,14 @@ def train(
                     run.write_rows(rows)
             progress(rows)
     return run
+
+
+def _put_back(learner: Learner, state: dict[str, Any], folder: Path) -> None:
+    try:
+        learner.load(state)
+    except (KeyError, RuntimeError, ValueError) as error:  # a task of your own that has changed since
+        what = str(error).splitlines()[0]
+        raise UserError(f"the checkpoint in {folder} is of another model ({what}); give another --out") from error
 
 
 def diverged(rows: list[Row]) -> bool:
