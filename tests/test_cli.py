@@ -72,7 +72,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "SGD momentum" in out
-    assert "Interrupted. Finished runs are kept" in err
+    assert "Interrupted. Finished epochs are kept" in err
     assert "Traceback" not in err
     assert (tmp_path / "summary.csv").exists()
 

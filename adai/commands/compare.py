@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from adai.commands.standings import standings
-from adai.commands.training import settings
+from adai.commands.training import settings, task
 from adai.errors import UserError
 from adai.lab.compare import compare
 from adai.lab.executors import Executor, Processes, in_process
@@ -30,8 +30,8 @@ INTERRUPTED = 130
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
     logging.basicConfig(format="%(message)s")
-    task = options.task or options.dataset
-    folder = RunFolder(options.out or Path("runs") / Path(task.replace(":", "-")).name)
+    name = task(options)
+    folder = RunFolder(options.out or Path("runs") / Path(name.replace(":", "-")).name)
     names = _listed(options.optimizers or DEFAULT_OPTIMIZERS)
     overrides = _overrides(names, {"lr": options.lr, "weight_decay": options.weight_decay})
     given = settings(options)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             failures = compare(
                 folder,
-                task=task,
+                task=name,
                 models=models,
                 optimizers=names,
                 seeds=options.seeds,

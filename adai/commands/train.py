@@ -9,10 +9,11 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.progress import progress_bar
-from adai.commands.training import settings
+from adai.commands.training import settings, task
 from adai.lab.distributed import world_size
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
+from adai.lab.tensorboard import Board
 from adai.lab.train import train
 
 INTERRUPTED = 130
@@ -22,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
     logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
     chosen = Settings.of(
-        options.task or options.dataset,
+        task(options),
         optimizer=options.optimizer,
         lr=options.lr,
         weight_decay=options.weight_decay,
@@ -33,11 +34,14 @@ def run(options: argparse.Namespace) -> int:
     folder: Path = options.out or Path("runs") / _name(chosen)
     console = Console()
     there: list[int] = []  # how many epochs there were at the start, once that is known
+    board = Board(folder / "tensorboard") if options.tensorboard else None
     with progress_bar(console) as bars:
         bar = bars.add_task(chosen.optimizer, total=chosen.epochs)
 
         def show(rows: list[Row]) -> None:
             there.append(len(rows))
+            if board:
+                board.show(rows)
             bars.update(bar, completed=len(rows), description=_line(rows[-1]) if rows else chosen.optimizer)
 
         try:

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from adai.commands.numbers import above_0, positive, whole
+from adai.errors import UserError
 
 # Option by option what `adai.lab.settings.Settings.of` takes under the same name.
 SETTINGS = (
     "model", "epochs", "batch", "device", "schedule", "warmup_steps", "precision", "channels_last", "compile",
-    "accumulate", "clip_norm", "augment", "deterministic", "limit", "workers",
+    "accumulate", "clip_norm", "augment", "image_size", "deterministic", "limit", "workers",
 )  # fmt: skip
 
 
@@ -26,8 +27,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--model",
         metavar="NAME",
-        help="smallnet, fc3, resnet18, resnet34, resnet50, vgg16, densenet121, googlenet (default: smallnet; for "
-        "cifar10 resnet18, for cifar100 resnet34, for imagenet resnet50)",
+        help="smallnet, convnet, fc3, resnet18, resnet34, resnet50, vgg16, densenet121, googlenet (default: smallnet; "
+        "mnist convnet, cifar10 resnet18, cifar100 resnet34, imagenet resnet50)",
     )
     what.add_argument(
         "--task", metavar="MODULE:FUNCTION", help="your own model and data instead: a function that returns a Task"
@@ -35,7 +36,15 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
     what.add_argument("--limit", type=positive, metavar="N", help="so many training and test images at most")
     what.add_argument(
-        "--augment", action=argparse.BooleanOptionalAction, help="random crops and flips (default: for CIFAR)"
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="random crops and flips (default: for CIFAR and imagenet)",
+    )
+    what.add_argument(
+        "--image-size",
+        type=positive,
+        metavar="N",
+        help="read images of any size as they are needed, cut to N x N (default: imagenet 224)",
     )
 
     how = parser.add_argument_group("how")
@@ -61,6 +70,15 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     on_what.add_argument(
         "--workers", type=whole, metavar="N", help="processes that read what memory does not hold (default: 2)"
     )
+
+
+def task(options: argparse.Namespace) -> str:
+    """The data set, or the function, that was asked for."""
+    if options.task is None:
+        return str(options.dataset)
+    if ":" not in options.task:
+        raise UserError(f"the task {options.task!r} names no function; give package.module:factory")
+    return str(options.task)
 
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -29,8 +29,13 @@ def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()  # torch.save to a file turns a full disk into a RuntimeError that does not name it
     torch.save(state, buffer)
     write_whole(_file(folder, epoch), lambda part: part.write_bytes(buffer.getbuffer()))
-    for old in _newest_first(folder)[KEPT:]:
-        old.unlink()
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Drop all but the last two, and what a process that was killed was writing."""
+    for file in [*_newest_first(folder)[KEPT:], *folder.glob(".*.checkpoint-*.pt")]:
+        file.unlink()
 
 
 def load(folder: Path) -> dict[str, Any] | None:

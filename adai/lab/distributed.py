@@ -51,8 +51,11 @@ class Ranks(NamedTuple):
         return box
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over the processes."""
-        return DistributedDataParallel(model) if self.world > 1 else model
+        """The model with gradients averaged over the processes.
+
+        Buffers are agreed on before an evaluation, not at each pass: processes may differ in how many they do.
+        """
+        return DistributedDataParallel(model, broadcast_buffers=False) if self.world > 1 else model
 
     def agree_on_buffers(self, model: nn.Module) -> None:
         """Give every process the first one's running statistics of batch norm, so that all evaluate the same net."""

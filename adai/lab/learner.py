@@ -1,6 +1,7 @@
 """A model in training: one epoch, one evaluation, and all there is to save."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
@@ -22,6 +23,15 @@ from adai.lab.task import Factory, source
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 512
+
+# Of a row of metrics; for Adai and AdaiW those of `inertia` besides. Losses are means over the examples, errors are in
+# percent; the training's are of the model as it was at each step. ``lr`` is that of the last step, ``seconds`` and
+# ``images_per_second`` are of the training alone, ``grad_norm`` is the mean over the steps of the norm of the gradient
+# before clipping and decay, bytes are of one process.
+COLUMNS = (
+    "epoch", "train_loss", "train_error", "test_loss", "test_error", "test_error_top5", "lr", "seconds",
+    "images_per_second", "steps", "grad_norm", "optimizer_state_bytes", "peak_memory_bytes",
+)  # fmt: skip
 
 
 class Piece(NamedTuple):
@@ -72,13 +82,15 @@ class Learner:
         return whole + (rest >= self.ranks.world)
 
     def epoch(self, done: int) -> Row:
-        """Train for an epoch after ``done`` others, evaluate, and say what both gave."""
-        row = self._train(done)
-        if row["train_loss"] is not None and abs(row["train_loss"]) < float("inf"):
-            row |= self._evaluate()
-        else:
-            row |= {"test_loss": None, "test_error": None, "test_error_top5": None}
-        return row | {"optimizer_state_bytes": state_bytes(self.optimizer)} | inertia(self.optimizer)
+        """Train for an epoch after ``done`` others, evaluate, and say what both gave: a row with `COLUMNS`.
+
+        Where the loss has blown up there is nothing to evaluate.
+        """
+        trained = self._train(done)
+        evaluated = self._evaluate() if math.isfinite(trained["train_loss"] or 0) else {}
+        row: Row = dict.fromkeys(COLUMNS)
+        row |= {**trained, **evaluated, "optimizer_state_bytes": state_bytes(self.optimizer)}
+        return row | inertia(self.optimizer)
 
     def _train(self, done: int) -> Row:
         self.parallel.train()
@@ -100,17 +112,17 @@ class Learner:
                 norm = self._step(step)
                 norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
                 step += 1
-        loss_mean, error, _ = tally.result(self.ranks)  # waits for the device
+        means = tally.means(self.ranks)  # waits for the device
         seconds = time.perf_counter() - began
         norm_sum, norm_count = norms.tolist()
         on_cuda = self.device.type == "cuda"
         return {
             "epoch": done + 1,
-            "train_loss": loss_mean,
-            "train_error": error,
+            "train_loss": means.loss,
+            "train_error": means.error,
             "lr": self.optimizer.param_groups[0]["lr"],
             "seconds": seconds,
-            "images_per_second": sum(len(piece.where) for piece in pieces) * self.ranks.world / seconds,
+            "images_per_second": means.examples / seconds,
             "steps": self.steps,
             "grad_norm": norm_sum / norm_count if norm_count else None,
             "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_cuda else None,
@@ -173,8 +185,8 @@ class Learner:
         for inputs, targets in self.test.batches(places, self.draws):
             loss, outputs = self._loss(inputs, targets)
             tally.add(loss, outputs, targets)
-        loss_mean, error, top = tally.result(self.ranks)
-        return {"test_loss": loss_mean, "test_error": error, "test_error_top5": top}
+        means = tally.means(self.ranks)
+        return {"test_loss": means.loss, "test_error": means.error, "test_error_top5": means.error_top}
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, of all processes."""

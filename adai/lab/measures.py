@@ -1,7 +1,7 @@
 """What a run measures: loss and errors over a pass, the gradient's norm, and what an optimizer's state tells."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,15 @@ from adai.optim.rule import debias
 TOP = 5
 SAMPLE = 100_000  # elements of which the quantiles of the inertia are taken
 QUANTILES = {"01": 0.01, "10": 0.1, "50": 0.5, "90": 0.9, "99": 0.99}
+
+
+class Means(NamedTuple):
+    """What a pass gave: examples, mean loss, and errors in percent, None where there were no classes to be told."""
+
+    examples: float
+    loss: float
+    error: float | None
+    error_top: float | None
 
 
 class Tally:
@@ -45,12 +54,12 @@ class Tally:
                 likeliest = outputs.topk(min(TOP, outputs.shape[1]), dim=1).indices
                 self.sums[4] += (likeliest != targets.unsqueeze(1)).all(dim=1).sum()
 
-    def result(self, ranks: Ranks) -> tuple[float, float | None, float | None]:
-        """Mean loss, error and top-5 error in percent over all processes; None where no classes were to be told."""
+    def means(self, ranks: Ranks) -> Means:
+        """The means over all processes."""
         examples, loss, answers, wrong, wrong_top = ranks.total(self.sums).tolist()
         if answers == 0:
-            return loss / examples, None, None
-        return loss / examples, 100 * wrong / answers, 100 * wrong_top / answers
+            return Means(examples, loss / examples, None, None)
+        return Means(examples, loss / examples, 100 * wrong / answers, 100 * wrong_top / answers)
 
 
 def is_classification(outputs: Any, targets: Tensor) -> bool:

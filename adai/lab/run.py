@@ -44,8 +44,6 @@ class Run:
         file = self.path / "config.json"
         with writing_to(self.path, "give another folder with --out"):
             self.path.mkdir(parents=True, exist_ok=True)
-            for part in self.path.glob(".*.checkpoint-*.pt"):  # what a process that was killed was writing
-                part.unlink()
             if not file.exists():
                 write_json(file, {**settings, **about})
         there = self.config()
@@ -66,12 +64,19 @@ class Run:
         return read_json(self.path / "config.json")
 
     def rows(self) -> list[Row]:
-        """The epochs so far; None where a number was not finite or does not apply."""
+        """The epochs so far; None where a number was not finite or does not apply.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        file = self.path / "metrics.jsonl"
         try:
-            lines = (self.path / "metrics.jsonl").read_text().splitlines(keepends=True)
+            lines = file.read_text().splitlines(keepends=True)
+            return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be cut off
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be cut off
+        except ValueError as error:
+            raise UserError(f"{file} is damaged ({error}); delete it, and the same command makes it anew") from error
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Write all epochs so far; JSON has no nan, so what is not finite becomes null.

@@ -37,6 +37,7 @@ class Settings:
             norm, whose statistics are those of a part.
         clip_norm: clip the gradient to this global norm; None does not.
         augment: crop and mirror training images at random.
+        image_size: read images as they are needed and cut each to this size; None holds them all in memory as they are.
         deterministic: take only deterministic algorithms; on a CPU all are.
         limit: so many training and test images at most, for quick tries; None takes all.
         validation: the share of the training examples that is held out and takes the place of the test examples, to
@@ -64,6 +65,7 @@ class Settings:
     accumulate: int = 1
     clip_norm: float | None = None
     augment: bool = False
+    image_size: int | None = None
     deterministic: bool = False
     limit: int | None = None
     validation: float = 0.0
@@ -76,6 +78,8 @@ class Settings:
         _one_of("schedule", self.schedule, KINDS)
         if self.model is not None:
             _one_of("model", self.model, MODELS)
+            if ":" in self.task:
+                raise UserError(f"the task {self.task} brings its own model; leave --model out")
         if self.schedule == "paper" and self.task not in PAPER_SCHEDULES:
             raise UserError(f"the paper prints no schedule for {self.task}; choose cosine or constant")
 
@@ -114,10 +118,10 @@ def _suited_to(task: str, model: str) -> dict[str, Any]:
 
 
 SUITED: dict[str, dict[str, Any]] = {
-    "mnist": {"epochs": 10, "batch": 128},
+    "mnist": {"model": "convnet", "epochs": 10, "batch": 128},
     "cifar10": _suited_to("cifar10", "resnet18"),
     "cifar100": _suited_to("cifar100", "resnet34"),
-    "imagenet": {"model": "resnet50", "epochs": 90, "batch": 256},
+    "imagenet": {"model": "resnet50", "epochs": 90, "batch": 256, "augment": True, "image_size": 224},
 }
 
 

@@ -14,6 +14,8 @@ from torch.utils.data import TensorDataset
 
 from adai.errors import UserError
 from adai.lab import data as images
+from adai.lab.hub import Rows
+from adai.lab.imagenet import Pictures, normalised
 from adai.lab.models import build_model
 from adai.lab.sources import Examples, Loaded, Source, Tensors
 
@@ -51,34 +53,42 @@ def source(data: Examples | Source, device: torch.device, workers: int) -> Sourc
     return data if isinstance(data, Source) else Loaded(data, device, workers)
 
 
-def image_task(data: images.Dataset, model: str, *, augment: bool, limit: int | None = None) -> Factory:
+def image_task(data: images.Dataset, model: str, *, augment: bool) -> Factory:
     """Classify a data set's images with a network from `adai.lab.models.MODELS`, from fresh weights at every call.
 
     Args:
         data: from `adai.lab.data.load`.
         model: the network's name.
         augment: crop and mirror the training images at random.
-        limit: take so many images at most of either set, drawn once and for all.
     """
     channels, size = data.train.pixels.shape[1:3]
-    train, test = (_few(part, limit) for part in (data.train, data.test))
 
     def task() -> Task:
         return Task(
             build_model(model, channels=channels, size=size, classes=data.classes),
-            Tensors(train.pixels, train.labels, data.normalised, augment=augment),
-            Tensors(test.pixels, test.labels, data.normalised),
+            Tensors(data.train.pixels, data.train.labels, data.normalised, augment=augment),
+            Tensors(data.test.pixels, data.test.labels, data.normalised),
         )
 
     return task
 
 
-def _few(part: images.Images, limit: int | None) -> images.Images:
-    if limit is None or limit >= len(part.labels):
-        return part
-    chosen = torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(0))[:limit]
-    chosen = chosen.to(part.labels.device)
-    return images.Images(part.pixels[chosen], part.labels[chosen])
+def picture_task(
+    train: Rows, test: Rows, model: str, *, size: int, augment: bool, device: torch.device, workers: int
+) -> Factory:
+    """Classify pictures of any size, which ``workers`` processes read and cut to ``size``, as ImageNet's are.
+
+    With ``augment`` the training pictures are cut out and mirrored at random.
+    """
+
+    def task() -> Task:
+        return Task(
+            build_model(model, channels=3, size=size, classes=train.classes),
+            Loaded(Pictures(train, size=size, train=augment), device, workers, normalised),
+            Loaded(Pictures(test, size=size, train=False), device, workers, normalised),
+        )
+
+    return task
 
 
 def imported(name: str) -> Factory:

@@ -5,17 +5,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from adai.errors import UserError
 from adai.lab import checkpoints
 from adai.lab.data import load
 from adai.lab.distributed import local_device, ranks
+from adai.lab.hub import find, read
 from adai.lab.learner import Learner
 from adai.lab.machine import about, device_named
 from adai.lab.run import Row, Run, finite, writing_to
 from adai.lab.settings import Settings
-from adai.lab.task import Factory, image_task, imported
+from adai.lab.task import Factory, image_task, imported, picture_task
 
 AFTER_AN_EPOCH = "all epochs before this one are kept: make room, and the same command goes on from there"
 
@@ -62,6 +65,8 @@ def train(
     with ranks(device) as processes, algorithms(settings):
         if processes.first:
             run.open(settings.as_dict(), about(device, command))
+            with writing_to(folder, AFTER_AN_EPOCH):
+                checkpoints.tidy(folder)
         rows = processes.agreed(run.rows() if processes.first else [])
         if not processes.first:
             progress = silent
@@ -72,7 +77,7 @@ def train(
         state = processes.agreed(checkpoints.load(folder) if processes.first else None)
         rows = state.pop("rows") if state else []
         if state:
-            learner.load(state)
+            _put_back(learner, state, folder)
         if processes.first:
             with writing_to(folder, AFTER_AN_EPOCH):
                 run.write_rows(rows)
@@ -90,6 +95,14 @@ def train(
     return run
 
 
+def _put_back(learner: Learner, state: dict[str, Any], folder: Path) -> None:
+    try:
+        learner.load(state)
+    except (KeyError, RuntimeError, ValueError) as error:  # a task of your own that has changed since
+        what = str(error).splitlines()[0]
+        raise UserError(f"the checkpoint in {folder} is of another model ({what}); give another --out") from error
+
+
 def diverged(rows: list[Row]) -> bool:
     """Whether the loss of the last epoch was not finite."""
     return bool(rows) and rows[-1]["train_loss"] is None
@@ -99,8 +112,19 @@ def named_task(settings: Settings, device: torch.device, data_dir: Path | None) 
     """What makes the task that the settings name: your own function, or a data set with a network."""
     if settings.model is None:
         return imported(settings.task)
-    data = _loaded(settings.task, device=device, data_dir=data_dir)
-    return image_task(data, settings.model, augment=settings.augment, limit=settings.limit)
+    if settings.image_size is not None:
+        train_rows, test_rows = read(find(settings.task, data_dir), settings.limit)
+        return picture_task(
+            train_rows,
+            test_rows,
+            settings.model,
+            size=settings.image_size,
+            augment=settings.augment,
+            device=device,
+            workers=settings.workers,
+        )
+    data = _loaded(settings.task, device=device, data_dir=data_dir, limit=settings.limit)
+    return image_task(data, settings.model, augment=settings.augment)
 
 
 _loaded = lru_cache(maxsize=2)(load)  # many runs on the same data follow one another
