@@ -73,10 +73,25 @@ def _parser() -> Parser:
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
     compare.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
     compare.set_defaults(run=_compare)
+    _add_report(commands)
     _add_theory(commands)
     _add_escape(commands)
     _add_saddle(commands)
     return parser
+
+
+def _add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
+    report = commands.add_parser(
+        "report",
+        help="draw the report of a comparison: one HTML page, figures, tables",
+        description="Say what a comparison on disk comes to, and draw report.html, figures/ and summary.csv, .md and "
+        ".tex in its folder. adai compare does this at its end.",
+    )
+    report.add_argument("runs", type=Path, metavar="RUNS", help="the folder of a comparison: runs/<dataset>")
+    report.add_argument(
+        "--reference", metavar="NAME", help="what the others are compared with (default: adai, else the first)"
+    )
+    report.set_defaults(run=_report)
 
 
 def _add_saddle(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -193,6 +208,12 @@ def _theory(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from adai.commands.compare import run
+
+    return run(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from adai.commands.report import run
 
     return run(options)
 

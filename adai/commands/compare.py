@@ -8,11 +8,10 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.progress import progress_bar
+from adai.commands.report import show
 from adai.lab.compare import compare
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS
 from adai.lab.runs import RunFolder
-from adai.report.curves import draw_curves
-from adai.report.summary import as_table, rows, verdict, write_csv
 
 INTERRUPTED = 130
 
@@ -40,15 +39,7 @@ def run(options: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             status = INTERRUPTED
-    table = rows(folder)
-    if table:
-        write_csv(folder.path / "summary.csv", table)
-        draw_curves(folder, folder.path / "curves.png")
-        console.print(as_table(table))
-        console.print(verdict(table), highlight=False)
-        console.print(
-            f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False, soft_wrap=True
-        )
+    show(console, folder.path)
     if status == INTERRUPTED:
         print("Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
     return status
