@@ -80,8 +80,9 @@ def table(comparisons: int) -> str:
     for name, law in UNLIKE.items():
         for n in SEEDS:
             d = law(rng, (comparisons, n))
-            shares = (resampled(d, "percentile"), resampled(d, "BCa"), shipped(d[:, None], np.zeros_like(d)[:, None]))
-            lines.append(f"| unlike: {name} | {n} | " + " | ".join(f"{100 * x:.1f}" for x in shares) + " | |")
+            alone = shipped(d[:, None], np.zeros_like(d)[:, None])
+            text = " | ".join(f"{100 * x:.1f}" for x in (resampled(d, "percentile"), resampled(d, "BCa"), alone))
+            lines.append(f"| unlike: {name} | {n} | {text} | |")
     return "\n".join(lines) + "\n"
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from adai.report.curves import draw_curves
 from scipy.stats import ttest_rel
 
 from adai.errors import UserError
@@ -18,7 +19,6 @@ from adai.lab.models import SmallNet
 from adai.lab.optimizers import RECIPES, Recipe
 from adai.lab.runs import RunFolder
 from adai.lab.stats import paired_difference, spread
-from adai.report.curves import draw_curves
 from adai.report.summary import Row, rows, verdict, write_csv
 
 CPU = torch.device("cpu")

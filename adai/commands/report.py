@@ -32,7 +32,7 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
         try:
             page = write(comparison, summary)
         except OSError as error:
-            raise UserError(f"cannot write to {path}: {error.strerror}; the folder of a report has to be writable") from error
+            raise UserError(f"cannot write to {path}: {error.strerror}; make it writable") from error
     console.print(
         f"Report: {page}, with {path}/figures and {path}/summary.csv, .md, .tex", highlight=False, soft_wrap=True
     )

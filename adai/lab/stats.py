@@ -20,7 +20,7 @@ _Array = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation over seeds; the deviation of a single seed is nan, and so is either of none."""
+    """Mean and sample standard deviation over seeds; of a single seed the deviation is nan, of none both are."""
 
     mean: float
     sd: float

@@ -1,14 +1,15 @@
 """The figures of a comparison, each with the description that stands for it where it cannot be seen."""
 
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from adai.report.comparison import Array, Comparison, Entrant, Run, median, ms_per_step, over_runs
 from adai.report.style import GRID, INK, style
@@ -18,9 +19,9 @@ from adai.report.summary import Measure
 LAST_EPOCHS = 40
 
 # One column of a paper wide: on a phone the letters are still large enough.
-WIDTH, HEIGHT = 4.8, 3.7
+WIDTH, HEIGHT = 4.8, 3.2
 
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 11, "axes.labelsize": 11, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
     "xtick.color": INK, "ytick.color": INK, "grid.color": GRID, "axes.grid": True, "axes.axisbelow": True,
     "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 10,
@@ -85,12 +86,15 @@ def _curves(comparison: Comparison, column: str, name: str, unit: str, key: str)
             epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
             ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=look.light, alpha=0.16, linewidth=0)
             every = max(1, mean.size // 8)
-            ax.plot(epochs, mean, color=look.light, dashes=look.dashes, marker=look.marker, markevery=every, ms=5, lw=1.6)
+            ax.plot(
+                epochs, mean, color=look.light, dashes=look.dashes, marker=look.marker, markevery=every, ms=5, lw=1.6
+            )
             said.append(f"{entrant.label} from {_short(mean[0])} to {_short(mean[-1])} {unit}")
         said += [_stopped(ax, entrant, run, column) for run in entrant.stopped]
     ax.set(xlabel="epoch", ylabel=f"{name} ({unit})")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    _log_where_it_helps(ax, comparison, column)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    everything = np.concatenate([run.column(column) for e in comparison.entrants for run in e.runs])
+    _log_where_it_helps(ax, "y", everything)
     _legend(figure, comparison)
     return Picture(key, title, f"{'; '.join(said)}. Mean over seeds; band from lowest to highest.", figure)
 
@@ -106,15 +110,16 @@ def _stopped(ax: Axes, entrant: Entrant, run: Run, column: str) -> str:
     return f"{entrant.label} seed {run.seed} {run.status} after {values.size} epochs"
 
 
-def _log_where_it_helps(ax: Axes, comparison: Comparison, column: str) -> None:
-    values = np.concatenate([run.column(column) for e in comparison.entrants for run in e.runs])
+def _log_where_it_helps(ax: Axes, which: str, values: Array) -> None:
+    """Take a logarithmic axis where the values differ by factors, with plain numbers on it."""
     values = values[np.isfinite(values)]
-    if values.min() > 0 and values.max() > 3 * values.min():
-        ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if values.max() < 300 * values.min() else (1,)))
-        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.set_ylim(values.min() / 1.15, values.max() * 1.15)
+    low, high = values.min(), values.max()
+    if low > 0 and high > 3 * low:
+        ax.set(**{f"{which}scale": "log", f"{which}lim": (low / 1.15, high * 1.15)})
+        axis = ax.xaxis if which == "x" else ax.yaxis
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def _scatter(comparison: Comparison, measure: Measure) -> Picture | Missing:
@@ -131,23 +136,20 @@ def _scatter(comparison: Comparison, measure: Measure) -> Picture | Missing:
         if not np.isfinite(loss * error).any():
             continue
         ax.scatter(loss, error, s=16, marker=look.marker, color=look.light, alpha=0.6, linewidths=0)
-        drawn.append(loss[np.isfinite(loss)])
+        drawn.append((loss.ravel(), error.ravel()))
         said.append(f"{entrant.label} around {_short(median(loss))} nats and {_short(median(error))} {measure.unit}")
     if not said:
         return Missing("scatter", title, f"the {measure.name} beside the training loss of a run that did not diverge")
-    values = np.concatenate(drawn)
-    if values.min() > 0 and values.max() > 10 * values.min():
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        ax.xaxis.set_minor_formatter(NullFormatter())
+    for axis, values in zip("xy", zip(*drawn, strict=True), strict=True):
+        _log_where_it_helps(ax, axis, np.concatenate(values, axis=None))
+    if ax.get_xscale() == "linear":
+        ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set(xlabel="training loss (nats)", ylabel=f"{measure.name} ({measure.unit})")
     _legend(figure, comparison, lines=False)
     return Picture("scatter", title, f"Medians: {'; '.join(said)}. A point an epoch and seed.", figure)
 
 
-def _cost(
-    comparison: Comparison, key: str, name: str, unit: str, value: Callable[[Run], float]
-) -> Picture | Missing:
+def _cost(comparison: Comparison, key: str, name: str, unit: str, value: Callable[[Run], float]) -> Picture | Missing:
     """A line an optimizer: each run, and the median of them in figures."""
     title = f"{name[0].upper()}{name[1:]}"
     costs = [(entrant, np.array([value(run) for run in entrant.runs])) for entrant in comparison.entrants]
@@ -186,9 +188,11 @@ def _inertia(entrant: Entrant) -> Picture:
     ax.plot(epochs, half, color=colour, marker=style(entrant.name).marker, markevery=max(1, half.size // 8), ms=5,
             label="median")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="inertia μ", ylim=(min(-0.02, np.nanmin(low)), 1.02))
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=3)
-    text = f"Median from {_short(half[0])} to {_short(half[-1])}; in the last epoch 10 to 90 % of the parameters between "
+    text = (
+        f"Median from {_short(half[0])} to {_short(half[-1])}; in the last epoch 10 to 90 % of the parameters between "
+    )
     text += f"{_short(ten[-1])} and {_short(ninety[-1])}. Over all parameters, mean over seeds."
     return Picture(f"inertia-{entrant.name}", f"Inertia of {entrant.label} by epoch", text, figure)
 
@@ -216,8 +220,10 @@ def _legend(figure: Figure, comparison: Comparison, *, lines: bool = True) -> No
     for status, marker in (("diverged", "x"), ("unfinished", "|")):
         if status in stopped:
             handles.append(Line2D([], [], color=INK, ls=":", lw=0.9, marker=marker, ms=7, mew=1.6, label=status))
+    figure.set_figheight(HEIGHT + 0.22 * math.ceil(len(handles) / 3))
     figure.legend(handles=handles, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2)
 
 
 def _short(value: float) -> str:
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    """Three digits, without an exponent in front of the point."""
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"

@@ -16,7 +16,7 @@ from adai.files import write_whole
 from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
 from adai.report import tables
 from adai.report.comparison import Comparison, Run
-from adai.report.figures import RC, Picture, pictures
+from adai.report.figures import RC, Missing, Picture, pictures
 from adai.report.style import themed, variable, variables
 from adai.report.summary import Summary, verdict
 
@@ -37,25 +37,24 @@ def write(comparison: Comparison, summary: Summary) -> Path:
     tables.write_csv(folder / "summary.csv", summary)
     for name, text in (("summary.md", tables.markdown(summary)), ("summary.tex", tables.latex(summary))):
         _write_text(folder / name, text)
-    shown = pictures(comparison, summary.measure)
     with rc_context(RC):
-        for picture in shown:
-            if isinstance(picture, Picture):
-                for suffix in ("png", "pdf"):
-                    dated = {"metadata": {"CreationDate": None}} if suffix == "pdf" else {}  # equal runs, equal files
-                    write_whole(
-                        folder / "figures" / f"{picture.key}.{suffix}",
-                        lambda part, picture=picture, dated=dated: picture.figure.savefig(part, dpi=200, **dated),
-                    )
-        figures = [
-            {"key": p.key, "title": p.title, "description": p.description, "svg": Markup(svg(p))}
-            if isinstance(p, Picture)
-            else {"key": p.key, "title": p.title, "missing": p.why}
-            for p in shown
-        ]
+        figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
     text = _render(comparison, summary, figures)
     _write_text(folder / "report.html", text)
     return folder / "report.html"
+
+
+def _written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
+    """Write a figure's files; returns what the page needs of it."""
+    if isinstance(picture, Missing):
+        return {"key": picture.key, "title": picture.title, "missing": picture.why}
+    figure = picture.figure
+    write_whole(folder / f"{picture.key}.png", lambda part: figure.savefig(part, dpi=200))
+    figure.set_layout_engine("none")  # it is laid out now: the other formats need not do it again
+    undated = {"CreationDate": None}  # equal runs, equal files
+    write_whole(folder / f"{picture.key}.pdf", lambda part: figure.savefig(part, metadata=undated))
+    drawn = Markup(svg(picture))
+    return {"key": picture.key, "title": picture.title, "description": picture.description, "svg": drawn}
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -105,8 +104,8 @@ def notes(summary: Summary) -> list[str]:
     """How to read the table: what decides, how the intervals are made, what to be careful with."""
     differences = [row.difference for row in summary.rows if row.difference]
     lines = [
-        f"The verdict goes by the {summary.measure.name} after the last epoch. The best epoch is the paper’s measure; it "
-        "is picked on the test data, so it is optimistic.",
+        f"The verdict goes by the {summary.measure.name} after the last epoch. The best epoch is the paper’s measure; "
+        "it is picked on the test data, so it is optimistic.",
         "Means and standard deviations are taken over the runs that finished.",
     ]
     if differences:

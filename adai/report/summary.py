@@ -168,7 +168,9 @@ def verdict(summary: Summary) -> str:
         sentence = f"{reference.label} has a {' and a '.join(shown)} {after}"
         sentence += f"; no difference shown to {_listed(equal, measure)}" if equal else ""
     else:
-        sentence = f"No difference shown in {measure.name} between {reference.label} and {_listed(equal, measure)} {after}"
+        sentence = (
+            f"No difference shown in {measure.name} between {reference.label} and {_listed(equal, measure)} {after}"
+        )
     return sentence + _left_out([*rivals, reference], {row.optimizer for row, _ in judged}, reference) + "."
 
 

@@ -13,6 +13,7 @@ from adai.lab.stats import spread
 from adai.report.summary import Row, Summary
 
 NONE = "–"
+DIFFERENCE = "difference to"
 
 
 class Cells(NamedTuple):
@@ -34,7 +35,7 @@ def cells(summary: Summary) -> Cells:
     }
     if any(row.difference for row in rows):
         label = next(row.label for row in rows if row.optimizer == summary.reference)
-        columns[f"difference to {label}"] = lambda row: _difference(row, summary)
+        columns[f"{DIFFERENCE} {label}"] = lambda row: _difference(row, summary)
     columns["train loss"] = lambda row: _number(spread(row.train_losses).mean, 4)
     costs = {
         "ms / step": _cost(lambda row: row.ms_per_step, 2),
@@ -42,7 +43,9 @@ def cells(summary: Summary) -> Cells:
         "peak MB": _cost(lambda row: row.peak_bytes / 1e6, 0),
     }
     columns |= {heading: cell for heading, cell in costs.items() if any(cell(row) != NONE for row in rows)}
-    title = f"{measure.name} in {'percent' if measure.unit == '%' else measure.unit}, mean ± standard deviation over seeds"
+    title = (
+        f"{measure.name} in {'percent' if measure.unit == '%' else measure.unit}, mean ± standard deviation over seeds"
+    )
     return Cells(title, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
 
 
@@ -70,13 +73,14 @@ def _difference(row: Row, summary: Summary) -> str:
 
 
 def as_table(summary: Summary) -> Table:
-    """The table for the terminal."""
+    """The table for the terminal, in 80 columns: without differences, which the verdict names, and without memory."""
     table = cells(summary)
+    kept = [n for n, text in enumerate(table.headings) if not text.startswith(DIFFERENCE) and not text.endswith("MB")]
     view = Table(title=table.title, title_justify="left")
-    for number, heading in enumerate(table.headings):
-        view.add_column(heading, justify="right" if number else "left", no_wrap=not number)
+    for n in kept:
+        view.add_column(table.headings[n], justify="right" if n else "left", no_wrap=table.headings[n] != "seeds")
     for row in table.rows:
-        view.add_row(*row)
+        view.add_row(*(row[n] for n in kept))
     return view
 
 
