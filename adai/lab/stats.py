@@ -68,7 +68,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, comparisons: in
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 12.
     """
-    differences = np.subtract(a, b, dtype=np.float64)
+    differences = np.array([x - y for x, y in zip(a, b, strict=True)], dtype=np.float64)
     n = differences.size
     if n < 2:
         raise ValueError(f"paired_difference needs at least 2 pairs, but got {n}")

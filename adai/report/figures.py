@@ -191,9 +191,9 @@ def _inertia(entrant: Entrant) -> Picture:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=3)
     text = (
-        f"Median from {_short(half[0])} to {_short(half[-1])}; in the last epoch 10 to 90 % of the parameters between "
+        f"Median over the parameters from {_short(half[0])} to {_short(half[-1])}; in the last epoch the middle 80 % "
+        f"between {_short(ten[-1])} and {_short(ninety[-1])}. Means over seeds."
     )
-    text += f"{_short(ten[-1])} and {_short(ninety[-1])}. Over all parameters, mean over seeds."
     return Picture(f"inertia-{entrant.name}", f"Inertia of {entrant.label} by epoch", text, figure)
 
 

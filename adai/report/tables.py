@@ -97,7 +97,7 @@ def latex(summary: Summary) -> str:
     table = cells(summary)
     top, *body = (" & ".join(map(_tex, line)) + r" \\" for line in (table.headings, *table.rows))
     lines = [
-        f"% {table.title}",
+        f"% {_tex(table.title)}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.headings) - 1)}}}",
         r"\toprule",
         top,
