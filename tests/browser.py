@@ -27,7 +27,8 @@ function look(frame) {
     const b = e.getBoundingClientRect(), hidden = e.closest(".skip, details:not([open]) > :not(summary)");
     if (hidden || !e.textContent.trim()) return false;
     const closed = getComputedStyle(e).overflowX != "visible" && !e.matches(".scroll");
-    return (closed && e.scrollWidth > e.clientWidth + 1) || (!e.closest(".scroll") && (b.left < -1 || b.right > root.clientWidth + 1));
+    if (closed && e.scrollWidth > e.clientWidth + 1) return true;
+    return !e.closest(".scroll") && (b.left < -1 || b.right > root.clientWidth + 1);
   }).map(e => e.tagName + ": " + e.textContent.trim().slice(0, 40));
   const style = getComputedStyle(page.body);
   return {page: root.scrollWidth, window: root.clientWidth, figures, clipped,

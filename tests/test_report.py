@@ -265,18 +265,15 @@ def test_a_task_without_classes_goes_by_its_loss(tmp_path, capsys):
     assert "Adai has a lower test loss than SGD momentum (by 0.5067 nats, " in out
 
 
-def test_runs_that_nobody_asked_for_and_settings_nobody_knows(tmp_path, capsys):
-    path = comparison(tmp_path / "r", {"lion": [3.0, 3.1, 3.2], "adai": [3.5, 3.4, 3.9]}, tuned={"trials": 20})
+def test_runs_that_nobody_asked_for_settings_nobody_knows_and_text_that_looks_like_markup(tmp_path, capsys):
+    errors = {"lion": [3.0, 3.1, 3.2], "adai": [3.5, 3.4, 3.9]}
+    told = {"tuned": {"trials": 20}, "task": "<script>alert(1)</script>", "command": "a & <b>"}
+    path = comparison(tmp_path / "r", errors, **told)
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "seeds": 1, "optimizers": {"adai": {}}}))
     _, page = report(path, capsys, "--reference", "lion")
     assert "difference to lion" in page
     assert "tuned.trials" in page
-
-
-def test_text_of_a_folder_is_not_taken_for_markup(tmp_path, capsys):
-    path = comparison(tmp_path / "r", {"adai": [3.0]}, task="<script>alert(1)</script>", command="a & <b>")
-    _, page = report(path, capsys)
     assert "<script" not in page
     assert "a &amp; &lt;b&gt;" in page
 
