@@ -13,9 +13,10 @@ from adai.cli import main
 from adai.errors import UserError
 from adai.lab.optimizers import RECIPES
 from adai.report.comparison import read
+from adai.report.figures import pictures
 from adai.report.page import write
 from adai.report.style import style, variables
-from adai.report.summary import summarise, verdict
+from adai.report.summary import ERROR, summarise, verdict
 from adai.report.tables import cells, latex, markdown
 from tests.browser import CHROMIUM, measure
 from tests.folders import OLD, comparison
@@ -115,6 +116,23 @@ def test_files(folder):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert not list(folder.rglob(".*"))
+
+
+def test_figures_show_means_bands_and_every_point(folder):
+    """Test errors are last + epochs - epoch, and half a point below last in the last epoch but one."""
+    shown = {picture.key: picture for picture in pictures(read(folder), ERROR)}
+    ax = shown["test"].figure.axes[0]
+    lines = {line.get_color(): line for line in ax.lines if line.get_linestyle() != ":" and len(line.get_xdata()) == 4}
+    assert lines[style("adai").light].get_ydata() == pytest.approx([6.1, 5.1, 2.6, 3.1])
+    assert len(ax.collections) == 4  # a band each, but for Yogi, which has not begun
+    band = ax.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (pytest.approx(2.5), pytest.approx(6.2))
+    assert [line.get_linestyle() for line in ax.lines].count(":") == 2  # one diverged, one was interrupted
+    points = [len(c.get_offsets()) for c in shown["scatter"].figure.axes[0].collections]
+    assert points[:3] == [12, 12, 12]
+    assert shown["memory"].figure.axes[0].texts[1].get_text() == "2.00"
+    assert "Adai from 6.10 to 3.10 %" in shown["test"].description
+    assert "AdamW seed 1 diverged after 2 epochs; AdamW seed 2 unfinished after 1 epoch" in shown["test"].description
 
 
 def test_a_failure_leaves_the_old_page(folder, page, monkeypatch):
@@ -285,6 +303,11 @@ def test_runs_that_nobody_asked_for_settings_nobody_knows_and_text_that_looks_li
         ("config.json", "{", "is not JSON"),
         ("config.json", "[]", "is not that of a comparison"),
         ("config.json", '{"optimizers": {}}', "is not that of a comparison: it lacks optimizers and epochs"),
+        (
+            "config.json",
+            '{"optimizers": 3, "epochs": 1}',
+            "is not that of a comparison: it lacks optimizers and epochs",
+        ),
         ("adai/seed0/metrics.jsonl", '{"epoch": 1\n{}\n', "move the run away, and adai compare does it again"),
         ("adai/seed0/metrics.jsonl", "3\n", "not one object a line"),
     ],

@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> int:
             )
         except KeyboardInterrupt:
             status = INTERRUPTED
-    show(console, folder.path)
+    if (folder.path / "config.json").exists():  # else it was interrupted before anything began
+        show(console, folder.path)
     if status == INTERRUPTED:
         print("Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
     return status

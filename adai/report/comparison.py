@@ -95,17 +95,19 @@ def read(path: Path) -> Comparison:
         raise UserError(f"{path} holds no comparison ({file}: {error.strerror}); {advice}") from error
     except ValueError as error:
         raise UserError(f"{file} is not JSON ({error}); {advice}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("epochs"), int) or "optimizers" not in config:
+    known = isinstance(config, dict) and isinstance(config.get("epochs"), int)
+    if not known or not isinstance(config.get("optimizers"), dict | list):
         raise UserError(f"{file} is not that of a comparison: it lacks optimizers and epochs; {advice}")
     asked = config["optimizers"]
-    options = dict(asked) if isinstance(asked, dict) else {name: {} for name in asked}
+    options = {str(name): asked[name] if isinstance(asked, dict) else {} for name in asked}
     found = {(f.parent.parent.name, int(f.parent.name[4:])) for f in path.glob("*/seed*/metrics.jsonl")
              if f.parent.name[4:].isdecimal()}  # fmt: skip
     names = [*options, *sorted({name for name, _ in found} - set(options))]
     seeds = config.get("seeds", 0)
-    planned = set(seeds if isinstance(seeds, list) else range(seeds)) | {seed for _, seed in found}
+    planned = {s for s in seeds if isinstance(s, int)} if isinstance(seeds, list) else set(range(int(seeds)))
+    planned |= {seed for _, seed in found}
     entrants = [
-        Entrant(name, options.get(name) or {}, [_run(path, name, seed, config["epochs"]) for seed in sorted(planned)])
+        Entrant(name, options.get(name, {}), [_run(path, name, seed, config["epochs"]) for seed in sorted(planned)])
         for name in names
     ]
     return Comparison(path, config, entrants)

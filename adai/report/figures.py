@@ -107,7 +107,9 @@ def _stopped(ax: Axes, entrant: Entrant, run: Run, column: str) -> str:
     if known.size:
         end = known[-1]
         ax.plot(end + 1, values[end], marker="x" if run.status == "diverged" else "|", color=colour, ms=8, mew=1.8)
-    return f"{entrant.label} seed {run.seed} {run.status} after {values.size} epochs"
+    return (
+        f"{entrant.label} seed {run.seed} {run.status} after {values.size} {'epoch' if values.size == 1 else 'epochs'}"
+    )
 
 
 def _log_where_it_helps(ax: Axes, which: str, values: Array) -> None:
