@@ -284,13 +284,15 @@ def test_a_task_without_classes_goes_by_its_loss(tmp_path, capsys):
 
 
 def test_runs_that_nobody_asked_for_settings_nobody_knows_and_text_that_looks_like_markup(tmp_path, capsys):
-    errors = {"lion": [3.0, 3.1, 3.2], "adai": [3.5, 3.4, 3.9]}
+    errors = {"lion": [3.0, 3.1, 3.2], "adai": [3.5]}
     told = {"tuned": {"trials": 20}, "task": "<script>alert(1)</script>", "command": "a & <b>"}
     path = comparison(tmp_path / "r", errors, **told)
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "seeds": 1, "optimizers": {"adai": {}}}))
-    _, page = report(path, capsys, "--reference", "lion")
-    assert "difference to lion" in page
+    out, page = report(path, capsys, "--reference", "lion")
+    assert "No verdict below 3 seeds: lion shares 1 finished seed with its rivals." in out
+    assert [(e.name, len(e.runs)) for e in read(path).entrants] == [("adai", 1), ("lion", 3)]
+    assert "4 runs, all of them finished" in page
     assert "tuned.trials" in page
     assert "<script" not in page
     assert "a &amp; &lt;b&gt;" in page

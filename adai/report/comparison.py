@@ -82,15 +82,31 @@ class Comparison:
 
 
 def read(path: Path) -> Comparison:
-    """Read the folder of a comparison.
+    """Read the folder of a comparison: the runs that were asked for, and whatever others lie there.
 
     Raises:
         UserError: it holds none, or a file in it is damaged.
     """
+    config = _config(path)
+    asked, seeds = config["optimizers"], config.get("seeds", 0)
+    options = {str(name): asked[name] if isinstance(asked, dict) else {} for name in asked}
+    planned = dict.fromkeys(options, set(range(seeds)) if isinstance(seeds, int) else set())
+    for file in sorted(path.glob("*/seed*/metrics.jsonl")):
+        name, seed = file.parent.parent.name, file.parent.name.removeprefix("seed")
+        if seed.isdecimal():
+            planned[name] = planned.get(name, set()) | {int(seed)}
+    entrants = [
+        Entrant(name, options.get(name, {}), [_run(path, name, seed, config["epochs"]) for seed in sorted(wanted)])
+        for name, wanted in planned.items()
+    ]
+    return Comparison(path, config, entrants)
+
+
+def _config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     advice = "give a folder that adai compare wrote"
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path} holds no comparison ({file}: {error.strerror}); {advice}") from error
     except ValueError as error:
@@ -98,19 +114,7 @@ def read(path: Path) -> Comparison:
     known = isinstance(config, dict) and isinstance(config.get("epochs"), int)
     if not known or not isinstance(config.get("optimizers"), dict | list):
         raise UserError(f"{file} is not that of a comparison: it lacks optimizers and epochs; {advice}")
-    asked = config["optimizers"]
-    options = {str(name): asked[name] if isinstance(asked, dict) else {} for name in asked}
-    found = {(f.parent.parent.name, int(f.parent.name[4:])) for f in path.glob("*/seed*/metrics.jsonl")
-             if f.parent.name[4:].isdecimal()}  # fmt: skip
-    names = [*options, *sorted({name for name, _ in found} - set(options))]
-    seeds = config.get("seeds", 0)
-    planned = {s for s in seeds if isinstance(s, int)} if isinstance(seeds, list) else set(range(int(seeds)))
-    planned |= {seed for _, seed in found}
-    entrants = [
-        Entrant(name, options.get(name, {}), [_run(path, name, seed, config["epochs"]) for seed in sorted(planned)])
-        for name in names
-    ]
-    return Comparison(path, config, entrants)
+    return config
 
 
 def _run(path: Path, name: str, seed: int, epochs: int) -> Run:
