@@ -12,7 +12,7 @@ import pytest
 from adai.cli import main
 from adai.errors import UserError
 from adai.lab.optimizers import RECIPES
-from adai.report.comparison import read
+from adai.report.comparison import Run, ms_per_step, read
 from adai.report.figures import pictures
 from adai.report.page import write
 from adai.report.style import style, variables
@@ -255,6 +255,16 @@ def test_a_folder_of_an_early_version(tmp_path, capsys):
     assert "Adai has a lower test error than SGD momentum (by 0.50 points, 0.00 to 1.00)" in out
     for what in ("the time per training step", "the memory of the optimizer’s state", "quantiles of the inertia μ"):
         assert f"Not recorded: {what}." in page
+
+
+def test_time_per_step_from_whatever_was_recorded():
+    def rows(**columns):
+        return Run(0, "finished", [{"epoch": 1, **columns}] * 2)
+
+    assert ms_per_step(rows(ms_per_step=4.0), 64) == 4
+    assert ms_per_step(rows(seconds=2.0, steps=500, images_per_second=1.0), 64) == 4
+    assert ms_per_step(rows(seconds=2.0, images_per_second=16_000), 64) == 4
+    assert math.isnan(ms_per_step(rows(images_per_second=16_000), None))
 
 
 def test_one_optimizer_of_one_seed(tmp_path, capsys):

@@ -150,9 +150,10 @@ def over_runs(runs: Sequence[Run], column: str) -> Array:
 
 def ms_per_step(run: Run, batch: int | None) -> float:
     """Median over the epochs of the mean time of a training step, in ms; nan where it was not recorded."""
-    times = run.column("ms_per_step")
-    if batch and not np.isfinite(times).any():
-        times = 1e3 * batch / run.column("images_per_second")
+    candidates = [run.column("ms_per_step"), 1e3 * run.column("seconds") / run.column("steps")]
+    if batch:
+        candidates.append(1e3 * batch / run.column("images_per_second"))
+    times = next((times for times in candidates if np.isfinite(times).any()), candidates[0])
     return median(times)
 
 
