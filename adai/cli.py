@@ -48,6 +48,7 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_train(commands)
     _add_compare(commands)
+    _add_report(commands)
     _add_theory(commands)
     _add_escape(commands)
     _add_saddle(commands)
@@ -109,6 +110,20 @@ def _add_executors(compare: Parser) -> None:
     where.add_argument("--address", metavar="ADDRESS", help="ray: of the cluster (default: the one that is found)")
     where.add_argument("--cpus", type=positive, default=1, metavar="N", help="ray: for each run (default: 1)")
     where.add_argument("--gpus", type=not_negative, default=0.0, metavar="X", help="ray: for each run (default: 0)")
+
+
+def _add_report(commands: "argparse._SubParsersAction[Parser]") -> None:
+    report = commands.add_parser(
+        "report",
+        help="draw the report of a comparison: one HTML page, figures, tables",
+        description="Say what a comparison on disk comes to, and draw report.html, figures/ and summary.csv, .md and "
+        ".tex in its folder. adai compare does this at its end.",
+    )
+    report.add_argument("runs", type=Path, metavar="RUNS", help="the folder of a comparison: runs/<dataset>")
+    report.add_argument(
+        "--reference", metavar="NAME", help="what the others are compared with (default: adai, else the first)"
+    )
+    report.set_defaults(run=_report)
 
 
 def _add_saddle(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -201,6 +216,12 @@ def _train(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from adai.commands.compare import run
+
+    return run(options)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from adai.commands.report import run
 
     return run(options)
 

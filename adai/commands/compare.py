@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from adai.commands.report import show
 from adai.commands.standings import standings
 from adai.commands.training import settings, task
 from adai.errors import UserError
@@ -17,8 +18,6 @@ from adai.lab.compare import compare
 from adai.lab.executors import Executor, Processes, in_process
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS
 from adai.lab.runs import RunFolder
-from adai.report.curves import draw_curves
-from adai.report.summary import as_table, rows, verdict, write_csv
 
 if TYPE_CHECKING:  # it needs Optuna
     from adai.lab.tuning import Tuning
@@ -59,28 +58,12 @@ def run(options: argparse.Namespace) -> int:
     for failure in failures:
         console.print(str(failure), highlight=False, soft_wrap=True)
         status = FAILED
-    for model in models if len(models) > 1 else [None]:
-        _say(RunFolder(folder.path / model) if model else folder, names, options.seeds, console)
+    for part in [folder.path / model for model in models] if len(models) > 1 else [folder.path]:
+        if (part / "config.json").exists():  # else it was interrupted before anything began
+            show(console, part)
     if status == INTERRUPTED:
         print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
     return status
-
-
-def _say(folder: RunFolder, names: list[str], seeds: int, console: Console) -> None:
-    """Print and draw what the runs of one model came to."""
-    table = rows(folder)
-    if table:
-        write_csv(folder.path / "summary.csv", table)
-        draw_curves(folder, folder.path / "curves.png")
-        console.print(as_table(table))
-        console.print(verdict(table), highlight=False)
-        console.print(
-            f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False, soft_wrap=True
-        )
-    for name in names:
-        diverged = [str(seed) for seed in range(seeds) if folder.run(name, seed).status == "diverged"]
-        if diverged:
-            console.print(f"Diverged, and not in the table: {name}, seed {', '.join(diverged)}", highlight=False)
 
 
 def _listed(given: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@
 
     runs/<name>/config.json                   what was asked for, and on what
     runs/<name>/<optimizer>/seed<i>/          one run, as in `adai.lab.run`: config.json, metrics.jsonl, checkpoints
-    runs/<name>/summary.csv, curves.png       drawn from the above
+    runs/<name>/report.html, summary.*, figures/    drawn from the above
 """
 
 import math
