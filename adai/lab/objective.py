@@ -58,7 +58,7 @@ class Objective:
         if not len(inputs) or len(inputs) != len(targets):
             raise ValueError(f"needs as many targets as inputs, at least 1, but got {len(inputs)} and {len(targets)}")
         if batch < 1 or batch_norm not in ("running", "batch"):
-            raise ValueError(f"batch = {batch} and batch_norm = {batch_norm!r}: needs above 0, and 'running' or 'batch'")
+            raise ValueError(f"batch = {batch} and batch_norm = {batch_norm!r}: needs above 0, and running or batch")
         self._model = copy.deepcopy(model).eval().to(dtype)
         self._has_batch_norm = _set_batch_norm(self._model, batch_norm)
         named = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
@@ -162,7 +162,8 @@ class Objective:
 
     def minibatch_gradient(self, where: Tensor) -> Tensor:
         """∇ of the mean loss over the samples with these numbers, (size,), forward once through all of them."""
-        return grad(self._minibatch_loss)(self.theta, *self._at(where))
+        gradient: Tensor = grad(self._minibatch_loss)(self.theta, *self._at(where))
+        return gradient
 
     def _minibatches(self, batch: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, self.samples, batch or self.batch):

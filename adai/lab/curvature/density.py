@@ -24,7 +24,7 @@ class Quadrature(NamedTuple):
     weights: Array
 
     def moment(self, power: int) -> tuple[float, float]:
-        """Mean of λ^power over all eigenvalues, tr H^power / size, with its standard error over probes (nan for one)."""
+        """tr H^power / size, the mean over all eigenvalues, with its standard error over probes (nan for one)."""
         each = np.sum(self.weights * self.nodes**power, axis=1)
         se = float(np.std(each, ddof=1) / len(each) ** 0.5) if len(each) > 1 else float("nan")
         return float(np.mean(each)), se
@@ -53,9 +53,9 @@ def lanczos_quadrature(
 ) -> Quadrature:
     """Stochastic Lanczos quadrature: Lanczos from random unit vectors; Ritz values, weighted by squared first entries.
 
-    Use it for the shape of the bulk and for outliers; moments to order 2 steps − 1 are exact for each probe. Do not read
-    single eigenvalues within the bulk off it. It takes steps × probes products and keeps steps vectors in memory, fully
-    reorthogonalised.
+    Use it for the shape of the bulk and for outliers; moments to order 2 steps − 1 are exact for each probe. Do not
+    read single eigenvalues within the bulk off it. It takes steps × probes products and keeps steps vectors in memory,
+    fully reorthogonalised.
 
     Args:
         objective: the loss.
@@ -64,8 +64,8 @@ def lanczos_quadrature(
         seed: of the vectors.
         progress: told how many more products were taken.
 
-    Source: S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix Anal. Appl. 38 (2017); for nets B. Ghorbani, S. Krishnan, Y. Xiao,
-    arXiv 1901.10159, and V. Papyan, arXiv 1811.07062.
+    Source: S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix Anal. Appl. 38 (2017); for nets B. Ghorbani, S. Krishnan,
+    Y. Xiao, arXiv 1901.10159, and V. Papyan, arXiv 1811.07062.
     """
     steps = min(steps, objective.size)
     generator = torch.Generator().manual_seed(seed)

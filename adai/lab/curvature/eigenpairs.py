@@ -67,7 +67,7 @@ def top_eigenpairs(
 
     dtype = np.float64 if objective.theta.dtype == torch.float64 else np.float32
     operator: Any = LinearOperator((objective.size, objective.size), matvec=product, dtype=dtype)
-    start = np.random.default_rng(seed).standard_normal(objective.size).astype(dtype)
+    start: Any = np.random.default_rng(seed).standard_normal(objective.size).astype(dtype)
     try:
         values, vectors = eigsh(operator, k=k, which=which, tol=tol, v0=start)
     except ArpackNoConvergence as error:

@@ -85,7 +85,9 @@ def worst_sharpness(
 
     def onto(u: Tensor) -> Tensor:
         """The direction, of length ρ; no direction stays none."""
-        return u * (rho / u.norm().clamp_min(torch.finfo(u.dtype).tiny))
+        length = u.norm().clamp_min(torch.finfo(u.dtype).tiny)
+        on_sphere: Tensor = u * rho / length
+        return on_sphere
 
     uphill = onto(s * objective.gradient())
     first_order = rise(uphill)
