@@ -17,6 +17,14 @@ from adai.errors import UserError
 
 BatchNorm = Literal["running", "batch"]
 Loss = Callable[[Tensor, Tensor], Tensor]
+Prepare = Callable[[Tensor], Tensor]
+Progress = Callable[[str, int, int], None]  # told what is being done, how many more, and of how many
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """No progress shown."""
+
+
 _TOGETHER = 32  # columns of the whole Hessian computed at a time
 
 
@@ -50,7 +58,7 @@ class Objective:
         targets: Tensor,
         *,
         loss: Loss = cross_entropy,
-        prepare: Callable[[Tensor], Tensor] | None = None,
+        prepare: Prepare | None = None,
         batch_norm: BatchNorm = "running",
         batch: int = 256,
         dtype: torch.dtype | None = None,

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adai.lab.objective import Objective
+from adai.lab.objective import Objective, Progress, silent
 from adai.theory.estimate import Interval
 
 Array = NDArray[np.float64]
@@ -72,11 +72,16 @@ class Directions(NamedTuple):
     exact: bool
     kind: tuple[str, ...]
 
+    def within(self, low: float, high: float) -> NDArray[np.bool_]:
+        """Which directions have H from low to high."""
+        curvature = self.H
+        return np.asarray((curvature >= low) & (curvature <= high))
+
 
 def eigenbasis(
     objective: Objective,
     *,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Directions:
     """H and C₁ along every eigenvector of H: for nets of up to about 8,000 parameters, in float64.
 
@@ -101,7 +106,7 @@ def projected(
     random: int = 50,
     *,
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Directions:
     """H and C₁ along given eigenvectors and along random directions orthogonal to them: for nets of any size.
 
@@ -188,9 +193,8 @@ def eq5(
         None where fewer than 3 directions are in the range.
     """
     C = directions.C * batch_factor(B, n)
-    curvature = directions.H
-    kept = (curvature >= low) & (curvature <= high) & (C > 0)
-    x, y = np.log(curvature[kept]), np.log(C[kept])
+    kept = directions.within(low, high) & (C > 0)
+    x, y = np.log(directions.H[kept]), np.log(C[kept])
     if len(x) < 3:
         return None
     rng = np.random.default_rng(seed)
