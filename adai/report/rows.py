@@ -23,7 +23,7 @@ def write_csv(path: Path, rows: Sequence[Any]) -> None:
 
 
 def write_json(path: Path, rows: Sequence[Any], extra: Mapping[str, Any]) -> None:
-    """Write named tuples as JSON, ``rows``, beside what else there is to say; infinity and nan, which JSON lacks, as null."""
+    """Write named tuples as JSON, ``rows``, beside what else there is to say; null for infinity and nan."""
     plain = [
         {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row._asdict().items()} for row in rows
     ]
