@@ -76,7 +76,77 @@ def _parser() -> Parser:
     _add_theory(commands)
     _add_escape(commands)
     _add_saddle(commands)
+    _add_curvature(commands)
+    _add_noise(commands)
     return parser
+
+
+def _add_curvature(commands: "argparse._SubParsersAction[Parser]") -> None:
+    curvature = commands.add_parser(
+        "curvature",
+        help="how flat the loss is around a net's parameters; eq. 5 and Figure 7",
+        description="Hessian eigenvalues, trace and spectral density, sharpness, and the loss along the top two "
+        "eigenvectors, of one or several nets side by side.",
+    )
+    _add_subject(curvature, out="runs/curvature", samples=1000)
+    curvature.add_argument("--top", type=_positive, default=5, metavar="K", help="largest eigenvalues (default: 5)")
+    curvature.add_argument("--rho", type=_above_0, default=0.05, help="radius of SAM's ball (default: 0.05)")
+    curvature.add_argument("--radius", type=_above_0, default=0.5, help="how far the loss is drawn (default: 0.5)")
+    curvature.add_argument(
+        "--eq5",
+        action="store_true",
+        help="instead: gradient noise covariance against the Hessian; exact up to 8,192 parameters, best with "
+        "--dtype float64",
+    )
+    curvature.set_defaults(run=_curvature)
+
+
+def _add_noise(commands: "argparse._SubParsersAction[Parser]") -> None:
+    noise = commands.add_parser(
+        "noise",
+        help="is gradient noise Gaussian? Figure 6",
+        description="Noise of one minibatch across parameters against noise of parameters across minibatches: fits, "
+        "tail indices, tests of normality, gradient-noise scale.",
+    )
+    _add_subject(noise, out="runs/noise", samples=None)
+    noise.add_argument("--B", type=_positive, default=128, metavar="N", help="batch size (default: 128)")
+    noise.add_argument("--minibatches", type=_above_1, default=1000, metavar="N", help="default: 1000")
+    noise.add_argument(
+        "--parameters", type=_positive, default=500, metavar="N", help="how many to follow (default: 500)"
+    )
+    noise.set_defaults(run=_noise)
+
+
+def _add_subject(parser: Parser, *, out: str, samples: int | None) -> None:
+    """Which parameters, on what data, and how the loss is taken."""
+    parser.add_argument(
+        "states",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="parameters: torch.save(model.state_dict(), FILE) (default: random initialisation)",
+    )
+    parser.add_argument("--dataset", default="digits", metavar="NAME", help="as for adai compare (default: digits)")
+    parser.add_argument("--model", default="smallnet", metavar="NAME", help="as for adai compare (default: smallnet)")
+    parser.add_argument(
+        "--task",
+        metavar="MODULE:FUNCTION",
+        help="your own instead: a function that returns something with model, train (a data set) and perhaps loss",
+    )
+    number = "all" if samples is None else str(samples)
+    parser.add_argument("--samples", type=_positive, default=samples, metavar="N", help=f"default: {number}")
+    parser.add_argument("--batch", type=_positive, default=256, metavar="N", help="samples at a time (default: 256)")
+    parser.add_argument(
+        "--batch-norm",
+        choices=("running", "batch"),
+        default="running",
+        help="its statistics: gathered in training (default), or those of each --batch samples",
+    )
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
+    parser.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
+    parser.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
+    parser.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help=f"default: {out}")
 
 
 def _add_saddle(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -205,5 +275,17 @@ def _escape(options: argparse.Namespace) -> int:
 
 def _saddle(options: argparse.Namespace) -> int:
     from adai.commands.saddle import run
+
+    return run(options)
+
+
+def _curvature(options: argparse.Namespace) -> int:
+    from adai.commands.curvature import run
+
+    return run(options)
+
+
+def _noise(options: argparse.Namespace) -> int:
+    from adai.commands.noise import run
 
     return run(options)

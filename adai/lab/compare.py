@@ -9,9 +9,8 @@ import torch
 from torch.nn import Parameter
 
 from adai import __version__
-from adai.errors import UserError
 from adai.lab.data import load
-from adai.lab.machine import processor
+from adai.lab.machine import device_named, processor
 from adai.lab.models import build_model
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS, recipe
 from adai.lab.runs import RunFolder
@@ -67,7 +66,7 @@ def compare(
         "seeds": seeds,
         "optimizers": {name: r.options for name, r in recipes.items()},
     }
-    data = load(dataset, device=_device(device), data_dir=data_dir)
+    data = load(dataset, device=device_named(device), data_dir=data_dir)
     build_model(model, channels=1, size=32, classes=2)  # an unknown name shows now
     folder.open(config, _about(device, command))
     for seed in range(seeds):
@@ -81,15 +80,6 @@ def compare(
             for row in train(r, data, model=model, seed=seed, epochs=epochs):
                 folder.append(name, seed, row)
                 progress(label, 1)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"cannot use device {name!r}: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def _about(device: str, command: str) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 import platform
 
+import torch
+
+from adai.errors import UserError
+
 
 def processor() -> str:
     """The processor's name, where the system tells it."""
@@ -13,3 +17,17 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name, where a number can be put.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"cannot use device {name!r}: {str(error).splitlines()[0]}") from error
+    return device
