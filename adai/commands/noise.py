@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 
 from rich.console import Console
 
@@ -10,6 +11,7 @@ from adai.errors import UserError
 from adai.files import made
 from adai.lab.noise.measure import noise_laws
 from adai.lab.noise.sampling import minibatch_noise
+from adai.lab.objective import Progress
 from adai.report import noise as report
 from adai.report.noise import Measured
 
@@ -25,7 +27,6 @@ def run(options: argparse.Namespace) -> int:
     with bars(console) as named:
         try:
             for name, objective in objectives(options):
-                progress = named(name)
                 try:
                     noise = minibatch_noise(
                         objective,
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
                         minibatches=options.minibatches,
                         parameters=options.parameters,
                         seed=options.seed,
-                        progress=lambda n, progress=progress: progress("minibatches", n, options.minibatches),
+                        progress=partial(_told, named(name), options.minibatches),
                     )
                     results[name] = noise, noise_laws(noise, seed=options.seed)
                 except ValueError as error:
@@ -48,3 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if status == INTERRUPTED:
         print("Interrupted. What was finished is written.", file=sys.stderr)
     return status
+
+
+def _told(progress: Progress, total: int, done: int) -> None:
+    progress("minibatches", done, total)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, grad_and_value, jvp, vmap
+from torch.func import functional_call, grad, grad_and_value, vjp, vmap
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -48,7 +48,8 @@ class Objective:
 
     Raises:
         ValueError: not as many targets as inputs, none at all, no trainable parameter, or ``batch`` below 1.
-        UserError: the same θ and data do not give the same loss twice, or a loss that is not finite.
+        UserError: the same θ and data do not give the same loss twice, or a loss that is not finite; or
+            with batch statistics a minibatch of one sample.
     """
 
     def __init__(
@@ -79,6 +80,11 @@ class Objective:
         self.theta: Tensor = torch.cat([p.reshape(-1) for p in named.values()])
         self.batch_norm: BatchNorm = batch_norm
         self.batch = batch
+        if batch_norm == "batch" and self._has_batch_norm and 1 in (batch, self.samples % batch):
+            raise UserError(
+                f"{self.samples} samples in minibatches of {batch} leave one alone, which has no statistics; take "
+                "another number of samples"
+            )
         self._check_deterministic()
 
     @property
@@ -124,7 +130,7 @@ class Objective:
         return total
 
     def hvp(self, vector: Tensor) -> Tensor:
-        """H v for v (size,), H = ∇²L at the model's parameters: forward over reverse differentiation.
+        """H v for v (size,), H = ∇²L at the model's parameters: the gradient of vᵀ∇L, H being symmetric.
 
         Source: B. Pearlmutter, Fast Exact Multiplication by the Hessian, Neural Computation 6 (1994).
         """
@@ -188,7 +194,9 @@ class Objective:
         return self._loss(functional_call(self._model, self.split(theta), (x,)), y)
 
     def _minibatch_hvp(self, vector: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        product: Tensor = jvp(lambda theta: grad(self._minibatch_loss)(theta, x, y), (self.theta,), (vector,))[1]
+        # Reverse over reverse: forward over reverse fails where torch takes a tangent for zero (2.13: mse_loss).
+        back = vjp(lambda theta: grad(self._minibatch_loss)(theta, x, y), self.theta)[1]
+        product: Tensor = back(vector)[0]
         return product
 
     def _check_deterministic(self) -> None:

@@ -1,6 +1,7 @@
 """Figure 6: is gradient noise Gaussian across minibatches, and heavy-tailed across parameters?"""
 
 import copy
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,8 +76,12 @@ def figure6(
             minibatches=settings.minibatches,
             parameters=settings.parameters,
             seed=settings.seed,
-            progress=lambda n, name=name: progress(name, n, settings.minibatches),
+            progress=partial(_told, progress, name, settings.minibatches),
         )
         results[name] = noise, noise_laws(noise, seed=settings.seed)
         about.update(objective.about())
     return report.write(made(folder), results, about)
+
+
+def _told(progress: Progress, name: str, total: int, done: int) -> None:
+    progress(f"{name}: minibatches", done, total)

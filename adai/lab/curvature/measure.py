@@ -30,15 +30,15 @@ class Effort(NamedTuple):
     """
 
     top: int = 5
-    products: int = 60
-    steps: int = 40
-    probes: int = 4
+    products: int = 30
+    steps: int = 30
+    probes: int = 3
     rho: float = 0.05
     filter_rho: float = 0.5
     filter_radius: float = 0.1
-    ascent: int = 20
+    ascent: int = 10
     directions: int = 10
-    points: int = 21
+    points: int = 15
     surface_radius: float = 0.5
     seed: int = 0
 
