@@ -95,7 +95,7 @@ def _lanczos(
         for _ in range(2):  # once is not enough in floating point, twice is
             w = w - basis[: step + 1].T @ (basis[: step + 1] @ w)
         norm = float(w.norm())
-        if step + 1 == steps or norm <= 10 * torch.finfo(w.dtype).eps * max(map(abs, diagonal + off)):
+        if step + 1 == steps or norm <= 100 * torch.finfo(w.dtype).eps * max(map(abs, diagonal + off)):
             break  # an invariant subspace: nothing is left to find
         off.append(norm)
         v = w / norm
