@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.subject import about, bars, objectives
+from adai.errors import UserError
 from adai.files import made
 from adai.lab.curvature.eigenpairs import top_eigenpairs
 from adai.lab.curvature.measure import Curvature, Effort, measure
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         try:
             for name, objective in objectives(options):
                 told = {**about(options, objective), **effort._asdict()}
+                if options.top >= objective.size:
+                    raise UserError(f"--top {options.top}: {name} has {objective.size} parameters; ask for fewer")
                 if options.eq5:
                     directions[name] = _directions(objective, options, named(name))
                     eq5_rows = eq5_report.write(folder, directions, told)

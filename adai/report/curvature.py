@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.table import Table
 
 from adai.files import write_whole
@@ -14,6 +16,8 @@ from adai.lab.curvature.measure import Curvature
 from adai.lab.curvature.surface import Surface
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
+
+Array = NDArray[np.float64]
 
 
 class Row(NamedTuple):
@@ -92,22 +96,23 @@ def row(name: str, found: Curvature) -> Row:
 
 
 def as_table(table: Sequence[Row]) -> Table:
-    """The table for the terminal."""
-    columns: dict[str, Callable[[Row], str]] = {
-        "parameters": lambda r: r.parameters,
+    """The table for the terminal: a column for each set of parameters."""
+    lines: dict[str, Callable[[Row], str]] = {
         "loss": lambda r: f"{r.loss:.4g}",
         "‖gradient‖": lambda r: f"{r.gradient_norm:.3g}",
-        "λ₁": lambda r: f"{r.largest:.4g}",
+        "largest eigenvalue": lambda r: f"{r.largest:.4g}",
         "trace": lambda r: f"{r.trace:.4g} ± {r.trace_se:.2g}",
-        "SAM": lambda r: f"{r.sam:.3g}",
-        "filter, worst": lambda r: f"{r.filter_worst:.3g}",
-        "filter, mean": lambda r: f"{r.filter_average:.3g} ± {r.filter_average_se:.1g}",
+        "SAM sharpness": lambda r: f"{r.sam:.3g}",
+        "  one step": lambda r: f"{r.sam_first_order:.3g}",
+        "filter-normalised, worst": lambda r: f"{r.filter_worst:.3g}",
+        "  mean": lambda r: f"{r.filter_average:.3g} ± {r.filter_average_se:.1g}",
     }
-    view = Table(title="curvature; less is flatter (trace and mean ± standard error)", title_justify="left")
-    for column in columns:
-        view.add_column(column, justify="left" if column == "parameters" else "right")
+    view = Table(title="curvature, ± standard error; less is flatter", title_justify="left")
+    view.add_column("", no_wrap=True)
     for entry in table:
-        view.add_row(*(cell(entry) for cell in columns.values()))
+        view.add_column(entry.parameters, justify="right")
+    for label, cell in lines.items():
+        view.add_row(label, *map(cell, table))
     return view
 
 
@@ -124,7 +129,9 @@ def write(folder: Path, results: Mapping[str, Curvature], about: Mapping[str, An
         )
     ]
     write_csv(folder / "eigenvalues.csv", eigenvalues)
-    write_csv(folder / "density.csv", [d for name, f in results.items() for d in _density(name, f.quadrature)])
+    grid = _grid(results)
+    densities = [d for name, found in results.items() for d in _density(name, found.quadrature, *grid)]
+    write_csv(folder / "density.csv", densities)
     draw_density(folder / "density.png", results)
     surfaces = {name: found.surface for name, found in results.items() if found.surface}
     if surfaces:
@@ -133,8 +140,14 @@ def write(folder: Path, results: Mapping[str, Curvature], about: Mapping[str, An
     return table
 
 
-def _density(name: str, quadrature: Quadrature) -> list[Density]:
-    grid, width = quadrature.grid()
+def _grid(results: Mapping[str, Curvature]) -> tuple[Array, float]:
+    """The same eigenvalues and width for all, so that densities can be compared."""
+    together = [found.quadrature.nodes.ravel() for found in results.values()]
+    nodes = np.concatenate(together)[None]
+    return Quadrature(nodes, np.ones_like(nodes)).grid()
+
+
+def _density(name: str, quadrature: Quadrature, grid: Array, width: float) -> list[Density]:
     columns = (grid, *quadrature.density(grid, width))
     return [Density(name, *map(float, values)) for values in zip(*columns, strict=True)]
 
@@ -152,8 +165,8 @@ def draw_density(path: Path, results: Mapping[str, Curvature]) -> None:
     """Draw the density of eigenvalues of each, one below the other on one axis, with the eigenpairs' values marked."""
     figure = Figure(figsize=(8, 1.2 + 2.2 * len(results)), layout="constrained")
     axes = figure.subplots(len(results), 1, sharex=True, squeeze=False)[:, 0]
+    grid, width = _grid(results)
     for number, (ax, (name, found)) in enumerate(zip(axes, results.items(), strict=True)):
-        grid, width = found.quadrature.grid()
         density, _ = found.quadrature.density(grid, width)
         size = len(found.eigenpairs.vectors)
         low = 0.1 / size / width  # a tenth of the share of one eigenvalue
@@ -173,14 +186,16 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Surface]) -> None:
     """Draw the loss over the plane of the top two eigenvectors, side by side with the same colours."""
     lowest = min(float(np.nanmin(surface.loss)) for surface in surfaces.values())
     highest = max(float(np.nanmax(surface.loss)) for surface in surfaces.values())
-    levels = np.linspace(lowest, highest, 25) if highest > lowest else np.array([lowest, lowest + 1])
+    # A loss above 0 is drawn in ratios: the valley takes up few of the levels of a linear scale.
+    spaced, norm = (np.geomspace, LogNorm(lowest, highest)) if lowest > 0 else (np.linspace, None)
+    levels = spaced(lowest, highest, 25)
     figure = Figure(figsize=(4.2 * len(surfaces) + 0.8, 4.2), layout="constrained")
     axes = figure.subplots(1, len(surfaces), sharex=True, sharey=True, squeeze=False)[0]
     for ax, (name, surface) in zip(axes, surfaces.items(), strict=True):
-        drawn = ax.contourf(surface.steps, surface.steps, surface.loss.T, levels=levels, cmap="viridis")
+        drawn = ax.contourf(surface.steps, surface.steps, surface.loss.T, levels=levels, cmap="viridis", norm=norm)
         ax.contour(surface.steps, surface.steps, surface.loss.T, levels=levels, colors="w", linewidths=0.4)
         ax.plot(0, 0, "r+", markersize=10)
         ax.set(title=name, xlabel="along the first eigenvector", aspect="equal")
     axes[0].set_ylabel("along the second")
-    figure.colorbar(drawn, ax=axes.tolist(), label="loss")
+    figure.colorbar(drawn, ax=axes.tolist(), label="loss", ticks=levels[::4], format="%.2g")
     write_whole(path, lambda part: figure.savefig(part, dpi=150))

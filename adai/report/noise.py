@@ -182,15 +182,12 @@ def draw(path: Path, name: str, noise: Noise, laws: NoiseLaws) -> None:
     one, many = laws.parameters.stable, laws.minibatches[laws.typical].stable
     count = len(column)
     gaussian = np.random.default_rng(0).normal(column.mean(), column.std(ddof=1), count)
-    panels = (
-        (a, across, across, one, f"(a) one minibatch across {len(across):,} parameters"),
-        (b, one.draw(len(across)), across, one, f"(b) Lévy noise, α = {one.alpha:.2f}"),
-        (c, column, column, many, f"(c) parameter {noise.parameters[laws.typical]} across {count:,} minibatches"),
-        (d, gaussian, column, many, "(d) Gaussian noise"),
-    )
-    for ax, values, fitted, stable, title in panels:
-        _panel(ax, values, fitted, stable, np.abs(fitted).max())
-        ax.set_title(title, fontsize=10)
+    _pair(a, b, across, one.draw(len(across)), one)
+    _pair(c, d, column, gaussian, many)
+    a.set_title(f"(a) one minibatch across {len(across):,} parameters", fontsize=10)
+    b.set_title(f"(b) Lévy noise, α = {one.alpha:.2f}", fontsize=10)
+    c.set_title(f"(c) parameter {noise.parameters[laws.typical]} across {count:,} minibatches", fontsize=10)
+    d.set_title("(d) Gaussian noise", fontsize=10)
     for ax in (c, d):
         ax.set_xlabel("size of the noise")
     for ax in (a, c):
@@ -200,22 +197,28 @@ def draw(path: Path, name: str, noise: Noise, laws: NoiseLaws) -> None:
     write_whole(path, lambda part: figure.savefig(part, dpi=150))
 
 
-def _panel(ax: Axes, values: Array, fitted: Array, stable: Stable, limit: float) -> None:
-    """Histogram of |values| up to the limit, with the densities that were fitted, folded at 0."""
-    sizes = np.abs(values)
-    bins = 60 if len(sizes) > 5000 else 30
-    heights, edges = np.histogram(sizes[sizes <= limit], bins=bins, range=(0, limit))
-    density = heights / (len(sizes) * np.diff(edges))
-    ax.stairs(density, edges, fill=True, color="C7", alpha=0.5)
-    x = np.linspace(0, limit, 200)
-    gaussian = norm(fitted.mean(), fitted.std())
-    ax.plot(x, gaussian.pdf(x) + gaussian.pdf(-x), "C0", label="Gaussian")
-    label = f"Lévy-stable, α = {stable.alpha:.2f}"
-    ax.plot(x, stable.density(x) + stable.density(-x), "C3--", label=label)
-    shown = density[density > 0]
-    low = 1 / (len(sizes) * (edges[1] - edges[0]))  # one value in a bin
-    ax.set(yscale="log", ylim=(low / 3, 3 * shown.max()), xlim=(0, limit))
-    plain(ax)
+def _pair(left: Axes, right: Axes, measured: Array, drawn: Array, stable: Stable) -> None:
+    """Histograms of sizes up to the largest measured, with the densities fitted to what was measured, folded at 0."""
+    limit = float(np.abs(measured).max())
+    x = np.linspace(0, limit, 100)
+    gaussian = norm(measured.mean(), measured.std())
+    curves = (
+        (gaussian.pdf(x) + gaussian.pdf(-x), "C0", "Gaussian"),
+        (stable.density(x) + stable.density(-x), "C3--", f"Lévy-stable, α = {stable.alpha:.2f}"),
+    )
+    bins = 60 if len(measured) > 5000 else 30
+    highest = 0.0
+    for ax, values in ((left, measured), (right, drawn)):
+        heights, edges = np.histogram(np.abs(values), bins=bins, range=(0, limit))
+        density = heights / (len(values) * np.diff(edges))
+        highest = max(highest, float(density.max()))
+        ax.stairs(density, edges, fill=True, color="C7", alpha=0.5)
+        for curve, style, label in curves:
+            ax.plot(x, curve, style, label=label)
+        plain(ax)
+    low = bins / (len(measured) * limit)  # one value in a bin
+    left.set(yscale="log", ylim=(low / 3, 3 * highest), xlim=(0, limit))
+    right.set(yscale="log")
 
 
 def draw_tails(path: Path, name: str, laws: NoiseLaws) -> None:

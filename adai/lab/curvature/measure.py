@@ -66,9 +66,11 @@ def measure(objective: Objective, effort: Effort, progress: Progress = silent) -
         progress: told what is being done.
     """
     scale = filter_scale(objective)
-    top = min(effort.top, objective.size - 1)
-    expected = 3 * max(2 * top + 1, 20)  # about so many products for ARPACK
-    pairs = top_eigenpairs(objective, top, seed=effort.seed, progress=lambda n: progress("eigenvalues", n, expected))
+    expected = 3 * max(2 * effort.top + 1, 20)  # about so many products for ARPACK
+    pairs = top_eigenpairs(
+        objective, effort.top, seed=effort.seed, progress=lambda n: progress("eigenvalues", n, expected)
+    )
+    progress("eigenvalues", max(0, expected - pairs.products), expected)  # it was a guess
     worst = partial(
         worst_sharpness,
         objective,

@@ -115,10 +115,11 @@ def projected(
     Args:
         objective: the loss.
         vectors: (size, k), orthonormal eigenvectors, such as of the eigenvalues largest in magnitude.
-        random: how many random directions.
+        random: how many random directions, at most.
         seed: of them.
         progress: told what is being done, how many more, and of how many.
     """
+    random = min(random, objective.size - vectors.shape[1])
     generator = torch.Generator().manual_seed(seed)
     R = torch.randn(objective.size, random, generator=generator, dtype=torch.float64).to(vectors)
     U = torch.linalg.qr(torch.cat([vectors, R], dim=1)).Q

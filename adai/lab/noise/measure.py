@@ -66,8 +66,9 @@ def noise_laws(noise: Noise, *, seed: int = 0) -> NoiseLaws:
     """Put minibatch noise to every test.
 
     Raises:
-        ValueError: no followed parameter has noise, or there are too few minibatches.
+        ValueError: no followed parameter has noise, there are too few minibatches, or a minibatch is all of the data.
     """
+    scale = noise_scale(noise)
     columns = noise.across_minibatches
     low, high = np.quantile(columns, [0.25, 0.75], axis=0)
     fitted, still = np.flatnonzero(high > low), int(np.sum(columns.std(axis=0) == 0))
@@ -80,7 +81,7 @@ def noise_laws(noise: Noise, *, seed: int = 0) -> NoiseLaws:
         laws,
         by_alpha[len(by_alpha) // 2],
         rejected(columns, seed=seed),
-        noise_scale(noise),
+        scale,
         still,
         columns.shape[1] - still - fitted.size,
     )
