@@ -221,5 +221,4 @@ def _set_batch_norm(model: nn.Module, mode: BatchNorm) -> bool:
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     for layer in layers if mode == "batch" else []:
         layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-        layer.track_running_stats = False
     return bool(layers)
