@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from adai.commands.options.training import settings, task
 from adai.commands.report import show
 from adai.commands.standings import standings
-from adai.commands.training import settings, task
 from adai.errors import UserError
 from adai.lab.compare import compare
 from adai.lab.executors import Executor, Processes, in_process

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from adai.commands.options.training import settings, task
 from adai.commands.progress import progress_bar
-from adai.commands.training import settings, task
 from adai.lab.distributed import world_size
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings

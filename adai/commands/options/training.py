@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from adai.commands.numbers import above_0, positive, whole
+from adai.commands.options.numbers import above_0, positive, whole
 from adai.errors import UserError
 
 # Option by option what `adai.lab.settings.Settings.of` takes under the same name.
