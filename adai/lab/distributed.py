@@ -1,5 +1,6 @@
 """One run on several processes, as `torchrun` starts them: who is who, and what they tell each other."""
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +56,13 @@ class Ranks(NamedTuple):
 
         Buffers are agreed on before an evaluation, not at each pass: processes may differ in how many they do.
         """
-        return DistributedDataParallel(model, broadcast_buffers=False) if self.world > 1 else model
+        if self.world == 1:
+            return model
+        # NOTE torch 2.13 renamed the option and warns about the old name.
+        known = inspect.signature(DistributedDataParallel).parameters
+        name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        options: dict[str, Any] = {name: False}
+        return DistributedDataParallel(model, **options)
 
     def agree_on_buffers(self, model: nn.Module) -> None:
         """Give every process the first one's running statistics of batch norm, so that all evaluate the same net."""
