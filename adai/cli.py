@@ -3,12 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from adai import __version__
+from adai.commands.options import comparison, measurement, simulation
 from adai.errors import UserError
-from adai.theory.symbols import SYMBOLS
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,168 +41,12 @@ def _parser() -> Parser:
     parser = Parser(prog="adai", description="Adaptive Inertia: compare optimizers.")
     parser.add_argument("--version", action="version", version=f"adai {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    compare = commands.add_parser(
-        "compare",
-        help="train several optimizers on the same task over several seeds",
-        description="Train several optimizers on the same images over several seeds and say who won. "
-        "Run it again to go on after an interruption.",
-    )
-    compare.add_argument(
-        "--optimizers",
-        nargs="+",
-        metavar="NAME",
-        help="default: adai adaiw sgd adam adamw; there are also amsgrad adabound padam yogi radam sgd-plain rmsprop",
-    )
-    compare.add_argument("--seeds", type=_positive, default=3, metavar="N", help="how many seeds each (default: 3)")
-    compare.add_argument("--epochs", type=_positive, default=30, metavar="N", help="how many epochs (default: 30)")
-    compare.add_argument(
-        "--dataset",
-        default="digits",
-        metavar="NAME",
-        help="digits (default), mnist, cifar10, cifar100, a name on the Hugging Face hub, or a folder of parquet files "
-        "or of images in class folders",
-    )
-    compare.add_argument(
-        "--model",
-        default="smallnet",
-        metavar="NAME",
-        help="smallnet (default), fc3, resnet18, resnet34, resnet50, vgg16, densenet121, googlenet",
-    )
-    compare.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
-    compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
-    compare.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
-    compare.set_defaults(run=_compare)
-    _add_theory(commands)
-    _add_escape(commands)
-    _add_saddle(commands)
+    comparison.add_train(commands)
+    comparison.add_compare(commands)
+    comparison.add_report(commands)
+    measurement.add_curvature(commands)
+    measurement.add_noise(commands)
+    simulation.add_theory(commands)
+    simulation.add_escape(commands)
+    simulation.add_saddle(commands)
     return parser
-
-
-def _add_saddle(commands: "argparse._SubParsersAction[Parser]") -> None:
-    saddle = commands.add_parser(
-        "saddle",
-        help="mean squared displacement from a strict saddle",
-        description="Simulate how far optimizers get from a strict saddle along each eigenvector, beside what the "
-        "paper prints and what is exact.",
-    )
-    saddle.add_argument("--optimizers", nargs="+", metavar="NAME", help="sgd, momentum, ema, adam, adai (default: all)")
-    saddle.add_argument(
-        "--H",
-        nargs="+",
-        type=_above_0,
-        default=[1e-4, 1e-3, 1e-2, 1e-1, 1.0],
-        metavar="H",
-        help="|H| of the eigenvalues; each is there with both signs (default: 1e-4 to 1)",
-    )
-    saddle.add_argument("--lr", type=_above_0, default=0.01, help="of a plain average (default: 0.01)")
-    saddle.add_argument("--B", type=_above_0, default=1.0, help="batch size (default: 1)")
-    saddle.add_argument("--T", type=_positive, default=100, metavar="N", help="iterations (default: 100)")
-    saddle.add_argument("--replicas", type=_above_1, default=2000, metavar="N", help="default: 2000")
-    saddle.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
-    saddle.add_argument(
-        "--threads", type=_positive, metavar="N", help="default: one a core; results do not depend on it"
-    )
-    saddle.add_argument("--out", type=Path, default=Path("runs/saddle"), metavar="FOLDER", help="default: runs/saddle")
-    saddle.set_defaults(run=_saddle)
-
-
-def _add_escape(commands: "argparse._SubParsersAction[Parser]") -> None:
-    escape = commands.add_parser(
-        "escape",
-        help="mean escape time against sharpness (Figure 5, and beyond)",
-        description="Time how long optimizers stay in a valley of sharpness k, with the theory beside it where one "
-        "applies. Run it again to go on after an interruption, or with more replicas.",
-    )
-    escape.add_argument(
-        "--setting",
-        choices=("paper", "double-well", "matched"),
-        default="paper",
-        help="Appendix E as printed (default), the same with a true double well, or parabolas that meet the theory",
-    )
-    escape.add_argument("--optimizers", nargs="+", metavar="NAME", help="adai, momentum, ema, adam, sgd, adaiw")
-    escape.add_argument("--k", nargs="+", type=_above_0, metavar="K", help="sharpnesses (default: ten in the range)")
-    escape.add_argument("--lr", nargs="+", default=[], metavar="NAME=LR", help="other learning rates: adam=0.03")
-    escape.add_argument("--replicas", type=_positive, default=1000, metavar="N", help="default: 1000")
-    escape.add_argument("--cap", type=_positive, default=10**7, metavar="N", help="give a replica up (default: 10^7)")
-    escape.add_argument("--seed", type=_whole, default=0, metavar="N", help="default: 0")
-    escape.add_argument(
-        "--threads", type=_positive, metavar="N", help="default: one a core; results do not depend on it"
-    )
-    escape.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/escape-<setting>")
-    escape.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
-    escape.set_defaults(run=_escape)
-
-
-def _add_theory(commands: "argparse._SubParsersAction[Parser]") -> None:
-    theory = commands.add_parser(
-        "theory",
-        help="the paper's results: printed, corrected and exact",
-        description="Print the table of the paper's results, or one of them (KEY) for inputs of your own: printed, "
-        "corrected and exact, with the ratio.",
-    )
-    theory.add_argument("key", nargs="?", metavar="KEY", help="a result, such as thm3.1 (default: the table of all)")
-    theory.add_argument("--check", type=Path, metavar="FILE", help="evaluate a fixtures file; status 1 on any failure")
-    theory.add_argument("--docs", type=Path, metavar="FOLDER", help="write theory.md and its figures")
-    inputs = theory.add_argument_group("inputs of a result")
-    for name, symbol in SYMBOLS.items():
-        if symbol.flag:
-            text = f"{symbol.meaning}; {symbol.bound}"
-            inputs.add_argument(f"--{symbol.flag}", dest=name, nargs="+", type=float, metavar="X", help=text)
-    theory.set_defaults(run=_theory)
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return number
-
-
-# Each command's module is imported when it runs: --help and a wrong option answer at once, also without the lab.
-
-
-def _above_1(text: str) -> int:
-    number = _whole(text)
-    if number < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 1")
-    return number
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
-    return int(text)
-
-
-def _above_0(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
-
-
-def _theory(options: argparse.Namespace) -> int:
-    from adai.commands.theory import run
-
-    return run(options)
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from adai.commands.compare import run
-
-    return run(options)
-
-
-def _escape(options: argparse.Namespace) -> int:
-    from adai.commands.escape import run
-
-    return run(options)
-
-
-def _saddle(options: argparse.Namespace) -> int:
-    from adai.commands.saddle import run
-
-    return run(options)

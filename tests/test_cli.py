@@ -53,8 +53,9 @@ def test_compare_prints_a_table_and_where_the_files_are(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "SGD momentum" in result.stdout
     assert "ms / step" in result.stdout
-    assert f"{tmp_path / 'r'}/curves.png" in result.stdout  # whole, however long, to be copied
-    assert {p.name for p in (tmp_path / "r").iterdir()} == {"config.json", "summary.csv", "curves.png", "adai", "sgd"}
+    assert f"Report: {tmp_path / 'r'}/report.html" in result.stdout  # whole, however long, to be copied
+    written = {"report.html", "summary.csv", "summary.md", "summary.tex", "figures"}
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {"config.json", "adai", "sgd", *written}
 
 
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
@@ -72,7 +73,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "SGD momentum" in out
-    assert "Interrupted. Finished runs are kept" in err
+    assert "Interrupted. Finished epochs are kept" in err
     assert "Traceback" not in err
     assert (tmp_path / "summary.csv").exists()
 

@@ -93,6 +93,24 @@ def test_the_cache_is_used_renewed_and_mended(tmp_path, caplog):
     assert len(get(tmp_path / "toy", tmp_path).train.labels) == 12
 
 
+def test_limit_takes_the_same_part_with_and_without_the_cache(tmp_path):
+    pixels = write_parquet(tmp_path / "toy", count=30)
+    few = [get(tmp_path / "toy", tmp_path, limit=10)]
+    assert not (tmp_path / "cache").exists()  # a part is not kept for the whole
+    whole = get(tmp_path / "toy", tmp_path)
+    few.append(get(tmp_path / "toy", tmp_path, limit=10))
+    for data in few:
+        assert len(data.train.labels) == len(data.test.labels) == 10
+        assert torch.equal(data.train.pixels, few[0].train.pixels)
+        assert torch.equal(data.test.labels, few[0].test.labels)
+        every = {array.tobytes() for array in pixels["train"]}
+        assert all(image.numpy().tobytes() in every for image in data.train.pixels)
+        first = whole.train.pixels[:10]
+        assert not torch.equal(data.train.pixels, first)  # a folder of images comes class by class
+    assert len(get(tmp_path / "toy", tmp_path, limit=99).train.labels) == 30
+    assert len(get("digits", tmp_path, limit=50).test.labels) == 50
+
+
 def test_what_is_not_there_is_said_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the data folder .*nowhere does not exist"):
         get("mnist", tmp_path, data_dir=tmp_path / "nowhere")

@@ -10,6 +10,7 @@ from adai.lab.models import MODELS, build_model
 # channels, size, classes; parameters as the docstrings state them; millions as they are known
 SIZES = {
     "smallnet": (1, 8, 10, 9_978, None),
+    "convnet": (1, 28, 10, 29_178, None),
     "fc3": (1, 28, 10, 89_610, None),
     "resnet18": (3, 32, 10, 11_173_962, 11.17),
     "resnet34": (3, 32, 100, 21_328_292, 21.3),
@@ -92,5 +93,5 @@ def test_residual_stages_shrink_the_image_as_the_form_says(name, size, stages):
 
 
 def test_an_unknown_model_names_the_choices():
-    with pytest.raises(UserError, match="unknown model 'alexnet'; choose from smallnet, fc3, resnet18"):
+    with pytest.raises(UserError, match="unknown model 'alexnet'; choose from smallnet, convnet, fc3, resnet18"):
         build_model("alexnet", channels=3, size=32, classes=10)

@@ -1,54 +1,104 @@
 """`adai compare`: several optimizers on the same task over several seeds."""
 
 import argparse
+import logging
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from adai.commands.progress import progress_bar
+from adai.commands.options.training import settings, task
+from adai.commands.report import show
+from adai.commands.standings import standings
+from adai.errors import UserError
 from adai.lab.compare import compare
+from adai.lab.executors import Executor, Processes, in_process
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS
 from adai.lab.runs import RunFolder
-from adai.report.curves import draw_curves
-from adai.report.summary import as_table, rows, verdict, write_csv
 
+if TYPE_CHECKING:  # it needs Optuna
+    from adai.lab.tuning import Tuning
+
+FAILED = 1
 INTERRUPTED = 130
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
-    folder = RunFolder(options.out or Path("runs") / Path(options.dataset).name)
-    names = [name for given in options.optimizers or DEFAULT_OPTIMIZERS for name in given.split(",") if name]
+    logging.basicConfig(format="%(message)s")
+    name = task(options)
+    folder = RunFolder(options.out or Path("runs") / Path(name.replace(":", "-")).name)
+    names = _listed(options.optimizers or DEFAULT_OPTIMIZERS)
+    overrides = _overrides(names, {"lr": options.lr, "weight_decay": options.weight_decay})
+    given = settings(options)
+    models = _listed([given.pop("model") or ""])
     console = Console()
-    status = 0
-    with progress_bar(console) as bars:
-        bar = bars.add_task("starting", total=len(set(names)) * options.seeds * options.epochs)
+    status, failures = 0, []
+    with standings(console) as watch:
         try:
-            compare(
+            failures = compare(
                 folder,
+                task=name,
+                models=models,
                 optimizers=names,
                 seeds=options.seeds,
-                epochs=options.epochs,
-                device=options.device,
-                dataset=options.dataset,
-                model=options.model,
+                overrides=overrides,
+                tune=_tuning(options),
                 data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
-                progress=lambda label, epochs: bars.update(bar, description=label, advance=epochs),
+                execute=_executor(options),
+                watch=watch,
+                **given,
             )
         except KeyboardInterrupt:
             status = INTERRUPTED
-    table = rows(folder)
-    if table:
-        write_csv(folder.path / "summary.csv", table)
-        draw_curves(folder, folder.path / "curves.png")
-        console.print(as_table(table))
-        console.print(verdict(table), highlight=False)
-        console.print(
-            f"Figures and numbers: {folder.path}/curves.png, {folder.path}/summary.csv", highlight=False, soft_wrap=True
-        )
+    for failure in failures:
+        console.print(str(failure), highlight=False, soft_wrap=True)
+        status = FAILED
+    for part in [folder.path / model for model in models] if len(models) > 1 else [folder.path]:
+        if (part / "config.json").exists():  # else it was interrupted before anything began
+            show(console, part)
     if status == INTERRUPTED:
-        print("Interrupted. Finished runs are kept; the same command goes on from there.", file=sys.stderr)
+        print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
     return status
+
+
+def _listed(given: Sequence[str]) -> list[str]:
+    """What was given, with spaces or commas between; each once."""
+    return list(dict.fromkeys(name for text in given for name in text.split(",") if name))
+
+
+def _executor(options: argparse.Namespace) -> Executor:
+    if options.executor == "ray":
+        from adai.lab.on_ray import OnRay
+
+        return OnRay(options.address, cpus=options.cpus, gpus=options.gpus)
+    return Processes(options.jobs) if options.jobs > 1 else in_process
+
+
+def _tuning(options: argparse.Namespace) -> "Tuning | None":
+    if not options.tune:
+        return None
+    from adai.lab.tuning import Tuning
+
+    return Tuning(options.tune)
+
+
+def _overrides(names: list[str], given: dict[str, list[str]]) -> dict[str, dict[str, float]]:
+    """What ``adam=3e-4`` says, by optimizer and option."""
+    overrides: dict[str, dict[str, float]] = {}
+    for option, texts in given.items():
+        for text in texts:
+            name, _, number = text.partition("=")
+            try:
+                value = float(number)
+            except ValueError:
+                value = -1.0
+            if name not in names or not 0 <= value < float("inf"):
+                flag = option.replace("_", "-")
+                raise UserError(f"--{flag} {text}: give an optimizer that runs and a number, such as adam=3e-4")
+            overrides.setdefault(name, {})[option] = value
+    return overrides

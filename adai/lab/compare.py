@@ -1,104 +1,134 @@
-"""Several optimizers on the same task over several seeds."""
+"""Several optimizers on the same task over several seeds: a queue of runs, and folders that know how far it is."""
 
-import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch.nn import Parameter
 
-from adai import __version__
 from adai.errors import UserError
-from adai.lab.data import load
-from adai.lab.machine import processor
-from adai.lab.models import build_model
+from adai.lab.distributed import world_size
+from adai.lab.executors import Executor, in_process
+from adai.lab.jobs import Failure, Job, Watch
+from adai.lab.machine import about, device_named
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS, recipe
 from adai.lab.runs import RunFolder
-from adai.lab.train import BATCH, WARMUP_STEPS, train
+from adai.lab.settings import Settings
+from adai.lab.train import named_task
 
-# Called with the label of the run at hand and how many epochs have just been done.
-Progress = Callable[[str, int], None]
+if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not
+    from adai.lab.tuning import Tuning
+
+
+def unwatched(jobs: Sequence[Job]) -> None:
+    """No progress is shown."""
 
 
 def compare(
     folder: RunFolder,
     *,
+    task: str = "digits",
+    models: Sequence[str] = (),
     optimizers: Sequence[str] = DEFAULT_OPTIMIZERS,
     seeds: int = 3,
-    epochs: int = 30,
-    device: str = "cpu",
-    dataset: str = "digits",
-    model: str = "smallnet",
+    overrides: Mapping[str, Mapping[str, float]] | None = None,
+    tune: "Tuning | None" = None,
     data_dir: Path | None = None,
     command: str = "",
-    progress: Progress = lambda label, epochs: None,
-) -> None:
-    """Train every optimizer with every seed; what each epoch gives goes to the folder at once.
+    execute: Executor = in_process,
+    watch: Watch = unwatched,
+    **settings: Any,
+) -> list[Failure]:
+    """Train every optimizer with every seed, each in a folder of its own, as `adai.lab.train.train` does.
 
-    Runs that the folder holds finished are not done again, so the same call goes on after an interruption.
+    What the folders hold is not done again, so the same call goes on after an interruption, in the middle of a run too.
+    A run that diverges is over; the others go on. All optimizers have the same starts, data order, epochs and schedule.
 
     Args:
         folder: where the results go.
+        task: a data set, or ``package.module:factory``.
+        models: names from `adai.lab.models.MODELS`; default the task's. Each of several is a comparison of its own, in
+            a folder of its name within `folder`; their runs are one queue.
         optimizers: names from `adai.lab.optimizers.RECIPES`.
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
-        epochs: passes over the training images.
-        device: as torch names it.
-        dataset: a name that `adai.lab.data.load` knows.
-        model: a name from `adai.lab.models.MODELS`.
+        overrides: ``lr`` and ``weight_decay`` other than the recipe's, by optimizer.
+        tune: chooses them instead, with so many trials for each optimizer; the runs compared are fresh ones.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
-        progress: called with the label of the run at hand and how many epochs have just been done.
+        execute: carries out the runs: `in_process`, `adai.lab.executors.Processes` or `adai.lab.on_ray.OnRay`.
+        watch: called with the runs of the queue, or of a round of trials, about every second or epoch.
+        settings: the other settings of every run, as `Settings.of` takes them.
+
+    Returns:
+        The runs that failed twice.
 
     Raises:
-        UserError: an optimizer, a model, a data set or a device is not there, or the folder is of no use.
+        UserError: an optimizer, a model, a data set or a device is not there, or a folder is of no use.
         ModuleNotFoundError: an optimizer comes from a package that is not installed.
     """
-    recipes = {name: recipe(name) for name in optimizers}
-    for r in recipes.values():
-        r.build([Parameter(torch.zeros(1))])  # a package that is missing shows now, not after hours of training
-    config = {
-        "task": dataset,
-        "model": model,
-        "epochs": epochs,
-        "batch": BATCH,
-        "warmup_steps": WARMUP_STEPS,
-        "device": device,
-        "seeds": seeds,
-        "optimizers": {name: r.options for name, r in recipes.items()},
-    }
-    data = load(dataset, device=_device(device), data_dir=data_dir)
-    build_model(model, channels=1, size=32, classes=2)  # an unknown name shows now
-    folder.open(config, _about(device, command))
-    for seed in range(seeds):
-        for name, r in recipes.items():
-            label = f"{r.label}, seed {seed}"
-            if folder.finished(name, seed):
-                progress(label, epochs)
-                continue
-            folder.restart(name, seed)
-            progress(label, 0)
-            for row in train(r, data, model=model, seed=seed, epochs=epochs):
-                folder.append(name, seed, row)
-                progress(label, 1)
+    if world_size() > 1:
+        raise UserError("a comparison runs in one process; start adai train under torchrun instead")
+    overrides = overrides or {}
+    parts = [
+        Part(
+            RunFolder(folder.path / model) if model and len(models) > 1 else folder,
+            {n: Settings.of(task, model=model, optimizer=n, **settings, **overrides.get(n, {})) for n in optimizers},
+        )
+        for model in models or (None,)
+    ]
+    for part in parts:
+        part.check(data_dir)
+    common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
+    if tune:
+        parts = [part.tuned(tune, execute, watch, common) for part in parts]
+    for part in parts:
+        part.open(seeds, tune.trials if tune else 0, command)
+    jobs = [job for seed in range(seeds) for part in parts for job in part.jobs(seed, common)]
+    watch(jobs)
+    return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 
 
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(f"cannot use device {name!r}: {str(error).splitlines()[0]}") from error
-    return device
+class Part(NamedTuple):
+    """The comparison on one model: its folder, and for each optimizer the settings of its runs, but for the seed."""
 
+    folder: RunFolder
+    runs: dict[str, Settings]
 
-def _about(device: str, command: str) -> dict[str, Any]:
-    on_cuda = torch.device(device).type == "cuda"
-    return {
-        "command": command,
-        "adai": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "machine": torch.cuda.get_device_name(device) if on_cuda else processor(),
-        "threads": torch.get_num_threads(),
-    }
+    def check(self, data_dir: Path | None) -> None:
+        """See to it that what is missing shows now, not after hours of training."""
+        for name, own in self.runs.items():
+            recipe(name)._replace(options=own.options).build([Parameter(torch.zeros(1))])
+        named_task(self.common, device_named(self.common.device), data_dir)
+
+    @property
+    def common(self) -> Settings:
+        """What all runs share, and more."""
+        return next(iter(self.runs.values()))
+
+    def tuned(self, tune: "Tuning", execute: Executor, watch: Watch, common: dict[str, Any]) -> "Part":
+        """The same with the options that came out best."""
+        chosen = tune(self.folder.path.absolute() / "tuning", self.runs, execute, watch, **common)
+        runs = {n: replace(own, options={**own.options, **chosen[n]}) for n, own in self.runs.items()}
+        return self._replace(runs=runs)
+
+    def open(self, seeds: int, trials: int, command: str) -> None:
+        """Say in the folder what all runs share, and the two things in which they differ."""
+        shared = {k: v for k, v in self.common.as_dict().items() if k not in ("optimizer", "options", "seed")}
+        options = {name: own.options for name, own in self.runs.items()}
+        device = device_named(self.common.device)
+        self.folder.open({**shared, "trials": trials, "seeds": seeds, "optimizers": options}, about(device, command))
+
+    def jobs(self, seed: int, common: dict[str, Any]) -> list[Job]:
+        """The runs of one seed."""
+        model = f"{self.common.model}, " if self.common.model else ""
+        return [
+            Job(
+                f"{model}{recipe(name).label}, seed {seed}",
+                replace(own, seed=seed),
+                self.folder.run(name, seed).path.absolute(),
+                **common,
+            )
+            for name, own in self.runs.items()
+        ]

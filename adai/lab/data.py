@@ -1,29 +1,25 @@
 """Data sets: images as bytes in memory on the training device, from scikit-learn, the Hugging Face hub or a folder.
 
-Images are decoded once and kept in a cache folder. A name is looked for as: ``digits``, which ships with scikit-learn;
-a folder of that name under ``data_dir``; a folder; a data set on the hub.
+Images are decoded once and kept in a cache folder. `adai.lab.imagenet` is for those that memory does not hold.
 """
 
 import hashlib
 import logging
-import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import datasets
 import numpy as np
 import torch
-from datasets import ClassLabel, Image
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor
 
 from adai.errors import UserError
 from adai.files import write_whole
+from adai.lab.hub import Rows, find, folder_in, read, some
 
 logger = logging.getLogger(__name__)
 
-HUB = {"mnist": "ylecun/mnist", "cifar10": "uoft-cs/cifar10", "cifar100": "uoft-cs/cifar100"}
 _CHUNK = 1000  # images decoded, or measured, at a time
 
 
@@ -36,6 +32,11 @@ class Images(NamedTuple):
     def to(self, device: torch.device) -> "Images":
         """The same on the device."""
         return Images(self.pixels.to(device), self.labels.to(device))
+
+    def few(self, limit: int | None) -> "Images":
+        """So many of them at most."""
+        chosen = some(len(self.labels), limit)
+        return Images(self.pixels[chosen], self.labels[chosen]) if chosen else self
 
 
 class Dataset(NamedTuple):
@@ -56,7 +57,14 @@ class Dataset(NamedTuple):
         return (pixels.float() - self.mean) / self.std
 
 
-def load(name: str, *, device: torch.device, data_dir: Path | None = None, cache_dir: Path | None = None) -> Dataset:
+def load(
+    name: str,
+    *,
+    device: torch.device,
+    data_dir: Path | None = None,
+    cache_dir: Path | None = None,
+    limit: int | None = None,
+) -> Dataset:
     """The data set of that name, on the device.
 
     Args:
@@ -65,15 +73,18 @@ def load(name: str, *, device: torch.device, data_dir: Path | None = None, cache
         device: where the bytes go.
         data_dir: a folder with data sets by name; default the environment's ``ADAI_DATA_DIR``.
         cache_dir: where decoded images are kept; default the environment's ``ADAI_CACHE_DIR``, or ``~/.cache/adai``.
+        limit: take so many training and test images at most, the same at every call. Only these are decoded, and then
+            they are not kept.
 
     Raises:
         UserError: there is no such data set, it cannot be reached, or it is not one of labelled images of one size.
     """
     if name == "digits":
-        train, test = _digits()
+        train, test = (part.few(limit) for part in _digits())
     else:
-        source = _source(name, data_dir or _folder("ADAI_DATA_DIR"))
-        train, test = _cached(source, cache_dir or _folder("ADAI_CACHE_DIR") or Path.home() / ".cache" / "adai")
+        source = find(name, data_dir)
+        cache_dir = cache_dir or folder_in("ADAI_CACHE_DIR") or Path.home() / ".cache" / "adai"
+        train, test = _cached(source, cache_dir, limit)
     mean, std = _moments(train.pixels)
     classes = int(max(train.labels.max(), test.labels.max())) + 1
     return Dataset(name, classes, train.to(device), test.to(device), mean.to(device), std.to(device))
@@ -94,30 +105,17 @@ def _digits() -> tuple[Images, Images]:
     return Images(pixels[:split], labels[:split]), Images(pixels[split:], labels[split:])
 
 
-def _folder(variable: str) -> Path | None:
-    value = os.environ.get(variable)
-    return Path(value) if value else None
-
-
-def _source(name: str, data_dir: Path | None) -> str:
-    """What the `datasets` library is to load: a folder, or a name on the hub."""
-    if data_dir is not None and not data_dir.is_dir():
-        raise UserError(f"the data folder {data_dir} does not exist")
-    for folder in (data_dir / name if data_dir else Path(name), Path(name)):
-        if folder.is_dir():
-            return str(folder.resolve())
-    return HUB.get(name, name)
-
-
-def _cached(source: str, cache_dir: Path) -> tuple[Images, Images]:
+def _cached(source: str, cache_dir: Path, limit: int | None) -> tuple[Images, Images]:
     file = cache_dir / f"{source.strip('/').replace('/', '--')}-{_fingerprint(source)}.pt"
     if file.exists():
         try:
             parts = torch.load(file, weights_only=True)
-            return Images(*parts["train"]), Images(*parts["test"])
+            return Images(*parts["train"]).few(limit), Images(*parts["test"]).few(limit)
         except Exception as error:  # whatever a damaged file makes torch raise
             logger.warning("%s is damaged (%s) and is made anew", file, type(error).__name__)
-    train, test = _decoded(source)
+    train, test = (_decoded(rows) for rows in read(source, limit))
+    if limit is not None:
+        return train, test
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         write_whole(file, lambda part: torch.save({"train": tuple(train), "test": tuple(test)}, part))
@@ -133,35 +131,16 @@ def _fingerprint(source: str) -> str:
     return hashlib.sha256(repr(listing).encode()).hexdigest()[:12]
 
 
-def _decoded(source: str) -> tuple[Images, Images]:
-    try:
-        parts = datasets.load_dataset(source)
-    except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
-        what = str(error).splitlines()[0]
-        raise UserError(
-            f"cannot get the data set {source!r} ({what}); point --data-dir or ADAI_DATA_DIR at a folder that holds it"
-        ) from error
-    test = next((part for part in ("test", "validation") if part in parts), None)
-    if "train" not in parts or test is None:
-        raise UserError(f"{source!r} has the parts {', '.join(parts)}; it needs train, and test or validation")
-    return _images(source, parts["train"]), _images(source, parts[test])
-
-
-def _images(source: str, rows: Any) -> Images:
-    """Decode the image column; the columns are known by their types."""
-    columns = {kind: [n for n, f in rows.features.items() if isinstance(f, kind)] for kind in (Image, ClassLabel)}
-    if not columns[Image] or not columns[ClassLabel]:
-        raise UserError(f"{source!r} has the columns {', '.join(rows.features)}; it needs an image and a class label")
-    image, label = columns[Image][0], columns[ClassLabel][0]
+def _decoded(rows: Rows) -> Images:
     arrays: list[NDArray[np.uint8]] = []
-    for start in range(0, len(rows), _CHUNK):
-        decoded = [np.asarray(picture) for picture in rows[start : start + _CHUNK][image]]
+    for start in range(0, len(rows.rows), _CHUNK):
+        decoded = [np.asarray(picture) for picture in rows.rows[start : start + _CHUNK][rows.image]]
         if len({array.shape for array in decoded}) > 1 or (arrays and decoded[0].shape != arrays[0].shape[1:]):
-            raise UserError(f"the images of {source!r} differ in size or channels; they have to be all alike")
+            raise UserError("the images differ in size or channels; give --image-size to cut them all to one size")
         arrays.append(np.stack(decoded))
     pixels = torch.from_numpy(np.concatenate(arrays))
     pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
-    return Images(pixels, torch.tensor(rows[label][:] if len(rows) else [], dtype=torch.int64))
+    return Images(pixels, torch.tensor(rows.rows[rows.label][:], dtype=torch.int64))
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:

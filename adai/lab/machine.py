@@ -1,6 +1,38 @@
-"""What a result was computed on."""
+"""What a result is computed on."""
 
 import platform
+from typing import Any
+
+import torch
+
+from adai import __version__
+from adai.errors import UserError
+
+
+def device_named(name: str) -> torch.device:
+    """The device of that name, where a number can be put.
+
+    Raises:
+        UserError: there is none.
+    """
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"cannot use device {name!r}: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def about(device: torch.device, command: str) -> dict[str, Any]:
+    """What is worth keeping beside a result: the command, versions, the machine."""
+    return {
+        "command": command,
+        "adai": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def processor() -> str:

@@ -2,19 +2,17 @@
 
 ::
 
-    runs/<name>/config.json                            what was asked for, and on what
-    runs/<name>/<optimizer>/seed<i>/metrics.jsonl      one line an epoch
-    runs/<name>/summary.csv, curves.png                drawn from the above
+    runs/<name>/config.json                   what was asked for, and on what
+    runs/<name>/<optimizer>/seed<i>/          one run, as in `adai.lab.run`: config.json, metrics.jsonl, checkpoints
+    runs/<name>/report.html, summary.*, figures/    drawn from the above
 """
 
-import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
 from adai.errors import UserError
-from adai.files import write_whole
+from adai.lab.run import Run, read_json, write_json, writing_to
 
 
 class RunFolder:
@@ -39,16 +37,11 @@ class RunFolder:
             UserError: the folder cannot be written, or holds a comparison with other settings.
         """
         file = self.path / "config.json"
-        try:
+        with writing_to(self.path, "give another folder with --out"):
             self.path.mkdir(parents=True, exist_ok=True)
             if file.exists():
                 config = self._joined(self.config(), config)
-            text = json.dumps({**config, **about}, indent=2) + "\n"
-            write_whole(file, lambda part: part.write_text(text))
-        except OSError as error:
-            raise UserError(f"cannot write to {self.path}: {error.strerror}; give another folder with --out") from error
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file} is not JSON ({error}); give another folder with --out") from error
+            write_json(file, {**config, **about})
 
     def _joined(self, there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         """The settings of both, which have to agree on all that both of them name."""
@@ -63,35 +56,17 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """What the comparison was asked for."""
-        config: dict[str, Any] = json.loads((self.path / "config.json").read_text())
-        return config
+        return read_json(self.path / "config.json")
 
-    def metrics_file(self, optimizer: str, seed: int) -> Path:
-        """Where the run of that optimizer and seed keeps its metrics."""
-        return self.path / optimizer / f"seed{seed}" / "metrics.jsonl"
+    def run(self, optimizer: str, seed: int) -> Run:
+        """The run of that optimizer and seed."""
+        return Run(self.path / optimizer / f"seed{seed}")
 
     def metrics(self, optimizer: str, seed: int) -> list[dict[str, float]]:
-        """The epochs of a run so far; nan where training had blown up. A line that was cut off is left out."""
-        try:
-            lines = self.metrics_file(optimizer, seed).read_text().splitlines(keepends=True)
-        except FileNotFoundError:
-            return []
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
+        """The epochs of a run so far; nan for a number that was not finite or does not apply."""
+        rows = self.run(optimizer, seed).rows()
+        return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
 
     def finished(self, optimizer: str, seed: int) -> bool:
-        """Whether that run has reached its last epoch."""
-        epochs: int = self.config()["epochs"]
-        return len(self.metrics(optimizer, seed)) >= epochs
-
-    def restart(self, optimizer: str, seed: int) -> None:
-        """Make an empty place for a run, without what an interrupted one left."""
-        folder = self.metrics_file(optimizer, seed).parent
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-
-    def append(self, optimizer: str, seed: int, row: dict[str, float]) -> None:
-        """Add an epoch to a run; JSON has no nan, so what is not finite becomes null."""
-        finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
-        with self.metrics_file(optimizer, seed).open("a") as file:
-            file.write(json.dumps(finite, allow_nan=False) + "\n")
+        """Whether that run has reached its last epoch, and not diverged."""
+        return self.run(optimizer, seed).status == "finished"

@@ -1,5 +1,6 @@
-"""How long the paper trains, and when it lowers the learning rate."""
+"""The learning rate over a run, as a factor on the recipe's: warm-up, then the paper's milestones, a cosine, or 1."""
 
+import math
 from typing import NamedTuple
 
 
@@ -14,6 +15,11 @@ class Schedule(NamedTuple):
         """The factor on the learning rate in an epoch; the first is epoch 0, so milestone 80 is met by the 81st."""
         return float(10.0 ** -sum(epoch >= milestone for milestone in self.milestones))
 
+    def scaled(self, epochs: int) -> "Schedule":
+        """The same for a run of another length: milestones at the same share of it, at the epoch that starts next."""
+        milestones = tuple(-(-milestone * epochs // self.epochs) for milestone in self.milestones)
+        return self._replace(epochs=epochs, milestones=milestones)
+
 
 # Xie et al., arXiv 2006.15815, Appendix D.1, with 200 epochs. For ImageNet the paper prints the batch, 256, and no
 # milestones.
@@ -21,3 +27,29 @@ PAPER_SCHEDULES = {
     "cifar10": Schedule(epochs=200, batch=128, milestones=(80, 160)),
     "cifar100": Schedule(epochs=200, batch=128, milestones=(100, 150)),
 }
+
+KINDS = ("paper", "cosine", "constant")
+
+
+def factor(step: int, *, kind: str, task: str, epochs: int, steps: int, warmup: int) -> float:
+    """The factor on the learning rate in a step, the first being 0.
+
+    It rises linearly over the warm-up, which is cut to half of a short run. Then the paper's milestones for the task
+    (``paper``), a cosine to 0 at the end (``cosine``), or 1.
+
+    Args:
+        step: from 0.
+        kind: one of `KINDS`.
+        task: the data set's name, for ``paper``.
+        epochs: of the whole run.
+        steps: of the whole run.
+        warmup: steps of the warm-up.
+    """
+    warmup = min(warmup, steps // 2)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if kind == "paper":
+        return PAPER_SCHEDULES[task].scaled(epochs).factor(step // (steps // epochs))
+    if kind == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    return 1.0

@@ -1,78 +1,145 @@
-"""One training run: a model, an optimizer, a data set and a seed."""
+"""One training run, which goes on where it was interrupted."""
 
-import math
-import time
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
-from torch.optim.lr_scheduler import LambdaLR
 
-from adai.lab.data import Dataset
-from adai.lab.models import build_model
-from adai.lab.optimizers import Recipe
+from adai.errors import UserError
+from adai.lab import checkpoints
+from adai.lab.data import load
+from adai.lab.distributed import local_device, ranks
+from adai.lab.hub import find, read
+from adai.lab.learner import Learner
+from adai.lab.machine import about, device_named
+from adai.lab.run import Row, Run, finite, writing_to
+from adai.lab.settings import Settings
+from adai.lab.task import Factory, image_task, imported, picture_task
 
-BATCH = 64
-WARMUP_STEPS = 100
+AFTER_AN_EPOCH = "all epochs before this one are kept: make room, and the same command goes on from there"
+
+# Called with the rows so far when the run starts or goes on, and after every epoch.
+Progress = Callable[[list[Row]], None]
+
+
+def silent(rows: list[Row]) -> None:
+    """No progress is shown."""
 
 
 def train(
-    recipe: Recipe, data: Dataset, *, seed: int, epochs: int, model: str = "smallnet"
-) -> Iterator[dict[str, float]]:
-    """Train a model, named as in `adai.lab.models.MODELS` and of the data's size, and yield what each epoch gave.
+    settings: Settings,
+    folder: Path,
+    *,
+    factory: Factory | None = None,
+    data_dir: Path | None = None,
+    command: str = "",
+    progress: Progress = silent,
+) -> Run:
+    """Do a training run, or what is left of it; on a finished or diverged one, nothing.
 
-    The seed draws the initial weights and the order of the data: equal seeds are equal starts and orders, whatever the
-    optimizer. The learning rate rises linearly over the first 100 steps and falls to 0 along a cosine.
+    After each epoch there is a checkpoint, then a row in ``metrics.jsonl``. Whenever the process dies, the same call
+    goes on from the last checkpoint, and on a CPU what it writes is bit for bit what it would have written at one go,
+    but for the columns ``seconds`` and ``images_per_second``.
 
-    Yields:
-        ``epoch`` from 1, ``train_loss`` (nats, mean over the epoch's minibatches), ``test_error`` (percent), ``lr`` (at
-        the end of the epoch), ``ms_per_step`` (mean over the epoch's training steps, without evaluation).
+    Args:
+        settings: what decides the results, best from `Settings.of`.
+        folder: where the results go.
+        factory: makes the task; default the one that the settings name.
+        data_dir: where data sets lie by name; default the environment's ``ADAI_DATA_DIR``.
+        command: the command line, kept beside the results.
+        progress: called with the rows so far, at the start and after every epoch.
+
+    Returns:
+        The run on disk: ``run.rows()``, ``run.status``.
+
+    Raises:
+        UserError: a device, a data set or a task is not there, the folder cannot be written (what was there is kept),
+            or it holds a run with other settings.
     """
-    torch.manual_seed(seed)
-    device = data.mean.device
-    channels, size = data.train.pixels.shape[1:3]
-    net = build_model(model, channels=channels, size=size, classes=data.classes).to(device)
-    optimizer = recipe.build(net.parameters())
-    order = torch.Generator().manual_seed(seed)
-    n = len(data.train.labels)
-    batches = math.ceil(n / BATCH)
-    scheduler = LambdaLR(optimizer, lambda step: schedule(step, epochs * batches))
-    for epoch in range(1, epochs + 1):
-        net.train()
-        loss_sum = torch.zeros((), device=device)
-        began = time.perf_counter()
-        for where in torch.randperm(n, generator=order).to(device).split(BATCH):
-            optimizer.zero_grad()
-            loss = cross_entropy(net(data.normalised(data.train.pixels[where])), data.train.labels[where])
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            loss_sum += loss.detach()
-        train_loss = loss_sum.item() / batches  # waits for the device
-        seconds = time.perf_counter() - began
-        yield {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            "test_error": test_error(net, data),
-            "lr": float(scheduler.get_last_lr()[0]),
-            "ms_per_step": 1e3 * seconds / batches,
-        }
+    device = local_device(device_named(settings.device))
+    run = Run(folder)
+    with ranks(device) as processes, algorithms(settings):
+        if processes.first:
+            run.open(settings.as_dict(), about(device, command))
+            with writing_to(folder, AFTER_AN_EPOCH):
+                checkpoints.tidy(folder)
+        rows = processes.agreed(run.rows() if processes.first else [])
+        if not processes.first:
+            progress = silent
+        if processes.agreed(run.status if processes.first else "unfinished") != "unfinished":
+            progress(rows)
+            return run
+        learner = Learner(settings, factory or named_task(settings, device, data_dir), device, processes)
+        state = processes.agreed(checkpoints.load(folder) if processes.first else None)
+        rows = state.pop("rows") if state else []
+        if state:
+            _put_back(learner, state, folder)
+        if processes.first:
+            with writing_to(folder, AFTER_AN_EPOCH):
+                run.write_rows(rows)
+        progress(rows)
+        while len(rows) < settings.epochs and not diverged(rows):
+            rows = [*rows, finite(learner.epoch(len(rows)))]
+            state = {} if diverged(rows) else {"rows": rows, **learner.state()}
+            if processes.first:
+                with writing_to(folder, AFTER_AN_EPOCH):
+                    # The checkpoint has the rows too: whatever metrics.jsonl holds, it can be made from it.
+                    if state:
+                        checkpoints.save(folder, len(rows), state)
+                    run.write_rows(rows)
+            progress(rows)
+    return run
 
 
-def schedule(step: int, steps: int) -> float:
-    """The factor on the learning rate: a linear warm-up over `WARMUP_STEPS`, then a cosine to 0 at the last step."""
-    warmup = min(WARMUP_STEPS, steps // 2)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+def _put_back(learner: Learner, state: dict[str, Any], folder: Path) -> None:
+    try:
+        learner.load(state)
+    except (KeyError, RuntimeError, ValueError) as error:  # a task of your own that has changed since
+        what = str(error).splitlines()[0]
+        raise UserError(f"the checkpoint in {folder} is of another model ({what}); give another --out") from error
 
 
-@torch.no_grad()
-def test_error(model: nn.Module, data: Dataset) -> float:
-    """Share of the test images that the model gets wrong, in percent."""
-    model.eval()
-    wrong = 0
-    for pixels, labels in zip(data.test.pixels.split(1000), data.test.labels.split(1000), strict=True):
-        wrong += int((model(data.normalised(pixels)).argmax(dim=1) != labels).sum())
-    return 100 * wrong / len(data.test.labels)
+def diverged(rows: list[Row]) -> bool:
+    """Whether the loss of the last epoch was not finite."""
+    return bool(rows) and rows[-1]["train_loss"] is None
+
+
+def named_task(settings: Settings, device: torch.device, data_dir: Path | None) -> Factory:
+    """What makes the task that the settings name: your own function, or a data set with a network."""
+    if settings.model is None:
+        return imported(settings.task)
+    if settings.image_size is not None:
+        train_rows, test_rows = read(find(settings.task, data_dir), settings.limit)
+        return picture_task(
+            train_rows,
+            test_rows,
+            settings.model,
+            size=settings.image_size,
+            augment=settings.augment,
+            device=device,
+            workers=settings.workers,
+        )
+    data = _loaded(settings.task, device=device, data_dir=data_dir, limit=settings.limit)
+    return image_task(data, settings.model, augment=settings.augment)
+
+
+_loaded = lru_cache(maxsize=2)(load)  # many runs on the same data follow one another
+
+
+@contextmanager
+def algorithms(settings: Settings) -> Iterator[None]:
+    """Only deterministic algorithms, or else the fastest; torch keeps this for the whole process, so it is put back."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+    torch.use_deterministic_algorithms(settings.deterministic)
+    torch.backends.cudnn.benchmark = not settings.deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

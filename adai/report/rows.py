@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from math import inf
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ def write_csv(path: Path, rows: Sequence[Any]) -> None:
 
 
 def write_json(path: Path, rows: Sequence[Any], extra: Mapping[str, Any]) -> None:
-    """Write named tuples as JSON, ``rows``, beside what else there is to say; infinity, which JSON lacks, as null."""
-    plain = [{k: None if v in (inf, -inf) else v for k, v in row._asdict().items()} for row in rows]
+    """Write named tuples as JSON, ``rows``, beside what else there is to say; null for infinity and nan."""
+    plain = [
+        {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row._asdict().items()} for row in rows
+    ]
     text = json.dumps({**extra, "rows": plain}, indent=1, allow_nan=False) + "\n"
     write_whole(path, lambda part: part.write_text(text))

@@ -1,104 +1,206 @@
-"""The table of a comparison, and the sentence that says who won."""
+"""What a comparison comes to: a row an optimizer, and the sentence that says what the seeds can tell."""
 
-import csv
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from rich.table import Table
+import numpy as np
 
-from adai.files import write_whole
-from adai.lab.optimizers import RECIPES
-from adai.lab.runs import RunFolder
-from adai.lab.stats import Spread, paired_difference, spread
+from adai.errors import UserError
+from adai.lab.stats import MIN_SEEDS, Difference, paired_difference, spread
+from adai.report.comparison import Comparison, Entrant, Run, median, ms_per_step
+
+
+class Measure(NamedTuple):
+    """What decides.
+
+    Args:
+        column: in the rows of a run.
+        name: in words.
+        unit: of a value.
+        step: unit of a difference.
+        digits: behind the point.
+    """
+
+    column: str
+    name: str
+    unit: str
+    step: str
+    digits: int
+
+
+ERROR = Measure("test_error", "test error", "%", "points", 2)
+LOSS = Measure("test_loss", "test loss", "nats", "nats", 4)  # of tasks without classes
 
 
 class Row(NamedTuple):
-    """An optimizer over its finished seeds; errors in percent of the test images, one number a seed."""
+    """An optimizer over its finished seeds.
+
+    Args:
+        optimizer: its name.
+        label: the name people know it by.
+        planned: how many runs there were to be.
+        finished: how many of them are; the numbers below are theirs, but for time and memory.
+        others: in words, what became of the others.
+        last: the measure after the last epoch, by seed.
+        best: its lowest value over the epochs, by seed.
+        train_losses: training loss of the last epoch in nats, one a seed.
+        ms_per_step: median over epochs, then over seeds; nan where not recorded, as are the next two.
+        state_bytes: memory of the optimizer's state.
+        peak_bytes: the most memory that the device gave out.
+        difference: of ``last`` to the reference over shared seeds; None for the reference, and below two shared seeds.
+    """
 
     optimizer: str
     label: str
-    best_errors: list[float]
-    last_errors: list[float]
+    planned: int
+    finished: int
+    others: str
+    last: dict[int, float]
+    best: dict[int, float]
     train_losses: list[float]
     ms_per_step: float
+    state_bytes: float
+    peak_bytes: float
+    difference: Difference | None = None
+
+    @property
+    def runs(self) -> str:
+        """``3``, or ``2 of 3, 1 diverged``."""
+        return f"{self.finished} of {self.planned}, {self.others}" if self.others else str(self.finished)
 
 
-def rows(folder: RunFolder) -> list[Row]:
-    """The optimizers that have finished runs, lowest mean test error after the last epoch first.
+class Summary(NamedTuple):
+    """The table of a comparison.
 
-    The best over epochs is the paper's measure. It is picked on the test images, so it is optimistic.
+    Args:
+        measure: what decides.
+        reference: the optimizer that the others are compared with.
+        rows: lowest mean first, optimizers without a finished run last.
+        comparisons: how many rivals share enough seeds with the reference; all intervals hold at once in 95 %.
     """
-    config = folder.config()
-    table = []
-    for name in config["optimizers"]:
-        runs = [folder.metrics(name, seed) for seed in range(config["seeds"]) if folder.finished(name, seed)]
-        if runs:
-            table.append(
-                Row(
-                    name,
-                    RECIPES[name].label,
-                    [min(epoch["test_error"] for epoch in run) for run in runs],
-                    [run[-1]["test_error"] for run in runs],
-                    [run[-1]["train_loss"] for run in runs],
-                    _median([epoch["ms_per_step"] for run in runs for epoch in run]),
-                )
-            )
-    return sorted(table, key=lambda row: spread(row.last_errors).mean)
+
+    measure: Measure
+    reference: str
+    rows: list[Row]
+    comparisons: int
 
 
-def write_csv(path: Path, table: Sequence[Row]) -> None:
-    """Write the table as ``summary.csv``, every number in full."""
-    header = ["optimizer", "seeds", "best_error_mean", "best_error_sd", "last_error_mean", "last_error_sd",
-              "train_loss_mean", "train_loss_sd", "ms_per_step_median"]  # fmt: skip
+def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
+    """Table and differences to a reference optimizer: Adai unless named, else the first asked for.
 
-    def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for row in table:
-                spreads = (spread(row.best_errors), spread(row.last_errors), spread(row.train_losses))
-                numbers = [number for s in spreads for number in s]
-                writer.writerow([row.optimizer, len(row.last_errors), *numbers, row.ms_per_step])
+    The reference is chosen before anything is run, not by its rank: the gap between the best two of many is wide by
+    selection alone.
 
-    write_whole(path, write)
-
-
-def as_table(table: Sequence[Row]) -> Table:
-    """The table for the terminal."""
-    view = Table(title="test error in percent, mean ± standard deviation over seeds", title_justify="left")
-    view.add_column("optimizer", no_wrap=True)
-    for column in ("seeds", "best epoch", "last epoch", "train loss", "ms / step"):
-        view.add_column(column, justify="right")
-    for row in table:
-        view.add_row(
-            row.label,
-            str(len(row.last_errors)),
-            _pm(spread(row.best_errors), 2),
-            _pm(spread(row.last_errors), 2),
-            f"{spread(row.train_losses).mean:.4f}",
-            f"{row.ms_per_step:.2f}",
-        )
-    return view
+    Raises:
+        UserError: the reference takes no part.
+    """
+    names = [entrant.name for entrant in comparison.entrants]
+    reference = reference or ("adai" if "adai" in names or not names else names[0])
+    if names and reference not in names:
+        raise UserError(f"unknown reference {reference!r}; choose from {', '.join(names)}")
+    measure = LOSS if comparison.recorded(LOSS.column) and not comparison.recorded(ERROR.column) else ERROR
+    rows = [_row(entrant, measure, comparison.config.get("batch")) for entrant in comparison.entrants]
+    against = {row.optimizer: row for row in rows}
+    shared = {
+        row.optimizer: sorted(row.last.keys() & against[reference].last.keys())
+        for row in rows
+        if row.optimizer != reference
+    }
+    comparisons = sum(len(seeds) >= MIN_SEEDS for seeds in shared.values())
+    for number, row in enumerate(rows):
+        seeds = shared.get(row.optimizer, [])
+        if len(seeds) >= 2:
+            a, b = ([r.last[seed] for seed in seeds] for r in (row, against[reference]))
+            rows[number] = row._replace(difference=paired_difference(a, b, comparisons=max(1, comparisons)))
+    rows.sort(key=lambda row: spread(list(row.last.values())).mean if row.last else math.inf)
+    return Summary(measure, reference, rows, comparisons)
 
 
-def verdict(table: Sequence[Row]) -> str:
-    """Who has the lowest test error after the last epoch, and whether these seeds can tell."""
-    if len(table) < 2:
+def _row(entrant: Entrant, measure: Measure, batch: int | None) -> Row:
+    finished = entrant.finished
+    values = {run.seed: run.column(measure.column) for run in finished}
+    return Row(
+        entrant.name,
+        entrant.label,
+        len(entrant.runs),
+        len(finished),
+        _others(entrant.runs),
+        {seed: float(v[-1]) for seed, v in values.items() if np.isfinite(v[-1])},
+        {seed: float(np.nanmin(v)) for seed, v in values.items() if np.isfinite(v).any()},
+        [float(run.column("train_loss")[-1]) for run in finished],
+        median(np.array([ms_per_step(run, batch) for run in entrant.runs])),
+        median(np.array([median(run.column("optimizer_state_bytes")) for run in entrant.runs])),
+        median(np.array([median(run.column("peak_memory_bytes")) for run in entrant.runs])),
+    )
+
+
+def _others(runs: Sequence[Run]) -> str:
+    counts = {status: sum(run.status == status for run in runs) for status in ("diverged", "unfinished", "not started")}
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+
+
+def verdict(summary: Summary) -> str:
+    """One sentence: how the reference's measure after the last epoch compares with each rival's, with intervals."""
+    measure, rows = summary.measure, summary.rows
+    rivals = [row for row in rows if row.optimizer != summary.reference]
+    if not rivals:
         return "One optimizer alone: nothing to compare."
-    first, second = table[:2]
-    seeds = min(len(first.last_errors), len(second.last_errors))
-    lead = f"{first.label} has the lowest test error after the last epoch, {second.label} follows"
-    if seeds < 3:
-        return f"{lead}; no verdict below 3 seeds."
-    gap = paired_difference(second.last_errors[:seeds], first.last_errors[:seeds])
-    interval = f"by {gap.mean:.2f} points, 95 % interval {gap.low:.2f} to {gap.high:.2f}, {seeds} seeds"
-    return f"{lead} {interval}: {'a clear lead' if gap.low > 0 else 'too close to call'}."
+    reference = next(row for row in rows if row.optimizer == summary.reference)
+    judged = [(row, d) for row in rivals if (d := row.difference) and d.seeds >= MIN_SEEDS]
+    if not judged:
+        most = max(len(row.last.keys() & reference.last.keys()) for row in rivals)
+        if not any(row.last for row in rows):
+            return f"No verdict: no finished run has a {measure.name}."
+        return (
+            f"No verdict below {MIN_SEEDS} seeds: {reference.label} shares {most} finished "
+            f"{'seed' if most == 1 else 'seeds'} with its rivals."
+        )
+    groups = {
+        f"lower {measure.name} than": [(r, d) for r, d in judged if d.shown and d.mean > 0],
+        f"higher {measure.name} than": [(r, d) for r, d in judged if d.shown and d.mean < 0],
+    }
+    shown = [f"{what} {_listed(group, measure)}" for what, group in groups.items() if group]
+    equal = [(r, d) for r, d in judged if not d.shown]
+    after = f"after the last epoch ({_seeds([d for _, d in judged])}"
+    after += ", 95 % interval)" if len(judged) == 1 else ", 95 % intervals that hold together)"
+    if shown:
+        sentence = f"{reference.label} has a {' and a '.join(shown)} {after}"
+        sentence += f"; no difference shown to {_listed(equal, measure)}" if equal else ""
+    else:
+        sentence = (
+            f"No difference shown in {measure.name} between {reference.label} and {_listed(equal, measure)} {after}"
+        )
+    return sentence + _left_out([*rivals, reference], {row.optimizer for row, _ in judged}, reference) + "."
 
 
-def _pm(s: Spread, digits: int) -> str:
-    return f"{s.mean:.{digits}f} ± {s.sd:.{digits}f}"
+def _listed(group: list[tuple[Row, Difference]], measure: Measure) -> str:
+    """Each rival with the size of the gap, counted from the reference where it is one-sided."""
+    return _joined([f"{row.label} ({_gap(difference, measure)})" for row, difference in group])
 
 
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
+def _gap(d: Difference, measure: Measure) -> str:
+    if math.isinf(d.low):
+        return f"by the same {abs(d.mean):.{measure.digits}f} {measure.step} at every seed, no interval"
+    if not d.shown:
+        return f"{d.low:+.{measure.digits}f} to {d.high:+.{measure.digits}f} {measure.step}".replace("-", "−")
+    low, high = sorted((abs(d.low), abs(d.high)))
+    mean, low_text, high_text = (f"{x:.{measure.digits}f}" for x in (abs(d.mean), low, high))
+    return f"by {mean} {measure.step}, {low_text} to {high_text}"
+
+
+def _seeds(differences: Sequence[Difference]) -> str:
+    counts = {d.seeds for d in differences}
+    return f"{min(counts)} seeds" if len(counts) == 1 else f"{min(counts)} to {max(counts)} seeds"
+
+
+def _left_out(rows: Sequence[Row], judged: set[str], reference: Row) -> str:
+    """What the sentence does not cover: runs that did not end, and rivals with too few seeds."""
+    few = [row.label for row in rows if row.optimizer not in judged and row is not reference]
+    text = f"; no verdict on {_joined(few)}, below {MIN_SEEDS} shared seeds" if few else ""
+    stopped = [f"{row.label} ({row.runs})" for row in rows if row.others]
+    return text + (f"; runs that did not finish are not in it: {_joined(stopped)}" if stopped else "")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

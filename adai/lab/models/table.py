@@ -9,7 +9,7 @@ from adai.lab.models.connected import ThreeLayerNet
 from adai.lab.models.densenet import densenet121
 from adai.lab.models.googlenet import googlenet
 from adai.lab.models.resnet import resnet18, resnet34, resnet50
-from adai.lab.models.small import SmallNet
+from adai.lab.models.small import ConvNet, SmallNet
 from adai.lab.models.vgg import vgg16
 
 
@@ -24,6 +24,7 @@ class Constructor(Protocol):
 # Most nets average over all positions and so do not need the size; they take it for all to be called alike.
 MODELS: dict[str, Constructor] = {
     "smallnet": SmallNet,
+    "convnet": ConvNet,
     "fc3": ThreeLayerNet,
     "resnet18": resnet18,
     "resnet34": resnet34,

@@ -1,0 +1,55 @@
+"""`adai noise`: is the noise of a net's gradients Gaussian?"""
+
+import argparse
+import sys
+from functools import partial
+
+from rich.console import Console
+
+from adai.commands.subject import about, bars, objectives
+from adai.errors import UserError
+from adai.files import made
+from adai.lab.noise.measure import noise_laws
+from adai.lab.noise.sampling import minibatch_noise
+from adai.lab.objective import Progress
+from adai.report import noise as report
+from adai.report.noise import Measured
+
+INTERRUPTED = 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
+    console = Console()
+    folder = made(options.out)
+    results: dict[str, Measured] = {}
+    status = 0
+    with bars(console) as named:
+        try:
+            for name, objective in objectives(options):
+                try:
+                    noise = minibatch_noise(
+                        objective,
+                        B=options.B,
+                        minibatches=options.minibatches,
+                        parameters=options.parameters,
+                        seed=options.seed,
+                        progress=partial(_told, named(name), options.minibatches),
+                    )
+                    results[name] = noise, noise_laws(noise, seed=options.seed)
+                except ValueError as error:
+                    raise UserError(f"{name}: {error}") from error
+                rows = report.write(folder, results, {**about(options, objective), "B": options.B})
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+    if results:
+        console.print(report.as_table(rows))
+        where = f"Numbers and figures: {folder}/noise.csv, noise.json, parameters.csv, figure6.png, tails.png"
+        console.print(where, highlight=False, soft_wrap=True)
+    if status == INTERRUPTED:
+        print("Interrupted. What was finished is written.", file=sys.stderr)
+    return status
+
+
+def _told(progress: Progress, total: int, done: int) -> None:
+    progress("minibatches", done, total)

@@ -1,0 +1,84 @@
+"""The options of `adai train`, `adai compare` and `adai report`."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from adai.commands.options.later import Commands, later
+from adai.commands.options.numbers import above_0, not_negative, positive, whole
+from adai.commands.options.training import add_training_options
+
+_OTHERS = "adaiw sgd adam adamw amsgrad adabound padam yogi radam sgd-plain rmsprop"
+
+
+def add_train(commands: Commands) -> None:
+    """Add `adai train`."""
+    train = commands.add_parser(
+        "train",
+        help="one training run",
+        description="Train a model with one optimizer. Run it again to go on after an interruption, at the epoch that "
+        "was not finished.",
+    )
+    train.add_argument("--optimizer", default="adai", metavar="NAME", help=f"default: adai; there are also {_OTHERS}")
+    train.add_argument("--lr", type=above_0, metavar="X", help="default: the paper's for this optimizer on CIFAR")
+    train.add_argument("--weight-decay", type=not_negative, metavar="X", help="default: likewise")
+    train.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    add_training_options(train)
+    train.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>-<model>-<optimizer>-seed<seed>"
+    )
+    train.add_argument("--tensorboard", action="store_true", help="write <out>/tensorboard too")
+    train.set_defaults(run=later("train"))
+
+
+def add_compare(commands: Commands) -> None:
+    """Add `adai compare`."""
+    compare = commands.add_parser(
+        "compare",
+        help="train several optimizers on the same task over several seeds",
+        description="Train several optimizers on the same images over several seeds and say who won. "
+        "Run it again to go on after an interruption.",
+    )
+    compare.add_argument(
+        "--optimizers",
+        nargs="+",
+        metavar="NAME",
+        help="default: adai adaiw sgd adam adamw; there are also amsgrad adabound padam yogi radam sgd-plain rmsprop",
+    )
+    compare.add_argument("--lr", nargs="+", default=[], metavar="NAME=X", help="other learning rates: adam=3e-4")
+    compare.add_argument("--weight-decay", nargs="+", default=[], metavar="NAME=X", help="likewise: adam=0")
+    compare.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many seeds each (default: 3)")
+    compare.add_argument(
+        "--tune",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
+    )
+    _add_executors(compare)
+    add_training_options(compare)
+    compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
+    compare.set_defaults(run=later("compare"))
+
+
+def _add_executors(compare: ArgumentParser) -> None:
+    where = compare.add_argument_group("where")
+    where.add_argument("--executor", choices=("local", "ray"), default="local", help="default: local")
+    where.add_argument("--jobs", type=positive, default=1, metavar="N", help="local: runs at a time (default: 1)")
+    where.add_argument("--address", metavar="ADDRESS", help="ray: of the cluster (default: the one that is found)")
+    where.add_argument("--cpus", type=positive, default=1, metavar="N", help="ray: for each run (default: 1)")
+    where.add_argument("--gpus", type=not_negative, default=0.0, metavar="X", help="ray: for each run (default: 0)")
+
+
+def add_report(commands: Commands) -> None:
+    """Add `adai report`."""
+    report = commands.add_parser(
+        "report",
+        help="draw the report of a comparison: one HTML page, figures, tables",
+        description="Say what a comparison on disk comes to, and draw report.html, figures/ and summary.csv, .md and "
+        ".tex in its folder. adai compare does this at its end.",
+    )
+    report.add_argument("runs", type=Path, metavar="RUNS", help="the folder of a comparison: runs/<dataset>")
+    report.add_argument(
+        "--reference", metavar="NAME", help="what the others are compared with (default: adai, else the first)"
+    )
+    report.set_defaults(run=later("report"))

@@ -1,0 +1,83 @@
+"""The options of `adai theory`, `adai escape` and `adai saddle`."""
+
+from pathlib import Path
+
+from adai.commands.options.later import Commands, later
+from adai.commands.options.numbers import above_0, above_1, positive, whole
+from adai.theory.symbols import SYMBOLS
+
+
+def add_theory(commands: Commands) -> None:
+    """Add `adai theory`."""
+    theory = commands.add_parser(
+        "theory",
+        help="the paper's results: printed, corrected and exact",
+        description="Print the table of the paper's results, or one of them (KEY) for inputs of your own: printed, "
+        "corrected and exact, with the ratio.",
+    )
+    theory.add_argument("key", nargs="?", metavar="KEY", help="a result, such as thm3.1 (default: the table of all)")
+    theory.add_argument("--check", type=Path, metavar="FILE", help="evaluate a fixtures file; status 1 on any failure")
+    theory.add_argument("--docs", type=Path, metavar="FOLDER", help="write theory.md and its figures")
+    inputs = theory.add_argument_group("inputs of a result")
+    for name, symbol in SYMBOLS.items():
+        if symbol.flag:
+            text = f"{symbol.meaning}; {symbol.bound}"
+            inputs.add_argument(f"--{symbol.flag}", dest=name, nargs="+", type=float, metavar="X", help=text)
+    theory.set_defaults(run=later("theory"))
+
+
+def add_escape(commands: Commands) -> None:
+    """Add `adai escape`."""
+    escape = commands.add_parser(
+        "escape",
+        help="mean escape time against sharpness (Figure 5, and beyond)",
+        description="Time how long optimizers stay in a valley of sharpness k, with the theory beside it where one "
+        "applies. Run it again to go on after an interruption, or with more replicas.",
+    )
+    escape.add_argument(
+        "--setting",
+        choices=("paper", "double-well", "matched"),
+        default="paper",
+        help="Appendix E as printed (default), the same with a true double well, or parabolas that meet the theory",
+    )
+    escape.add_argument("--optimizers", nargs="+", metavar="NAME", help="adai, momentum, ema, adam, sgd, adaiw")
+    escape.add_argument("--k", nargs="+", type=above_0, metavar="K", help="sharpnesses (default: ten in the range)")
+    escape.add_argument("--lr", nargs="+", default=[], metavar="NAME=LR", help="other learning rates: adam=0.03")
+    escape.add_argument("--replicas", type=positive, default=1000, metavar="N", help="default: 1000")
+    escape.add_argument("--cap", type=positive, default=10**7, metavar="N", help="give a replica up (default: 10^7)")
+    escape.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    escape.add_argument(
+        "--threads", type=positive, metavar="N", help="default: one a core; results do not depend on it"
+    )
+    escape.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/escape-<setting>")
+    escape.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    escape.set_defaults(run=later("escape"))
+
+
+def add_saddle(commands: Commands) -> None:
+    """Add `adai saddle`."""
+    saddle = commands.add_parser(
+        "saddle",
+        help="mean squared displacement from a strict saddle",
+        description="Simulate how far optimizers get from a strict saddle along each eigenvector, beside what the "
+        "paper prints and what is exact.",
+    )
+    saddle.add_argument("--optimizers", nargs="+", metavar="NAME", help="sgd, momentum, ema, adam, adai (default: all)")
+    saddle.add_argument(
+        "--H",
+        nargs="+",
+        type=above_0,
+        default=[1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+        metavar="H",
+        help="|H| of the eigenvalues; each is there with both signs (default: 1e-4 to 1)",
+    )
+    saddle.add_argument("--lr", type=above_0, default=0.01, help="of a plain average (default: 0.01)")
+    saddle.add_argument("--B", type=above_0, default=1.0, help="batch size (default: 1)")
+    saddle.add_argument("--T", type=positive, default=100, metavar="N", help="iterations (default: 100)")
+    saddle.add_argument("--replicas", type=above_1, default=2000, metavar="N", help="default: 2000")
+    saddle.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    saddle.add_argument(
+        "--threads", type=positive, metavar="N", help="default: one a core; results do not depend on it"
+    )
+    saddle.add_argument("--out", type=Path, default=Path("runs/saddle"), metavar="FOLDER", help="default: runs/saddle")
+    saddle.set_defaults(run=later("saddle"))

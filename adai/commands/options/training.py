@@ -1,0 +1,86 @@
+"""The options that `adai train` and `adai compare` share: all that decides how a run goes."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from adai.commands.options.numbers import above_0, positive, whole
+from adai.errors import UserError
+
+# Option by option what `adai.lab.settings.Settings.of` takes under the same name.
+SETTINGS = (
+    "model", "epochs", "batch", "device", "schedule", "warmup_steps", "precision", "channels_last", "compile",
+    "accumulate", "clip_norm", "augment", "image_size", "deterministic", "limit", "workers",
+)  # fmt: skip
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add them; what is not given is None, and `Settings.of` then takes what suits the data set."""
+    what = parser.add_argument_group("what is learnt")
+    what.add_argument(
+        "--dataset",
+        default="digits",
+        metavar="NAME",
+        help="digits (default), mnist, cifar10, cifar100, imagenet, a name on the Hugging Face hub, or a folder of "
+        "parquet files or of images in class folders",
+    )
+    what.add_argument(
+        "--model",
+        metavar="NAME",
+        help="smallnet, convnet, fc3, resnet18, resnet34, resnet50, vgg16, densenet121, googlenet (default: smallnet; "
+        "mnist convnet, cifar10 resnet18, cifar100 resnet34, imagenet resnet50)",
+    )
+    what.add_argument(
+        "--task", metavar="MODULE:FUNCTION", help="your own model and data instead: a function that returns a Task"
+    )
+    what.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
+    what.add_argument("--limit", type=positive, metavar="N", help="so many training and test images at most")
+    what.add_argument(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        help="random crops and flips (default: for CIFAR and imagenet)",
+    )
+    what.add_argument(
+        "--image-size",
+        type=positive,
+        metavar="N",
+        help="read images of any size as they are needed, cut to N x N (default: imagenet 224)",
+    )
+
+    how = parser.add_argument_group("how")
+    how.add_argument("--epochs", type=positive, metavar="N", help="default: 30; mnist 10, CIFAR 200, imagenet 90")
+    how.add_argument("--batch", type=positive, metavar="N", help="images a step (default: 64; what the paper has)")
+    how.add_argument(
+        "--schedule",
+        metavar="NAME",
+        help="paper (default for CIFAR; milestones scaled to --epochs), cosine (default for the rest) or constant",
+    )
+    how.add_argument(
+        "--warmup-steps", type=whole, metavar="N", help="linear warm-up (default: 100; none with the paper's schedule)"
+    )
+    how.add_argument("--accumulate", type=positive, metavar="N", help="cut a batch into N parts, to save memory")
+    how.add_argument("--clip-norm", type=above_0, metavar="X", help="clip the gradient to this norm")
+
+    on_what = parser.add_argument_group("on what")
+    on_what.add_argument("--device", help="cpu, cuda, mps, … (default: cpu)")
+    on_what.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or fp16")
+    on_what.add_argument("--channels-last", action="store_true", default=None, help="images as (N, H, W, C) in memory")
+    on_what.add_argument("--compile", action="store_true", default=None, help="run the model through torch.compile")
+    on_what.add_argument("--deterministic", action="store_true", default=None, help="deterministic algorithms alone")
+    on_what.add_argument(
+        "--workers", type=whole, metavar="N", help="processes that read what memory does not hold (default: 2)"
+    )
+
+
+def task(options: argparse.Namespace) -> str:
+    """The data set, or the function, that was asked for."""
+    if options.task is None:
+        return str(options.dataset)
+    if ":" not in options.task:
+        raise UserError(f"the task {options.task!r} names no function; give package.module:factory")
+    return str(options.task)
+
+
+def settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given of the settings."""
+    return {name: getattr(options, name) for name in SETTINGS}

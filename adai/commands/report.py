@@ -1,0 +1,38 @@
+"""`adai report`: table, verdict, figures and page of a comparison that is on disk."""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from adai.errors import UserError
+from adai.report.comparison import read
+from adai.report.page import write
+from adai.report.summary import summarise, verdict
+from adai.report.tables import as_table
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    show(Console(), options.runs, options.reference)
+    return 0
+
+
+def show(console: Console, path: Path, reference: str | None = None) -> None:
+    """Print the table and the verdict of a comparison, and write its report.
+
+    Raises:
+        UserError: there is no comparison, or its folder cannot be written.
+    """
+    comparison = read(path)
+    summary = summarise(comparison, reference)
+    console.print(as_table(summary))
+    console.print(verdict(summary), highlight=False)
+    with console.status("drawing the report"):
+        try:
+            page = write(comparison, summary)
+        except OSError as error:
+            raise UserError(f"cannot write to {path}: {error.strerror}; make it writable") from error
+    console.print(
+        f"Report: {page}, with {path}/figures and {path}/summary.csv, .md, .tex", highlight=False, soft_wrap=True
+    )

@@ -1,0 +1,83 @@
+"""The table that a comparison shows while it runs."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from adai.commands.progress import progress_bar
+from adai.lab.jobs import Job, Watch
+from adai.lab.optimizers import recipe
+from adai.lab.run import Row
+
+
+class Standing(NamedTuple):
+    """How far a run is."""
+
+    rows: list[Row]
+    status: str
+
+
+class Board:
+    """Reads how far the runs are off their folders, each again and again until it has ended."""
+
+    def __init__(self) -> None:
+        self._over: dict[Path, Standing] = {}
+
+    def standing(self, job: Job) -> Standing:
+        """How far that run is."""
+        if job.folder in self._over:
+            return self._over[job.folder]
+        standing = Standing(job.run.rows(), job.run.status)
+        if standing.status != "unfinished":
+            self._over[job.folder] = standing
+        return standing
+
+    def epochs(self, job: Job) -> int:
+        """How many epochs need no more work; all of them where the run has diverged."""
+        standing = self.standing(job)
+        return job.settings.epochs if standing.status == "diverged" else len(standing.rows)
+
+    def table(self, jobs: Sequence[Job]) -> Table:
+        """A row for every model and optimizer."""
+        table = Table(box=None, pad_edge=False)
+        for column in ("", "runs", "epochs", "test error now (%)"):
+            table.add_column(column, justify="right" if column else "left")
+        groups: dict[tuple[str | None, str], list[Job]] = {}
+        for job in jobs:
+            groups.setdefault((job.settings.model, job.settings.optimizer), []).append(job)
+        several = len({model for model, _ in groups}) > 1
+        for (model, optimizer), own in groups.items():
+            standings = [self.standing(job) for job in own]
+            errors = [s.rows[-1]["test_error"] for s in standings if s.rows]
+            known = [error for error in errors if error is not None]
+            table.add_row(
+                f"{model}, {recipe(optimizer).label}" if several else recipe(optimizer).label,
+                f"{sum(s.status != 'unfinished' for s in standings)} of {len(own)}",
+                f"{sum(map(self.epochs, own))} of {sum(job.settings.epochs for job in own)}",
+                f"{fmean(known):.2f}" if known else "",
+            )
+        return table
+
+
+@contextmanager
+def standings(console: Console) -> Iterator[Watch]:
+    """Show a bar with the time left and the table below it, for as long as the block runs."""
+    board, bars = Board(), progress_bar(console)
+    bar = bars.add_task("starting", total=None)
+    with Live(bars, console=console, refresh_per_second=4, transient=True) as live:
+
+        def show(jobs: Sequence[Job]) -> None:
+            done = sum(map(board.epochs, jobs))
+            total = sum(job.settings.epochs for job in jobs)
+            if bars.tasks[bar].total != total:
+                bars.reset(bar, total=total, completed=done)  # the time left is of what is done from here on
+            bars.update(bar, completed=done, description=f"{done} of {total} epochs")
+            live.update(Group(bars, board.table(jobs)))
+
+        yield show

@@ -1,0 +1,82 @@
+"""`adai train`: one training run."""
+
+import argparse
+import logging
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from adai.commands.options.training import settings, task
+from adai.commands.progress import progress_bar
+from adai.lab.distributed import world_size
+from adai.lab.run import Row, Run
+from adai.lab.settings import Settings
+from adai.lab.tensorboard import Board
+from adai.lab.train import train
+
+INTERRUPTED = 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
+    chosen = Settings.of(
+        task(options),
+        optimizer=options.optimizer,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        seed=options.seed,
+        processes=world_size(),
+        **settings(options),
+    )
+    folder: Path = options.out or Path("runs") / _name(chosen)
+    console = Console()
+    there: list[int] = []  # how many epochs there were at the start, once that is known
+    board = Board(folder / "tensorboard") if options.tensorboard else None
+    with progress_bar(console) as bars:
+        bar = bars.add_task(chosen.optimizer, total=chosen.epochs)
+
+        def show(rows: list[Row]) -> None:
+            there.append(len(rows))
+            if board:
+                board.show(rows)
+            bars.update(bar, completed=len(rows), description=_line(rows[-1]) if rows else chosen.optimizer)
+
+        try:
+            result = train(
+                chosen,
+                folder,
+                data_dir=options.data_dir,
+                command=shlex.join(["adai", *options.arguments]),
+                progress=show,
+            )
+        except KeyboardInterrupt:
+            print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
+            return INTERRUPTED
+    if there:  # the first process of several
+        console.print(_verdict(result, done=there[-1] - there[0]), highlight=False, soft_wrap=True)
+    return 0
+
+
+def _name(chosen: Settings) -> str:
+    task = Path(chosen.task.replace(":", "-")).name
+    return "-".join(filter(None, (task, chosen.model, chosen.optimizer, f"seed{chosen.seed}")))
+
+
+def _line(row: Row) -> str:
+    """An epoch in a few words."""
+    error, loss = row["test_error"], row["test_loss"]
+    if error is not None:
+        return f"test error {error:.2f} %"
+    return "diverged" if loss is None else f"test loss {loss:.4g}"
+
+
+def _verdict(result: Run, *, done: int) -> str:
+    rows = result.rows()
+    where = f"{result.path}/metrics.jsonl"
+    if result.status == "diverged":
+        return f"Diverged in epoch {len(rows)}: the loss is not a finite number. {where}"
+    again = "" if done else "; it was finished already, nothing was done"
+    return f"{len(rows)} epochs, {_line(rows[-1])}{again}. {where}"

@@ -1,0 +1,1 @@
+"""How sharp the loss is around a set of parameters."""

@@ -1,0 +1,81 @@
+"""The largest eigenvalues of the Hessian, with eigenvectors."""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from torch import Tensor
+
+from adai.errors import UserError
+from adai.lab.objective import Objective
+
+Which = Literal["LA", "SA", "LM"]
+
+
+class Eigenpairs(NamedTuple):
+    """Eigenvalues, largest first, (k,); unit eigenvectors in the columns, (size, k); ‖H u − λ u‖ each; products taken.
+
+    A symmetric matrix has an eigenvalue within ‖H u − λ u‖ of each λ.
+    """
+
+    values: NDArray[np.float64]
+    vectors: Tensor
+    residuals: NDArray[np.float64]
+    products: int
+
+
+def top_eigenpairs(
+    objective: Objective,
+    k: int = 5,
+    *,
+    which: Which = "LA",
+    tol: float = 1e-3,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda products: None,
+) -> Eigenpairs:
+    """The k outermost eigenpairs of H by implicitly restarted Lanczos (ARPACK), from products H v alone.
+
+    Do not use it for eigenvalues in the bulk: they are many, close together, and do not converge; see `density`.
+
+    Args:
+        objective: the loss.
+        k: how many; at least 1 and fewer than there are parameters.
+        which: largest (``LA``), smallest (``SA``), or largest in magnitude (``LM``).
+        tol: relative accuracy of the eigenvalues.
+        seed: of the random start.
+        progress: told how many more products were taken; it may be several times 2k + 1.
+
+    Raises:
+        ValueError: such a k.
+        UserError: no convergence.
+
+    Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide, SIAM 1998.
+    """
+    if not 1 <= k < objective.size:
+        raise ValueError(f"k = {k}, but has to be at least 1 and below the number of parameters, {objective.size}")
+    products = 0
+
+    def product(v: NDArray[Any]) -> NDArray[Any]:
+        nonlocal products
+        products += 1
+        progress(1)
+        result: NDArray[Any] = objective.hvp(torch.from_numpy(np.ascontiguousarray(v.reshape(-1)))).cpu().numpy()
+        return result
+
+    dtype = np.float64 if objective.theta.dtype == torch.float64 else np.float32
+    operator: Any = LinearOperator((objective.size, objective.size), matvec=product, dtype=dtype)
+    start: Any = np.random.default_rng(seed).standard_normal(objective.size).astype(dtype)
+    try:
+        values, vectors = eigsh(operator, k=k, which=which, tol=tol, v0=start)
+    except ArpackNoConvergence as error:
+        raise UserError(
+            f"{len(error.eigenvalues)} of {k} eigenvalues had converged after {products} products; ask for fewer, "
+            "or for less accuracy"
+        ) from error
+    order = np.argsort(values)[::-1]
+    U = torch.from_numpy(np.ascontiguousarray(vectors[:, order])).to(objective.theta)
+    residuals = [float((objective.hvp(u) - float(x) * u).norm()) for x, u in zip(values[order], U.T, strict=True)]
+    return Eigenpairs(values[order].astype(np.float64), U, np.array(residuals), products + k)

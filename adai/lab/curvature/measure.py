@@ -1,0 +1,129 @@
+"""Everything about the curvature at one set of parameters, as numbers that can be compared."""
+
+from functools import partial
+from typing import NamedTuple
+
+from adai.lab.curvature.density import Quadrature, lanczos_quadrature
+from adai.lab.curvature.eigenpairs import Eigenpairs, top_eigenpairs
+from adai.lab.curvature.sharpness import Average, Worst, average_sharpness, filter_scale, worst_sharpness
+from adai.lab.curvature.surface import Surface, loss_surface
+from adai.lab.curvature.trace import Trace, trace
+from adai.lab.objective import Objective, Progress, silent
+
+
+class Effort(NamedTuple):
+    """How much to compute.
+
+    Args:
+        top: eigenpairs, at least 2 for a surface.
+        products: for the trace.
+        steps: of Lanczos, for the density.
+        probes: for the density.
+        rho: radius of SAM's ball.
+        filter_rho: radius of the ball in units of the filters' norms.
+        filter_radius: share of the filters' norms along random directions.
+        ascent: steps of ascent in either ball.
+        directions: random directions.
+        points: of the surface along each side; 0 for none.
+        surface_radius: how far the surface goes.
+        seed: of all that is drawn.
+    """
+
+    top: int = 5
+    products: int = 30
+    steps: int = 30
+    probes: int = 3
+    rho: float = 0.05
+    filter_rho: float = 0.5
+    filter_radius: float = 0.1
+    ascent: int = 10
+    directions: int = 10
+    points: int = 15
+    surface_radius: float = 0.5
+    seed: int = 0
+
+
+class Curvature(NamedTuple):
+    """What was found: see the functions of the same names."""
+
+    loss: float
+    gradient_norm: float
+    eigenpairs: Eigenpairs
+    trace: Trace
+    quadrature: Quadrature
+    sam: Worst
+    filter_worst: Worst
+    filter_average: Average
+    surface: Surface | None
+
+
+def measure(objective: Objective, effort: Effort, progress: Progress = silent) -> Curvature:
+    """All of it, at the objective's parameters.
+
+    Args:
+        objective: the loss.
+        effort: how much to compute.
+        progress: told what is being done.
+    """
+    scale = filter_scale(objective)
+    expected = 3 * max(2 * effort.top + 1, 20)  # about so many products for ARPACK
+    pairs = top_eigenpairs(
+        objective, effort.top, seed=effort.seed, progress=lambda n: progress("eigenvalues", n, expected)
+    )
+    progress("eigenvalues", max(0, expected - pairs.products), expected)  # it was a guess
+    worst = partial(
+        worst_sharpness,
+        objective,
+        steps=effort.ascent,
+        starts=1,
+        directions=pairs.vectors[:, :1],
+        seed=effort.seed,
+    )
+    ascents = 4 * effort.ascent  # from the gradient, a random start, and both sides of the eigenvector
+    lines = effort.steps * effort.probes
+    return Curvature(
+        loss=objective.loss(),
+        gradient_norm=float(objective.gradient().norm()),
+        eigenpairs=pairs,
+        trace=trace(
+            objective,
+            effort.products,
+            seed=effort.seed,
+            progress=lambda n: progress("trace", n, effort.products),
+        ),
+        quadrature=lanczos_quadrature(
+            objective,
+            steps=effort.steps,
+            probes=effort.probes,
+            seed=effort.seed,
+            progress=lambda n: progress("spectral density", n, lines),
+        ),
+        sam=worst(rho=effort.rho, progress=lambda n: progress("SAM sharpness", n, ascents)),
+        filter_worst=worst(
+            rho=effort.filter_rho,
+            scale=scale,
+            progress=lambda n: progress("filter-normalised sharpness", n, ascents),
+        ),
+        filter_average=average_sharpness(
+            objective,
+            effort.filter_radius,
+            scale=scale,
+            directions=effort.directions,
+            seed=effort.seed,
+            progress=lambda n: progress("random directions", n, effort.directions),
+        ),
+        surface=_surface(objective, pairs, effort, progress),
+    )
+
+
+def _surface(objective: Objective, pairs: Eigenpairs, effort: Effort, progress: Progress) -> Surface | None:
+    if not effort.points or pairs.vectors.shape[1] < 2:
+        return None
+    return loss_surface(
+        objective,
+        pairs.vectors[:, 0],
+        pairs.vectors[:, 1],
+        radius=effort.surface_radius,
+        points=effort.points,
+        progress=lambda n: progress("loss surface", n, effort.points**2),
+    )

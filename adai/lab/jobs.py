@@ -1,0 +1,85 @@
+"""A run as a piece of work that any process can take up, and what becomes of one that fails."""
+
+import textwrap
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from adai.errors import UserError
+from adai.files import write_whole
+from adai.lab.run import Run
+from adai.lab.settings import Settings
+from adai.lab.train import Progress, silent, train
+
+ATTEMPTS = 2
+
+
+class Job(NamedTuple):
+    """A run that is to be done.
+
+    Attributes:
+        label: for people.
+        settings: what decides the results.
+        folder: where they go; absolute, and the same for every machine that may take up the job.
+        data_dir: where data sets lie by name, or None.
+        command: the command line, kept beside the results.
+    """
+
+    label: str
+    settings: Settings
+    folder: Path
+    data_dir: Path | None = None
+    command: str = ""
+
+    @property
+    def run(self) -> Run:
+        """Where it stands."""
+        return Run(self.folder)
+
+    @property
+    def to_do(self) -> bool:
+        """Whether anything is left of it."""
+        return self.run.status == "unfinished"
+
+    def do(self, progress: Progress = silent) -> None:
+        """Carry it out, or what is left of it."""
+        train(self.settings, self.folder, data_dir=self.data_dir, command=self.command, progress=progress)
+
+
+# Called now and then with the jobs that are to be done at present; their folders tell how far they are.
+Watch = Callable[[Sequence[Job]], None]
+
+
+class Failure(NamedTuple):
+    """A job that was tried twice and not finished; the others are not affected."""
+
+    job: Job
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.job.label} failed {ATTEMPTS} times: {self.reason}"
+
+
+def explain(job: Job, error: BaseException) -> str:
+    """Why a job failed, in one line; where it is not the user's to mend, the whole of it goes to the run's folder."""
+    if isinstance(error, UserError):
+        return str(error)
+    text = "".join(traceback.format_exception(error))
+    try:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(job.folder / "error.txt", lambda part: part.write_text(text))
+    except OSError:
+        return _line(error)
+    return f"{_line(error)} (see {job.folder / 'error.txt'})"
+
+
+def threads_for(jobs: int) -> int:
+    """So many threads for each of several runs at once that together they are as many as torch is set to use."""
+    return max(1, torch.get_num_threads() // jobs)
+
+
+def _line(error: BaseException) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 300)

@@ -1,0 +1,207 @@
+"""A model in training: one epoch, one evaluation, and all there is to save."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from adai.lab import random_state
+from adai.lab.distributed import Ranks
+from adai.lab.measures import Tally, gradient_norm, inertia, state_bytes
+from adai.lab.optimizers import recipe
+from adai.lab.run import Row
+from adai.lab.schedules import factor
+from adai.lab.settings import Settings
+from adai.lab.sources import Source, held_out
+from adai.lab.task import Factory, source
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+EVALUATION_BATCH = 512
+
+# Of a row of metrics; for Adai and AdaiW those of `inertia` besides. Losses are means over the examples, errors are in
+# percent; the training's are of the model as it was at each step. ``lr`` is that of the last step, ``seconds`` and
+# ``images_per_second`` are of the training alone, ``grad_norm`` is the mean over the steps of the norm of the gradient
+# before clipping and decay, bytes are of one process.
+COLUMNS = (
+    "epoch", "train_loss", "train_error", "test_loss", "test_error", "test_error_top5", "lr", "seconds",
+    "images_per_second", "steps", "grad_norm", "optimizer_state_bytes", "peak_memory_bytes",
+)  # fmt: skip
+
+
+class Piece(NamedTuple):
+    """What goes through the model at once: a part of a step's batch."""
+
+    where: Tensor
+    weight: float
+    """By which its mean loss counts: pieces that are averaged over processes and added up give the batch's mean."""
+    last: bool
+    """Whether the step is taken after it."""
+
+
+class Learner:
+    """A task's model with its optimizer, at some epoch.
+
+    Args:
+        settings: what decides the results.
+        factory: makes the task; the model's weights are drawn after the seed is set.
+        device: of this process.
+        ranks: the processes of the run.
+    """
+
+    def __init__(self, settings: Settings, factory: Factory, device: torch.device, ranks: Ranks) -> None:
+        random_state.seed(settings.seed)
+        task = factory()
+        self.settings = settings
+        self.device = device
+        self.ranks = ranks
+        self.loss = task.loss
+        self.model: nn.Module = task.model.to(device)
+        if settings.channels_last:
+            cast(Any, self.model).to(memory_format=torch.channels_last)  # which torch's types do not know
+        self.train: Source = source(task.train, device, settings.workers)
+        self.test: Source = source(task.test, device, settings.workers)
+        if settings.validation:
+            self.train, self.test = held_out(self.train, settings.validation)
+        self.optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(self.model.parameters())
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        self.draws = torch.Generator().manual_seed(settings.seed)
+        self.parallel = ranks.parallel(self.model)
+        self.forward = torch.compile(self.parallel) if settings.compile else self.parallel
+        random_state.seed(settings.seed + ranks.rank)  # dropout differs between processes
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch. A last batch with fewer examples than there are processes is left out."""
+        whole, rest = divmod(len(self.train), self.settings.batch)
+        return whole + (rest >= self.ranks.world)
+
+    def epoch(self, done: int) -> Row:
+        """Train for an epoch after ``done`` others, evaluate, and say what both gave: a row with `COLUMNS`.
+
+        Where the loss has blown up there is nothing to evaluate.
+        """
+        trained = self._train(done)
+        evaluated = self._evaluate() if math.isfinite(trained["train_loss"] or 0) else {}
+        row: Row = dict.fromkeys(COLUMNS)
+        row |= {**trained, **evaluated, "optimizer_state_bytes": state_bytes(self.optimizer)}
+        return row | inertia(self.optimizer)
+
+    def _train(self, done: int) -> Row:
+        self.parallel.train()
+        tally = Tally(self.device)
+        norms = torch.zeros(2, device=self.device)  # sum of the finite ones, and how many
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        began = time.perf_counter()
+        pieces = list(self._pieces())
+        step = done * self.steps
+        for piece, (inputs, targets) in zip(
+            pieces, self.train.batches([piece.where for piece in pieces], self.draws), strict=True
+        ):
+            with self._quiet(until=piece.last):
+                loss, outputs = self._loss(inputs, targets)
+                self.scaler.scale(loss * piece.weight).backward()
+            tally.add(loss, outputs, targets)
+            if piece.last:
+                norm = self._step(step)
+                norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
+                step += 1
+        means = tally.means(self.ranks)  # waits for the device
+        seconds = time.perf_counter() - began
+        norm_sum, norm_count = norms.tolist()
+        on_cuda = self.device.type == "cuda"
+        return {
+            "epoch": done + 1,
+            "train_loss": means.loss,
+            "train_error": means.error,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": seconds,
+            "images_per_second": means.examples / seconds,
+            "steps": self.steps,
+            "grad_norm": norm_sum / norm_count if norm_count else None,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_cuda else None,
+        }
+
+    def _pieces(self) -> Iterator[Piece]:
+        """This process's share of an epoch in a fresh order, the same for all processes."""
+        world = self.ranks.world
+        for batch in torch.randperm(len(self.train), generator=self.draws).split(self.settings.batch):
+            if len(batch) < world:
+                continue
+            parts = [part for part in self.ranks.share(batch).tensor_split(self.settings.accumulate) if len(part)]
+            for number, part in enumerate(parts, start=1):
+                yield Piece(part, len(part) * world / len(batch), last=number == len(parts))
+
+    def _loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
+        if self.settings.channels_last and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        precision = self.settings.precision
+        with torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32"):
+            outputs = self.forward(inputs)
+            return self.loss(outputs, targets), outputs
+
+    def _quiet(self, *, until: bool) -> contextlib.AbstractContextManager[None]:
+        """Keep the processes from averaging gradients until the last piece of a step."""
+        if until or self.ranks.world == 1:
+            return contextlib.nullcontext()
+        return cast(DistributedDataParallel, self.parallel).no_sync()
+
+    def _step(self, step: int) -> Tensor:
+        """Move the parameters; the norm of the gradient as it was, 0-dim."""
+        settings = self.settings
+        self.scaler.unscale_(self.optimizer)
+        # Read before the step: AdaBound writes to the gradients.
+        if settings.clip_norm is None:
+            norm = gradient_norm(self.model.parameters())
+        else:
+            norm = clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        rate = settings.options["lr"] * factor(
+            step,
+            kind=settings.schedule,
+            task=settings.task,
+            epochs=settings.epochs,
+            steps=settings.epochs * self.steps,
+            warmup=settings.warmup_steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return norm
+
+    @torch.no_grad()
+    def _evaluate(self) -> Row:
+        self.ranks.agree_on_buffers(self.model)
+        self.parallel.eval()
+        tally = Tally(self.device, top=True)
+        places = self.ranks.share(torch.arange(len(self.test))).split(EVALUATION_BATCH)
+        for inputs, targets in self.test.batches(places, self.draws):
+            loss, outputs = self._loss(inputs, targets)
+            tally.add(loss, outputs, targets)
+        means = tally.means(self.ranks)
+        return {"test_loss": means.loss, "test_error": means.error, "test_error_top5": means.error_top}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, of all processes."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "draws": self.draws.get_state(),
+            "random": self.ranks.gathered(random_state.get(self.device)),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.draws.set_state(state["draws"])
+        random_state.put(state["random"][self.ranks.rank], self.device)

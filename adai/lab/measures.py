@@ -1,0 +1,104 @@
+"""What a run measures: loss and errors over a pass, the gradient's norm, and what an optimizer's state tells."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from adai.lab.distributed import Ranks
+from adai.lab.run import Row
+from adai.optim import Adai
+from adai.optim.mean import accumulator
+from adai.optim.rule import debias
+
+TOP = 5
+SAMPLE = 100_000  # elements of which the quantiles of the inertia are taken
+QUANTILES = {"01": 0.01, "10": 0.1, "50": 0.5, "90": 0.9, "99": 0.99}
+
+
+class Means(NamedTuple):
+    """What a pass gave: examples, mean loss, and errors in percent, None where there were no classes to be told."""
+
+    examples: float
+    loss: float
+    error: float | None
+    error_top: float | None
+
+
+class Tally:
+    """Loss and errors summed up over a pass, on the device: nothing waits for it until the end.
+
+    Args:
+        device: where the outputs are.
+        top: count, too, how often the right class is not among the five likeliest.
+    """
+
+    def __init__(self, device: torch.device, *, top: bool = False) -> None:
+        # 0 examples, 1 loss, 2 answers, 3 wrong, 4 not among the five.
+        self.sums = torch.zeros(5, device=device, dtype=accumulator(device))
+        self.top = top
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, outputs: Any, targets: Tensor) -> None:
+        """Take a batch in: its mean loss, the model's outputs and the targets."""
+        examples = len(targets)
+        self.sums[0] += examples
+        self.sums[1] += loss * examples
+        if is_classification(outputs, targets):
+            self.sums[2] += targets.numel()
+            self.sums[3] += (outputs.argmax(dim=1) != targets).sum()
+            if self.top:
+                likeliest = outputs.topk(min(TOP, outputs.shape[1]), dim=1).indices
+                self.sums[4] += (likeliest != targets.unsqueeze(1)).all(dim=1).sum()
+
+    def means(self, ranks: Ranks) -> Means:
+        """The means over all processes."""
+        examples, loss, answers, wrong, wrong_top = ranks.total(self.sums).tolist()
+        if answers == 0:
+            return Means(examples, loss / examples, None, None)
+        return Means(examples, loss / examples, 100 * wrong / answers, 100 * wrong_top / answers)
+
+
+def is_classification(outputs: Any, targets: Tensor) -> bool:
+    """Whether the outputs (N, classes, …) are scores for the targets (N, …), whole numbers."""
+    return isinstance(outputs, Tensor) and outputs.dim() == targets.dim() + 1 and not targets.is_floating_point()
+
+
+def gradient_norm(parameters: Iterable[Parameter]) -> Tensor:
+    """Norm of the gradient over all parameters, 0-dim, without waiting for the device."""
+    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """Memory of the optimizer's state, in bytes."""
+    tensors = (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+@torch.no_grad()
+def inertia(optimizer: Optimizer) -> Row:
+    """For Adai and AdaiW the mean of v̂ and quantiles of the inertia μ over all elements, from the state; else nothing.
+
+    The quantiles are those of the same 100,000 elements at each call where there are more, drawn with a fixed seed.
+    """
+    states = [
+        (optimizer.state[p], group) for group in optimizer.param_groups for p in group["params"] if p in optimizer.state
+    ]
+    if not isinstance(optimizer, Adai) or not states:
+        return {}
+    hats = [state["exp_avg_sq"] / debias(group["betas"][1], float(state["step"])) for state, group in states]
+    v_hat = torch.cat([hat.float().flatten() for hat in hats])
+    mean = v_hat.mean(dtype=accumulator(v_hat.device))
+    if v_hat.numel() > SAMPLE:
+        some = torch.randint(v_hat.numel(), (SAMPLE,), generator=torch.Generator().manual_seed(0))
+        v_hat = v_hat[some.to(v_hat.device)]
+    group = states[0][1]
+    weight = (v_hat / mean.float()) ** (1 / (3 - 2 * group["dampening"]))
+    mu = 1 - (group["betas"][0] * weight).clamp(group["eps"], 1)
+    at = torch.quantile(mu, torch.tensor(list(QUANTILES.values()), device=mu.device)).tolist()
+    return {"v_hat_mean": mean.item()} | {f"inertia_{name}": q for name, q in zip(QUANTILES, at, strict=True)}

@@ -1,0 +1,1 @@
+"""What the noise of minibatch gradients is like."""

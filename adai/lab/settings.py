@@ -1,0 +1,130 @@
+"""What decides the results of a run, with defaults for each data set."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from adai.errors import UserError
+from adai.lab.models import MODELS
+from adai.lab.optimizers import RECIPES, recipe
+from adai.lab.schedules import KINDS, PAPER_SCHEDULES
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+WARMUP_STEPS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides the results of a run: two runs with equal settings on one machine give the same numbers.
+
+    `Settings.of` fills in what is not given; the defaults here are those of a task of which nothing is known.
+
+    Attributes:
+        task: a data set that `adai.lab.data.load` knows, or ``package.module:factory``.
+        model: a name from `adai.lab.models.MODELS`; None where the task brings its own.
+        optimizer: a name from `adai.lab.optimizers.RECIPES`.
+        options: the optimizer's, learning rate and weight decay among them.
+        epochs: passes over the training examples.
+        batch: examples a step, over all processes.
+        seed: of the weights, of the order of the examples and of all else that is drawn.
+        device: as torch names it.
+        schedule: ``paper``, ``cosine`` or ``constant``, as in `adai.lab.schedules`.
+        warmup_steps: over which the learning rate rises; 0 for none.
+        precision: ``fp32``, or autocast to ``bf16`` or ``fp16``, the latter with a scaled loss.
+        channels_last: keep images as (N, H, W, C) in memory.
+        compile: run the model through `torch.compile`.
+        accumulate: cut each batch into so many, one after the other, to save memory. The step is the same but for batch
+            norm, whose statistics are those of a part.
+        clip_norm: clip the gradient to this global norm; None does not.
+        augment: crop and mirror training images at random.
+        image_size: read images as they are needed and cut each to this size; None holds them all in memory as they are.
+        deterministic: take only deterministic algorithms; on a CPU all are.
+        limit: so many training and test images at most, for quick tries; None takes all.
+        validation: the share of the training examples that is held out and takes the place of the test examples, to
+            choose settings by; 0 is none.
+        workers: processes that read data that is not held in memory.
+        processes: as many as `torchrun` started.
+
+    Raises:
+        UserError: a name is unknown.
+    """
+
+    task: str = "digits"
+    model: str | None = "smallnet"
+    optimizer: str = "adai"
+    options: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 30
+    batch: int = 64
+    seed: int = 0
+    device: str = "cpu"
+    schedule: str = "cosine"
+    warmup_steps: int = WARMUP_STEPS
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    accumulate: int = 1
+    clip_norm: float | None = None
+    augment: bool = False
+    image_size: int | None = None
+    deterministic: bool = False
+    limit: int | None = None
+    validation: float = 0.0
+    workers: int = 2
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        _one_of("optimizer", self.optimizer, RECIPES)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("schedule", self.schedule, KINDS)
+        if self.model is not None:
+            _one_of("model", self.model, MODELS)
+            if ":" in self.task:
+                raise UserError(f"the task {self.task} brings its own model; leave --model out")
+        if self.schedule == "paper" and self.task not in PAPER_SCHEDULES:
+            raise UserError(f"the paper prints no schedule for {self.task}; choose cosine or constant")
+
+    @classmethod
+    def of(cls, task: str, *, lr: float | None = None, weight_decay: float | None = None, **given: Any) -> Self:
+        """The settings for a task: what is given and not None, and for the rest what suits the task.
+
+        CIFAR gets the paper's run (Appendix D.1: ResNet, batch 128, 200 epochs, the learning rate divided by 10 at two
+        milestones), with crops and flips. Everything that is not the paper's run starts with the same linear warm-up
+        for every optimizer.
+
+        Args:
+            task: as in the class.
+            lr: learning rate; default the recipe's.
+            weight_decay: default the recipe's.
+            given: the other settings by name.
+        """
+        own = {"model": None} if ":" in task else {}
+        settings = {**SUITED.get(task, own), **{k: v for k, v in given.items() if v is not None}}
+        options = recipe(settings.get("optimizer", cls.optimizer)).options
+        over = {"lr": lr, "weight_decay": weight_decay}
+        settings["options"] = {**options, **{k: v for k, v in over.items() if v is not None}}
+        paper = settings.get("schedule") == "paper"
+        settings.setdefault("warmup_steps", 0 if paper else WARMUP_STEPS)
+        return cls(task=task, **settings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, as JSON takes it."""
+        return dataclasses.asdict(self)
+
+
+def _suited_to(task: str, model: str) -> dict[str, Any]:
+    schedule = PAPER_SCHEDULES[task]
+    common = {"epochs": schedule.epochs, "batch": schedule.batch, "schedule": "paper", "augment": True}
+    return {"model": model, **common}
+
+
+SUITED: dict[str, dict[str, Any]] = {
+    "mnist": {"model": "convnet", "epochs": 10, "batch": 128},
+    "cifar10": _suited_to("cifar10", "resnet18"),
+    "cifar100": _suited_to("cifar100", "resnet34"),
+    "imagenet": {"model": "resnet50", "epochs": 90, "batch": 256, "augment": True, "image_size": 224},
+}
+
+
+def _one_of(what: str, name: str, names: Any) -> None:
+    if name not in names:
+        raise UserError(f"unknown {what} {name!r}; choose from {', '.join(names)}")

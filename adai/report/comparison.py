@@ -1,0 +1,163 @@
+"""A comparison as its folder holds it, with every run that was meant to be there and what became of it.
+
+Columns that the rows lack are nan throughout, so folders of any version can be read.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adai.errors import UserError
+from adai.lab.optimizers import RECIPES
+
+Array = NDArray[np.float64]
+Status = Literal["finished", "diverged", "unfinished", "not started"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One optimizer from one seed, an epoch a row."""
+
+    seed: int
+    status: Status
+    rows: Sequence[dict[str, Any]]
+
+    def column(self, name: str) -> Array:
+        """One number an epoch; nan where it was not recorded, or not finite."""
+        values = (row.get(name) for row in self.rows)
+        return np.array([float(v) if isinstance(v, int | float) else np.nan for v in values], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """An optimizer of the comparison with its runs, by seed."""
+
+    name: str
+    options: dict[str, Any]
+    runs: Sequence[Run]
+
+    @property
+    def label(self) -> str:
+        """The name people know it by."""
+        return RECIPES[self.name].label if self.name in RECIPES else self.name
+
+    @property
+    def finished(self) -> list[Run]:
+        """The runs that reached their last epoch with a finite loss: the ones that means are taken over."""
+        return [run for run in self.runs if run.status == "finished"]
+
+    @property
+    def stopped(self) -> list[Run]:
+        """The runs that did not, but have epochs to show."""
+        return [run for run in self.runs if run.status != "finished" and run.rows]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All of it.
+
+    Attributes:
+        path: its folder.
+        config: what its ``config.json`` says.
+        entrants: the optimizers, in the order they were asked for.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    entrants: Sequence[Entrant]
+
+    @property
+    def title(self) -> str:
+        """Model and task."""
+        return " on ".join(str(self.config[key]) for key in ("model", "task") if self.config.get(key))
+
+    def recorded(self, column: str) -> bool:
+        """Whether any epoch of any run has a number there."""
+        return any(np.isfinite(run.column(column)).any() for e in self.entrants for run in e.runs)
+
+
+def read(path: Path) -> Comparison:
+    """Read the folder of a comparison: the runs that were asked for, and whatever others lie there.
+
+    Raises:
+        UserError: it holds none, or a file in it is damaged.
+    """
+    config = _config(path)
+    asked, seeds = config["optimizers"], config.get("seeds", 0)
+    options = {str(name): asked[name] if isinstance(asked, dict) else {} for name in asked}
+    planned = dict.fromkeys(options, set(range(seeds)) if isinstance(seeds, int) else set())
+    for file in sorted(path.glob("*/seed*/metrics.jsonl")):
+        name, seed = file.parent.parent.name, file.parent.name.removeprefix("seed")
+        if seed.isdecimal():
+            planned[name] = planned.get(name, set()) | {int(seed)}
+    entrants = [
+        Entrant(name, options.get(name, {}), [_run(path, name, seed, config["epochs"]) for seed in sorted(wanted)])
+        for name, wanted in planned.items()
+    ]
+    return Comparison(path, config, entrants)
+
+
+def _config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    advice = "give a folder that adai compare wrote"
+    try:
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} holds no comparison ({file}: {error.strerror}); {advice}") from error
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}); {advice}") from error
+    known = isinstance(config, dict) and isinstance(config.get("epochs"), int)
+    if not known or not isinstance(config.get("optimizers"), dict | list):
+        raise UserError(f"{file} is not that of a comparison: it lacks optimizers and epochs; {advice}")
+    return config
+
+
+def _run(path: Path, name: str, seed: int, epochs: int) -> Run:
+    rows = _rows(path / name / f"seed{seed}" / "metrics.jsonl")
+    if not rows:
+        return Run(seed, "not started", rows)
+    if rows[-1].get("train_loss") is None:
+        return Run(seed, "diverged", rows)
+    return Run(seed, "finished" if len(rows) >= epochs else "unfinished", rows)
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may have been cut off
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {file}: {error}; move the run away, and adai compare does it again") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"cannot read {file}: not one object a line; move the run away, and adai compare does it again")
+    return rows
+
+
+def over_runs(runs: Sequence[Run], column: str) -> Array:
+    """A column of several runs as (runs, epochs), filled up with nan where a run has fewer epochs."""
+    columns = [run.column(column) for run in runs]
+    table = np.full((len(columns), max((c.size for c in columns), default=0)), np.nan)
+    for row, values in zip(table, columns, strict=True):
+        row[: values.size] = values
+    return table
+
+
+def ms_per_step(run: Run, batch: int | None) -> float:
+    """Median over the epochs of the mean time of a training step, in ms; nan where it was not recorded."""
+    candidates = [run.column("ms_per_step"), 1e3 * run.column("seconds") / run.column("steps")]
+    if batch:
+        candidates.append(1e3 * batch / run.column("images_per_second"))
+    times = next((times for times in candidates if np.isfinite(times).any()), candidates[0])
+    return median(times)
+
+
+def median(values: Array) -> float:
+    """Median of the finite values; nan where there is none."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")

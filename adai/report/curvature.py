@@ -1,0 +1,201 @@
+"""Curvature at one or several sets of parameters, as table, files and figures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.table import Table
+
+from adai.files import write_whole
+from adai.lab.curvature.density import Quadrature
+from adai.lab.curvature.measure import Curvature
+from adai.lab.curvature.surface import Surface
+from adai.report.axes import plain
+from adai.report.rows import write_csv, write_json
+
+Array = NDArray[np.float64]
+
+
+class Row(NamedTuple):
+    """The curvature at one set of parameters; see `adai.lab.curvature.measure`.
+
+    Args:
+        parameters: which.
+        loss: in nats.
+        gradient_norm: ‖∇L‖: far from 0 it is no critical point, and eigenvalues tell half of the story.
+        largest: eigenvalue, λ₁.
+        largest_residual: ‖H u − λ u‖ of it.
+        trace: of H.
+        trace_se: its standard error.
+        sam: rise of the loss in the worst direction in a ball.
+        sam_first_order: rise along the gradient.
+        filter_worst: as ``sam``, in units of the filters' norms.
+        filter_average: mean rise along random filter-normalised directions.
+        filter_average_se: its standard error.
+    """
+
+    parameters: str
+    loss: float
+    gradient_norm: float
+    largest: float
+    largest_residual: float
+    trace: float
+    trace_se: float
+    sam: float
+    sam_first_order: float
+    filter_worst: float
+    filter_average: float
+    filter_average_se: float
+
+
+class Eigenvalue(NamedTuple):
+    """One eigenvalue, 1 being the largest."""
+
+    parameters: str
+    rank: int
+    value: float
+    residual: float
+
+
+class Density(NamedTuple):
+    """The density of eigenvalues at one of them."""
+
+    parameters: str
+    eigenvalue: float
+    density: float
+    se: float
+
+
+class Height(NamedTuple):
+    """The loss at one point of the plane of the top two eigenvectors, steps along unit vectors."""
+
+    parameters: str
+    first: float
+    second: float
+    loss: float
+
+
+def row(name: str, found: Curvature) -> Row:
+    """The table's row of one set of parameters."""
+    return Row(
+        name,
+        found.loss,
+        found.gradient_norm,
+        float(found.eigenpairs.values[0]),
+        float(found.eigenpairs.residuals[0]),
+        found.trace.value,
+        found.trace.se,
+        *found.sam,
+        found.filter_worst.value,
+        *found.filter_average,
+    )
+
+
+def as_table(table: Sequence[Row]) -> Table:
+    """The table for the terminal: a column for each set of parameters."""
+    lines: dict[str, Callable[[Row], str]] = {
+        "loss": lambda r: f"{r.loss:.4g}",
+        "‖gradient‖": lambda r: f"{r.gradient_norm:.3g}",
+        "largest eigenvalue": lambda r: f"{r.largest:.4g}",
+        "trace": lambda r: f"{r.trace:.4g} ± {r.trace_se:.2g}",
+        "SAM sharpness": lambda r: f"{r.sam:.3g}",
+        "  one step": lambda r: f"{r.sam_first_order:.3g}",
+        "filter-normalised, worst": lambda r: f"{r.filter_worst:.3g}",
+        "  mean": lambda r: f"{r.filter_average:.3g} ± {r.filter_average_se:.1g}",
+    }
+    view = Table(title="curvature, ± standard error; less is flatter", title_justify="left")
+    view.add_column("", no_wrap=True)
+    for entry in table:
+        view.add_column(entry.parameters, justify="right")
+    for label, cell in lines.items():
+        view.add_row(label, *map(cell, table))
+    return view
+
+
+def write(folder: Path, results: Mapping[str, Curvature], about: Mapping[str, Any]) -> list[Row]:
+    """Write curvature.csv and .json, eigenvalues.csv, density.csv and .png, surface.csv and .png; returns the table."""
+    table = [row(name, found) for name, found in results.items()]
+    write_csv(folder / "curvature.csv", table)
+    write_json(folder / "curvature.json", table, {"about": about})
+    eigenvalues = [
+        Eigenvalue(name, rank, float(value), float(residual))
+        for name, found in results.items()
+        for rank, (value, residual) in enumerate(
+            zip(found.eigenpairs.values, found.eigenpairs.residuals, strict=True), start=1
+        )
+    ]
+    write_csv(folder / "eigenvalues.csv", eigenvalues)
+    grid = _grid(results)
+    densities = [d for name, found in results.items() for d in _density(name, found.quadrature, *grid)]
+    write_csv(folder / "density.csv", densities)
+    draw_density(folder / "density.png", results)
+    surfaces = {name: found.surface for name, found in results.items() if found.surface}
+    if surfaces:
+        write_csv(folder / "surface.csv", [h for name, surface in surfaces.items() for h in _heights(name, surface)])
+        draw_surfaces(folder / "surface.png", surfaces)
+    return table
+
+
+def _grid(results: Mapping[str, Curvature]) -> tuple[Array, float]:
+    """The same eigenvalues and width for all, so that densities can be compared."""
+    together = [found.quadrature.nodes.ravel() for found in results.values()]
+    nodes = np.concatenate(together)[None]
+    return Quadrature(nodes, np.ones_like(nodes)).grid()
+
+
+def _density(name: str, quadrature: Quadrature, grid: Array, width: float) -> list[Density]:
+    columns = (grid, *quadrature.density(grid, width))
+    return [Density(name, *map(float, values)) for values in zip(*columns, strict=True)]
+
+
+def _heights(name: str, surface: Surface) -> list[Height]:
+    steps = surface.steps
+    return [
+        Height(name, float(a), float(b), float(surface.loss[i, j]))
+        for i, a in enumerate(steps)
+        for j, b in enumerate(steps)
+    ]
+
+
+def draw_density(path: Path, results: Mapping[str, Curvature]) -> None:
+    """Draw the density of eigenvalues of each, one below the other on one axis, with the eigenpairs' values marked."""
+    figure = Figure(figsize=(8, 1.2 + 2.2 * len(results)), layout="constrained")
+    axes = figure.subplots(len(results), 1, sharex=True, squeeze=False)[:, 0]
+    grid, width = _grid(results)
+    for number, (ax, (name, found)) in enumerate(zip(axes, results.items(), strict=True)):
+        density, _ = found.quadrature.density(grid, width)
+        size = len(found.eigenpairs.vectors)
+        low = 0.1 / size / width  # a tenth of the share of one eigenvalue
+        ax.fill_between(grid, low, np.maximum(density, low), color=f"C{number}", alpha=0.5, linewidth=0)
+        top = found.eigenpairs.values
+        marks = np.full(len(top), low * 2)
+        ax.plot(top, marks, "v", color="k", markersize=5, linestyle="none", label=f"largest {len(top)}")
+        ax.set(yscale="log", ylim=(low, 3 * density.max()), ylabel="density")
+        ax.set_title(f"{name}: trace {found.trace.value:.4g} ± {found.trace.se:.2g}", fontsize=10, loc="left")
+        plain(ax)
+    axes[0].legend(frameon=False, fontsize=8)
+    axes[-1].set_xlabel("eigenvalue of the Hessian")
+    write_whole(path, lambda part: figure.savefig(part, dpi=150))
+
+
+def draw_surfaces(path: Path, surfaces: Mapping[str, Surface]) -> None:
+    """Draw the loss over the plane of the top two eigenvectors, side by side with the same colours."""
+    lowest = min(float(np.nanmin(surface.loss)) for surface in surfaces.values())
+    highest = max(float(np.nanmax(surface.loss)) for surface in surfaces.values())
+    # A loss above 0 is drawn in ratios: the valley takes up few of the levels of a linear scale.
+    spaced, norm = (np.geomspace, LogNorm(lowest, highest)) if lowest > 0 else (np.linspace, None)
+    levels = spaced(lowest, highest, 25)
+    figure = Figure(figsize=(4.2 * len(surfaces) + 0.8, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(surfaces), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, (name, surface) in zip(axes, surfaces.items(), strict=True):
+        drawn = ax.contourf(surface.steps, surface.steps, surface.loss.T, levels=levels, cmap="viridis", norm=norm)
+        ax.contour(surface.steps, surface.steps, surface.loss.T, levels=levels, colors="w", linewidths=0.4)
+        ax.plot(0, 0, "r+", markersize=10)
+        ax.set(title=name, xlabel="along the first eigenvector", aspect="equal")
+    axes[0].set_ylabel("along the second")
+    figure.colorbar(drawn, ax=axes.tolist(), label="loss", ticks=levels[::4], format="%.2g")
+    write_whole(path, lambda part: figure.savefig(part, dpi=150))

@@ -1,0 +1,64 @@
+"""How figures look: each optimizer has its colour, marker and dashes in every figure of every report."""
+
+from typing import NamedTuple
+
+from adai.lab.optimizers import RECIPES
+
+
+class Style(NamedTuple):
+    """Of one optimizer; the darker colour on a light page and on paper, the lighter one on a dark page."""
+
+    light: str
+    dark: str
+    marker: str
+    dashes: tuple[float, ...]
+
+
+# Colours have a contrast of 3 and more with the page (a test holds them to it). They do not stand alone: no two of
+# the first eight share a marker, nor the last four with one another, and dashes differ where markers do not.
+_STYLES = [
+    Style("#0b62a8", "#6cb4f5", "o", ()),
+    Style("#00807a", "#4fd1c7", "s", (5, 1.5)),
+    Style("#b84a00", "#f9a25c", "^", (1.2, 1.2)),
+    Style("#7b3fb3", "#c79ff2", "D", (5, 1.2, 1.2, 1.2)),
+    Style("#c2185b", "#f58ab5", "v", (2.5, 1.2)),
+    Style("#5c6b00", "#c0cf52", "P", (7, 2)),
+    Style("#8a5528", "#d8ad80", "X", (3, 1, 1, 1, 1, 1)),
+    Style("#2b7a30", "#83d488", "*", (1, 2)),
+    Style("#b3001b", "#ff8d85", "o", (5, 1.5)),
+    Style("#4a5b6c", "#aebdcc", "s", ()),
+    Style("#7d6200", "#e5c54f", "^", (7, 2)),
+    Style("#5548d9", "#aca5ff", "D", (1.2, 1.2)),
+]
+
+# Of a figure's text and lines. In the page they follow the reader's light or dark setting.
+INK = "#22211f"
+GRID = "#d8d5cf"
+
+
+def style(name: str) -> Style:
+    """The style of an optimizer; one that has no recipe takes one by its name."""
+    return _STYLES[_number(name)]
+
+
+def variable(name: str) -> str:
+    """The CSS variable that holds the optimizer's colour."""
+    return f"--c{_number(name)}"
+
+
+def _number(name: str) -> int:
+    names = list(RECIPES)
+    return (names.index(name) if name in names else sum(name.encode())) % len(_STYLES)
+
+
+def variables() -> dict[str, tuple[str, str]]:
+    """The CSS variables of the page by name, each with its light and its dark colour."""
+    colours = {f"--c{number}": (s.light, s.dark) for number, s in enumerate(_STYLES)}
+    return {**colours, "--grid": (GRID, "#45423e")}
+
+
+def themed(svg: str) -> str:
+    """An SVG whose colours are the page's: text and axes take its text colour, the rest its variables."""
+    for name, (light, _) in variables().items():
+        svg = svg.replace(light, f"var({name})")
+    return svg.replace(INK, "currentColor")

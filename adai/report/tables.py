@@ -1,0 +1,140 @@
+"""The table of a comparison, for the terminal and as CSV, Markdown and LaTeX."""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.table import Table
+
+from adai.files import write_whole
+from adai.lab.stats import spread
+from adai.report.summary import Row, Summary
+
+NONE = "–"
+DIFFERENCE = "difference to"
+
+
+class Cells(NamedTuple):
+    """A table as text: a title, headings, and rows whose first cell names the row."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
+
+
+def cells(summary: Summary) -> Cells:
+    """The table as people read it; columns that would be empty are left out."""
+    measure, rows = summary.measure, summary.rows
+    columns: dict[str, Callable[[Row], str]] = {
+        "optimizer": lambda row: row.label,
+        "seeds": lambda row: row.runs,
+        "last epoch": lambda row: plus_minus(list(row.last.values()), measure.digits),
+        "best epoch": lambda row: plus_minus(list(row.best.values()), measure.digits),
+    }
+    if any(row.difference for row in rows):
+        label = next(row.label for row in rows if row.optimizer == summary.reference)
+        columns[f"{DIFFERENCE} {label}"] = lambda row: _difference(row, summary)
+    columns["train loss"] = lambda row: _number(spread(row.train_losses).mean, 4)
+    costs = {
+        "ms / step": _cost(lambda row: row.ms_per_step, 2),
+        "state MB": _cost(lambda row: row.state_bytes / 1e6, 2),
+        "peak MB": _cost(lambda row: row.peak_bytes / 1e6, 0),
+    }
+    columns |= {heading: cell for heading, cell in costs.items() if any(cell(row) != NONE for row in rows)}
+    title = (
+        f"{measure.name} in {'percent' if measure.unit == '%' else measure.unit}, mean ± standard deviation over seeds"
+    )
+    return Cells(title, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+
+
+def plus_minus(values: Sequence[float], digits: int) -> str:
+    """Mean and standard deviation; of one value, that value."""
+    mean, sd = spread(values)
+    return _number(mean, digits) + (f" ± {sd:.{digits}f}" if math.isfinite(sd) else "")
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else NONE
+
+
+def _cost(value: Callable[[Row], float], digits: int) -> Callable[[Row], str]:
+    return lambda row: _number(value(row), digits)
+
+
+def _difference(row: Row, summary: Summary) -> str:
+    if row.optimizer == summary.reference:
+        return "reference"
+    if row.difference is None:
+        return NONE
+    mean, low, high = (f"{x:+.{summary.measure.digits}f}".replace("-", "−") for x in row.difference[:3])
+    return mean if math.isinf(row.difference.low) else f"{mean} ({low} to {high})"
+
+
+def as_table(summary: Summary) -> Table:
+    """The table for the terminal, in 80 columns: without differences, which the verdict names, and without memory."""
+    table = cells(summary)
+    kept = [n for n, text in enumerate(table.headings) if not text.startswith(DIFFERENCE) and not text.endswith("MB")]
+    view = Table(title=table.title, title_justify="left")
+    for n in kept:
+        view.add_column(table.headings[n], justify="right" if n else "left", no_wrap=table.headings[n] != "seeds")
+    for row in table.rows:
+        view.add_row(*(row[n] for n in kept))
+    return view
+
+
+def markdown(summary: Summary) -> str:
+    """The table for a README."""
+    table = cells(summary)
+    lines = [table.headings, ["---", *["---:"] * (len(table.headings) - 1)], *table.rows]
+    text = "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+    return f"{text}\n{table.title[0].upper()}{table.title[1:]}.\n"
+
+
+def latex(summary: Summary) -> str:
+    """The table for a paper; its rules are those of the package booktabs."""
+    table = cells(summary)
+    top, *body = (" & ".join(map(_tex, line)) + r" \\" for line in (table.headings, *table.rows))
+    lines = [
+        f"% {_tex(table.title)}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table.headings) - 1)}}}",
+        r"\toprule",
+        top,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _tex(text: str) -> str:
+    for plain, tex in (
+        ("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("$", r"\$"), ("{", r"\{"),
+        ("}", r"\}"), ("±", r"$\pm$"), ("−", "$-$"), ("–", "--"),
+    ):  # fmt: skip
+        text = text.replace(plain, tex)
+    return text
+
+
+def write_csv(path: Path, summary: Summary) -> None:
+    """Write the table as CSV, every number in full; what there is not stays empty."""
+    header = ["optimizer", "seeds", "planned", "best_{0}_mean", "best_{0}_sd", "last_{0}_mean", "last_{0}_sd",
+              "train_loss_mean", "train_loss_sd", "ms_per_step_median", "state_bytes", "peak_bytes", "reference",
+              "difference_mean", "difference_low", "difference_high", "difference_seeds"]  # fmt: skip
+    measure = summary.measure.column.removeprefix("test_")
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow([name.format(measure) for name in header])
+            for row in summary.rows:
+                spreads = [spread(list(x)) for x in (row.best.values(), row.last.values(), row.train_losses)]
+                cost = (row.ms_per_step, row.state_bytes, row.peak_bytes)
+                numbers = [*(x for s in spreads for x in s), *cost]
+                counts = [row.optimizer, row.finished, row.planned]
+                gap = [summary.reference, *row.difference] if row.difference else [""] * 5
+                writer.writerow([*counts, *("" if math.isnan(x) else x for x in numbers), *gap])
+
+    write_whole(path, write)

@@ -1,0 +1,168 @@
+"""`adai curvature`, `adai noise` and Figures 6 and 7: files, tables, one-line errors."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from adai.cli import main
+from adai.lab.subject import by_name, by_task, with_state
+from adai.paper import figure6, figure7
+
+PNG = b"\x89PNG"
+
+
+def tiny():
+    """A task: 40 points in 3 classes."""
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(40, 4, generator=generator), torch.randint(3, (40,), generator=generator))
+    return SimpleNamespace(model=nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)), train=data)
+
+
+def nothing():
+    return None
+
+
+TINY = ["--task", "tests.test_curvature_commands:tiny"]
+
+
+@pytest.fixture
+def states(tmp_path):
+    files = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        files.append(tmp_path / f"net{seed}.pt")
+        torch.save(tiny().model.state_dict(), files[-1])
+    return [str(file) for file in files]
+
+
+def lines(file):
+    with file.open() as rows:
+        return list(csv.DictReader(rows))
+
+
+def test_curvature_writes_table_numbers_and_figures(states, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["curvature", *states, *TINY, "--top", "3", "--dtype", "float64", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    for text in ("net0", "net1", "SAM sharpness", "Batch norm: the model has none; 40 samples", f"{out}/curvature.csv"):
+        assert text in printed
+    table = lines(out / "curvature.csv")
+    assert [row["parameters"] for row in table] == ["net0", "net1"]
+    objective = with_state(by_task(TINY[1]), states[1]).objective(dtype=torch.float64)
+    H = objective.hessian()
+    assert float(table[1]["loss"]) == pytest.approx(objective.loss())
+    assert float(table[1]["largest"]) == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=1e-3)
+    assert abs(float(table[1]["trace"]) - float(H.trace())) < 5 * float(table[1]["trace_se"]) + 1e-9
+    about = json.loads((out / "curvature.json").read_text())["about"]
+    assert (about["batch_norm"], about["samples"], about["dtype"]) == ("the model has none", 40, "float64")
+    assert len(lines(out / "eigenvalues.csv")) == 6
+    density = [row for row in lines(out / "density.csv") if row["parameters"] == "net0"]
+    x, y = (np.array([float(row[key]) for row in density]) for key in ("eigenvalue", "density"))
+    assert np.trapezoid(y, x) == pytest.approx(1, rel=1e-2)
+    assert all((out / name).read_bytes().startswith(PNG) for name in ("density.png", "surface.png"))
+
+
+def test_batch_statistics_are_written_into_the_result(tmp_path):
+    out = tmp_path / "out"
+    task = ["--task", "tests.test_curvature_commands:normed", "--batch-norm", "batch", "--batch", "20"]
+    assert main(["curvature", *task, "--top", "2", "--out", str(out)]) == 0
+    about = json.loads((out / "curvature.json").read_text())["about"]
+    assert about["batch_norm"] == "statistics of each minibatch of 20"
+
+
+def normed():
+    task = tiny()
+    task.model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    return task
+
+
+def test_eq5_is_exact_for_small_nets_and_projected_for_large_ones(tmp_path, capsys, monkeypatch):
+    arguments = ["curvature", *TINY, "--eq5", "--dtype", "float64", "--top", "2", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    objective = by_task(TINY[1]).objective(dtype=torch.float64)
+    values = [float(row["H"]) for row in lines(tmp_path / "directions.csv")]
+    np.testing.assert_allclose(values, torch.linalg.eigvalsh(objective.hessian()), atol=1e-10)
+    assert [row["B"] for row in lines(tmp_path / "eq5.csv")] == ["1", "10"]  # 100 is more than there is
+    assert (tmp_path / "figure7.png").read_bytes().startswith(PNG)
+    assert "slope" in capsys.readouterr().out
+    monkeypatch.setattr("adai.commands.curvature.EXACT", 10)
+    assert main(arguments) == 0
+    kinds = [row["kind"] for row in lines(tmp_path / "directions.csv")]
+    assert kinds == ["eigenvector"] * 2 + ["random"] * 49
+
+
+def test_noise_writes_table_numbers_and_figures(states, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["noise", *states, *TINY, "--B", "8", "--minibatches", "60", "--parameters", "30", "--out", str(out)]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    for text in ("Anderson-Darling rejects", "(Gaussian", "noise scale", f"{out}/noise.csv"):
+        assert text in printed
+    table = lines(out / "noise.csv")
+    assert [row["parameters"] for row in table] == ["net0", "net1"]
+    assert 0 <= float(table[0]["anderson_darling_rejected"]) <= 1
+    assert len(lines(out / "parameters.csv")) <= 60
+    pictures = ("figure6.png", "figure6-2.png", "tails.png", "tails-2.png")
+    assert all((out / name).read_bytes().startswith(PNG) for name in pictures)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["curvature", "gone.pt"], "cannot read gone.pt: No such file"),
+        (["curvature", "{file}"], "is not a state dict saved by torch"),
+        (["curvature", "{other}", *TINY], "is not of this net"),
+        (["curvature", "--task", "no.such:task"], "cannot import the task"),
+        (["curvature", "--task", "tests.test_curvature_commands:gone"], "has no function 'gone'"),
+        (["curvature", "--task", "tests.test_curvature_commands:nothing"], "returns NoneType"),
+        (["curvature", "--rho", "0"], "'0' is not a number above 0"),
+        (["curvature", "--model", "resnet19"], "unknown model 'resnet19'"),
+        (["curvature", *TINY, "--top", "51"], "--top 51: random, seed 0 has 51 parameters"),
+        (["noise", *TINY, "--B", "41"], "B = 41"),
+        (["noise", *TINY, "--B", "40"], "no noise"),
+        (["noise", "--device", "warp"], "cannot use device 'warp'"),
+        (["curvature", "--out", "{file}"], "File exists; give another folder with --out"),
+    ],
+)
+def test_bad_input_gives_one_line_and_status_2(arguments, message, tmp_path, capsys):
+    (tmp_path / "file").write_text("no checkpoint")
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "other")
+    given = [text.format(file=tmp_path / "file", other=tmp_path / "other") for text in arguments]
+    given += [] if "--out" in given else ["--out", str(tmp_path / "out")]
+    try:
+        status = main(given)
+    except SystemExit as exit_:
+        status = exit_.code
+    error = capsys.readouterr().err
+    assert status == 2
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_the_seed_draws_the_weights_and_leaves_the_callers_generator_alone():
+    state = torch.random.get_rng_state()
+    one, same, other = (by_name("digits", "smallnet", seed=seed).objective(samples=20).theta for seed in (0, 0, 1))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_figure7_of_the_digits(tmp_path):
+    table = figure7.figure7(tmp_path, figure7.Settings(dataset="digits", width=3, epochs=2, samples=60))
+    assert [(row.parameters, row.B) for row in table] == [(p, B) for p in ("pretrained", "random") for B in (1, 10)]
+    assert json.loads((tmp_path / "eq5.json").read_text())["about"]["dtype"] == "float64"
+    assert (tmp_path / "figure7.png").read_bytes().startswith(PNG)
+
+
+def test_figure6_of_the_digits(tmp_path):
+    settings = figure6.Settings(dataset="digits", epochs=1, minibatches=40, parameters=20, B=32)
+    trained, random = figure6.figure6(tmp_path, settings)
+    assert (trained.parameters, random.parameters) == ("after 1 epochs", "random initialisation")
+    assert (tmp_path / "figure6.png").read_bytes().startswith(PNG)
+    assert json.loads((tmp_path / "noise.json").read_text())["about"]["minibatches"] == 40
