@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+PLAIN = (Tensor, torch.nn.Parameter)
+"""The types whose memory holds their numbers; a subclass may hold them elsewhere."""
+
 
 class Batch(NamedTuple):
     """What an engine works on: one entry per parameter that has a gradient."""
@@ -35,7 +38,11 @@ class Batch(NamedTuple):
             zip(self.params, self.grads, self.exp_avgs, self.bias_corrections, strict=True)
         ):
             parts.setdefault((param.device, param.dtype, grad.dtype, m.dtype, c is None), []).append(i)
-        return [(_batch([[ts[i] for i in where] for ts in self]), where) for where in parts.values()]
+        return [(self.pick(where), where) for where in parts.values()]
+
+    def pick(self, where: list[int]) -> "Batch":
+        """The tensors at some positions."""
+        return _batch([[ts[i] for i in where] for ts in self])
 
 
 def _batch(lists: Any) -> Batch:

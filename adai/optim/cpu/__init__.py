@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adai.optim.batch import Batch
+from adai.optim.batch import PLAIN, Batch
 from adai.optim.cpu import library
 from adai.optim.rule import Count, Mean
 
@@ -25,7 +25,6 @@ NOT_BUILT = "the package was installed without its compiled CPU kernel"
 _TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 _STATE = {torch.float32: torch.float32, torch.float64: torch.float64, torch.bfloat16: torch.float32,
           torch.float16: torch.float32}  # fmt: skip
-_PLAIN_TENSORS = (Tensor, torch.nn.Parameter)  # a subclass may hold its numbers elsewhere
 # NOTE increment_version takes a list too in newer versions of torch; one by one it is slow.
 _VERSIONS_OF_LISTS = "Iterable" in str(inspect.signature(torch.autograd.graph.increment_version))
 _PLAIN, _DECAYED, _PARTS = 0, 1, 2
@@ -39,7 +38,7 @@ def refusal(batch: Batch) -> str | None:
         if step.dtype != torch.float32 or not step.is_cpu:
             return f"a step count is {step.dtype} on {step.device}"
     for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
-        if type(p) not in _PLAIN_TENSORS or not p.is_cpu or p.layout != torch.strided:
+        if type(p) not in PLAIN or not p.is_cpu or p.layout != torch.strided:
             return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
         dtype = _STATE.get(p.dtype)
         if dtype is None:
