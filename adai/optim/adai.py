@@ -13,7 +13,7 @@ from adai.optim.mean import accumulator, clip_factor, gated
 from adai.optim.options import check, check_process_group
 from adai.optim.rule import Count
 from adai.optim.sharding import Sharing, local, warn_of_shards
-from adai.optim.state import count_at, drop_settled, fresh, modernise, restore
+from adai.optim.state import count_at, drop_settled, fresh, modernise, restore, to_save
 
 # Optimizer keeps this check private and renamed it in torch 2.10.
 _CAPTURE_CHECK = next(
@@ -212,6 +212,29 @@ class Adai(Optimizer):
             for param in group["params"]:
                 modernise(self.state.get(param, {}), param, group["capturable"])
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state and the options of all groups.
+
+        Every parameter has a ``bias_correction``, ones where it has been dropped, and keys do not depend on the engine
+        that ran unless the whole parameter is on this process: so `torch.distributed.checkpoint` loads what was saved
+        from any number of processes on any other.
+        """
+
+        def to_be_saved(_: Optimizer, saved: dict[str, Any]) -> None:
+            params = (p for group in self.param_groups for p in group["params"])
+            states = saved["state"]
+            saved["state"] = {i: to_save(states[i], self._whole(p)) for i, p in enumerate(params) if i in states}
+
+        hook = self.register_state_dict_post_hook(to_be_saved, prepend=True)  # before the caller's
+        try:
+            return super().state_dict()
+        finally:
+            hook.remove()
+
+    def _whole(self, param: Tensor) -> bool:
+        """Whether the whole parameter is on this process."""
+        return self.process_group is None and not hasattr(param, "device_mesh")
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this class or of the authors' Adai, AdaiW and AdaiV2.
 
@@ -230,7 +253,8 @@ class Adai(Optimizer):
             ids = (i for group in handed["param_groups"] for i in group["params"])
             for group in self.param_groups:
                 for param in group["params"]:
-                    restore(self.state.get(param, {}), handed["state"].get(next(ids), {}), param, group)
+                    saved = handed["state"].get(next(ids), {})
+                    restore(self.state.get(param, {}), saved, param, group, self._whole(param))
 
         hooks = (
             self.register_load_state_dict_pre_hook(remember),
@@ -316,7 +340,19 @@ class Adai(Optimizer):
                     work.append(self._work(index, group, part, share, has_complex))
         if work or not self._sharing.alone:
             self._step(work)
+            self._mark_as_begun()
         return loss
+
+    def _mark_as_begun(self) -> None:
+        """Leave no state empty after a step.
+
+        NOTE torch.distributed.checkpoint takes a hidden step where the state is empty. On a process that never has a
+        gradient it would be a step that no other process takes part in.
+        """
+        if not self.state and not torch.compiler.is_compiling():
+            for group in self.param_groups:
+                for param in group["params"][:1]:
+                    self.state[param] = {}
 
     def _check_capturable(self) -> None:
         if torch.compiler.is_compiling():  # which sets capturable by itself, on the CPU too
@@ -334,7 +370,8 @@ class Adai(Optimizer):
         states: list[dict[str, Any]] = []
         if not torch.compiler.is_compiling():
             states = [self.state[p] for p in batch.params]
-        batch = local(batch)
+        if not self._sharing.plain:
+            batch = local(batch)
         if has_complex:
             batch = batch.real()
         if torch.compiler.is_compiling():

@@ -47,6 +47,8 @@ class Sharing:
         self.groups: list[Group] = []
         self.shares = [Share()]
         self._index: dict[int, int] = {}
+        self.plain = all(type(p) in PLAIN and not _padding(p) for p in self._params)
+        """Whether every parameter is just its elements on this process, and needs no `local`."""
         self._find_shares()
         if self.alone:
             return
@@ -159,8 +161,6 @@ class Sharing:
 
 def local(batch: Batch) -> Batch:
     """What lies on this process of a batch, in plain tensors on the same memory."""
-    if all(type(p) in PLAIN for p in batch.params):
-        return batch
     rows = [_row(*row) for row in zip(*batch, strict=True)]
     return Batch(*(list(column) for column in zip(*rows, strict=True)))
 
@@ -168,22 +168,24 @@ def local(batch: Batch) -> Batch:
 def _row(param: Any, grad: Any, m: Tensor, v: Tensor, c: Tensor | None, step: Tensor) -> tuple[Any, ...]:
     if hasattr(param, "device_mesh") and grad.placements != param.placements:  # Partial: a sum yet to be taken
         grad = grad.redistribute(placements=param.placements)
-    # NOTE the flat parameters of FullyShardedDataParallel end in padding, which is no parameter.
-    size = param.numel() - padding if (padding := getattr(param, "_shard_numel_padded", 0)) else None
     tensors = [None if t is None else _local(t) for t in (param, grad, m, v, c)]
-    return (*(t if t is None or size is None else t[:size] for t in tensors), step)
+    padding = _padding(param)
+    return (*(t if t is None or not padding else t[:-padding] for t in tensors), step)
 
 
 def _local(tensor: Any) -> Tensor:
     if type(tensor) not in PLAIN and hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
-    if type(tensor) not in PLAIN:
-        if hasattr(tensor, "wait"):  # the result of a collective that may still be under way
+        if type(tensor) not in PLAIN and hasattr(tensor, "wait"):  # of a collective that may still be under way
             tensor = tensor.wait()
-        elif hasattr(tensor, "_shard_numel_padded"):
-            tensor = tensor.detach()
     plain: Tensor = tensor
     return plain
+
+
+def _padding(param: Tensor) -> int:
+    """How many elements at the end of a flat parameter of FullyShardedDataParallel are none of the model's."""
+    padding: int = getattr(param, "_shard_numel_padded", 0)
+    return padding
 
 
 def _params(param_groups: Sequence[dict[str, Any]]) -> list[Any]:
