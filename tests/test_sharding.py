@@ -1,162 +1,27 @@
 """The same training on one process and on several: every way of sharing a model out ends at the same parameters."""
 
-import functools
-from collections.abc import Iterable
+import copy
+import os
+import signal
+import warnings
+from datetime import timedelta
 
 import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch._dynamo.testing import CompileCounter
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 from torch.distributed.optim import ZeroRedundancyOptimizer
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
-from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
-from torch.nn.parallel import DistributedDataParallel
 
-from adai import Adai
-from tests.nets import OPTIONS, alone, error, net, train
-from tests.ranks import Ranks
-
-
-@pytest.fixture(scope="module")
-def ranks():
-    """Ranks by their number."""
-    started = {}
-
-    def of(size):
-        if size not in started:
-            started[size] = Ranks(size)
-        return started[size]
-
-    yield of
-    for each in started.values():
-        each.close()
-
-
-def whole(tensor):
-    tensor = tensor.detach()
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def named(model):
-    return {name: whole(p) for name, p in model.named_parameters()}
-
-
-# --- every way to share out: a model, its optimizer, whether all ranks see all rows, and how to get it whole ---------
-
-
-def ddp(model, options):
-    wrapped = DistributedDataParallel(model)
-    return wrapped, Adai(model.parameters(), **options), False, lambda: named(model)
-
-
-def fsdp2(model, options):
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            fully_shard(layer)
-    fully_shard(model)
-    return model, Adai(model.parameters(), **options), False, lambda: named(model)
-
-
-def hsdp(model, options):
-    fully_shard(model, mesh=init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("copy", "cut")))
-    return model, Adai(model.parameters(), **options), False, lambda: named(model)
-
-
-PLAN = {"0": ColwiseParallel(), "2": RowwiseParallel()}
-
-
-def tensor_parallel(model, options):
-    """The last two layers stay plain tensors, the bias of the second is a DTensor that all ranks hold whole."""
-    parallelize_module(model, init_device_mesh("cpu", (dist.get_world_size(),)), PLAN)
-    return model, Adai(model.parameters(), **options), True, lambda: named(model)
-
-
-def fsdp2_and_tensor_parallel(model, options):
-    """Two meshes: of the first two layers' parameters both dimensions are cut, of the others' one."""
-    mesh = init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("data", "tensor"))
-    parallelize_module(model, mesh["tensor"], PLAN)
-    fully_shard(model, mesh=mesh["data"])
-    return model, Adai(model.parameters(), **options), True, lambda: named(model)
-
-
-def fsdp2_beside_plain(model, options):
-    """Some layers are cut, the others each rank has whole and averages by itself."""
-    fully_shard(model[0])
-    fully_shard(model[4])
-    plain = [p for layer in (model[2], model[5]) for p in layer.parameters()]
-    for p in plain:
-        p.register_post_accumulate_grad_hook(lambda p: dist.all_reduce(p.grad.div_(dist.get_world_size())))
-    return model, Adai(model.parameters(), **options), False, lambda: named(model)
-
-
-def fsdp1(model, options, *, use_orig_params):
-    sharded = FullyShardedDataParallel(model, use_orig_params=use_orig_params, device_id=torch.device("cpu"))
-    optimizer = Adai(sharded.parameters(), process_group=dist.group.WORLD, **options)
-
-    def get():
-        with FullyShardedDataParallel.summon_full_params(sharded):
-            return {k.replace("_fsdp_wrapped_module.", ""): p.detach().clone() for k, p in model.named_parameters()}
-
-    return sharded, optimizer, False, get
-
-
-def zero(model, options):
-    constructor = functools.partial(Adai, process_group=dist.group.WORLD)
-    optimizer = ZeroRedundancyOptimizer(model.parameters(), optimizer_class=constructor, **options)
-    return DistributedDataParallel(model), optimizer, False, lambda: named(model)
-
-
-class HandMade:
-    """All parameters behind one another, cut into pieces; this rank steps its own. The last rank's is empty."""
-
-    def __init__(self, params: Iterable, options, group=None):
-        self.params = list(params)
-        numel = sum(p.numel() for p in self.params)
-        size, rank = dist.get_world_size(), dist.get_rank()
-        ends = [numel * i // max(size - 1, 1) for i in range(size)] + [numel]
-        self.here = slice(ends[rank], ends[rank + 1])
-        with torch.no_grad():
-            self.shard = self.flat(self.params)[self.here].clone().requires_grad_()
-        self.optimizer = Adai([self.shard], process_group=group or dist.group.WORLD, **options)
-
-    @staticmethod
-    def flat(tensors):
-        return torch.cat([t.flatten() for t in tensors])
-
-    def zero_grad(self):
-        for p in self.params:
-            p.grad = None
-
-    def step(self):
-        gradient = self.flat([p.grad for p in self.params])[self.here]
-        self.shard.grad = gradient.clone() if self.shard.numel() else None
-        self.optimizer.step()
-        pieces = [None] * dist.get_world_size()
-        dist.all_gather_object(pieces, self.shard.detach())
-        flat = torch.cat(pieces)
-        for p, piece in zip(self.params, flat.split([p.numel() for p in self.params]), strict=True):
-            p.data.copy_(piece.view_as(p))
-
-
-def hand_made(model, options):
-    return DistributedDataParallel(model), HandMade(model.parameters(), options), False, lambda: named(model)
-
-
-MODES = {
-    "ddp": ddp,
-    "fsdp2": fsdp2,
-    "hsdp": hsdp,
-    "tensor_parallel": tensor_parallel,
-    "fsdp2_and_tensor_parallel": fsdp2_and_tensor_parallel,
-    "fsdp2_beside_plain": fsdp2_beside_plain,
-    "fsdp1": functools.partial(fsdp1, use_orig_params=True),
-    "fsdp1_flat": functools.partial(fsdp1, use_orig_params=False),
-    "zero": zero,
-    "hand_made": hand_made,
-}
+from adai import Adai, AdaiW
+from tests.modes import MODES, HandMade
+from tests.nets import OPTIONS, alone, batches, error, net, part, train
+from tests.ranks import Failure, Ranks
 
 
 def train_both(mode, dtype, options):
@@ -223,3 +88,184 @@ def test_a_rank_without_gradient_or_parameter_takes_part(ranks):
     assert none == ([1.0] * 3, [1.0])  # counted with the others' first gradients, although its own are all zero
     assert idle == ([pytest.approx(0.8)] * 3, [1.0])
     assert nothing == ([], [])
+
+
+def several_dimensions():
+    """A mesh with two dimensions to cut along that has four of five ranks: it needs a process group of its own."""
+    mesh = DeviceMesh("cpu", [[0, 1], [2, 3]])
+    values = [torch.arange(1.0, 13.0).view(3, 4), torch.arange(4.0)]
+    params = [
+        nn.Parameter(distribute_tensor(value, mesh, placements, src_data_rank=None))
+        for value, placements in zip(values, ([Shard(0), Shard(1)], [Replicate(), Shard(0)]), strict=True)
+    ]
+    optimizer, single = Adai(params), [v.clone().requires_grad_() for v in values]
+    reference = Adai(single)
+    for step in range(3):
+        for p, q, value in zip(params, single, values, strict=True):
+            q.grad = torch.sin(value + step)
+            p.grad = distribute_tensor(q.grad, mesh, p.placements, src_data_rank=None)
+        reference.step()
+        with CommDebugMode() as counter:
+            optimizer.step()
+    if mesh.get_coordinate() is None:
+        return 0, 0.0
+    return counter.get_total_counts(), max(
+        (p.full_tensor() - q).abs().max().item() for p, q in zip(params, single, strict=True)
+    )
+
+
+def test_two_dimensions_of_a_mesh_are_one_collective_also_within_a_larger_world(ranks):
+    assert ranks(5).run(several_dimensions) == [(1, pytest.approx(0, abs=1e-6))] * 4 + [(0, 0.0)]
+
+
+def partial_gradient():
+    """A gradient that is still a sum to be taken over the mesh."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    p = nn.Parameter(distribute_tensor(torch.ones(4, 2), mesh, [Shard(0)]))
+    g = torch.arange(8.0).view(4, 2)
+    p.grad = DTensor.from_local(g / dist.get_world_size(), mesh, [Partial()]).redistribute(mesh, [Partial()])
+    q = torch.ones(4, 2, requires_grad=True)
+    q.grad = g
+    Adai([p]).step()
+    Adai([q]).step()
+    return (p.full_tensor() - q).abs().max().item()
+
+
+def test_a_partial_gradient_is_summed_first(ranks):
+    assert max(ranks(2).run(partial_gradient)) < 1e-6
+
+
+# --- GradScaler ------------------------------------------------------------------------------------------------------
+
+FSDP1_LIKE = ("fsdp1", "fsdp1_flat", "hand_made")
+
+
+def scaled(mode, scaler_class):
+    """Five steps behind a scaler, the second with a gradient that is infinite on the first rank alone."""
+    model, optimizer, everything, get = MODES[mode](net(torch.float64), OPTIONS)
+    scaler = scaler_class("cpu", init_scale=8.0)
+    for step, (x, y) in enumerate(batches(torch.float64, 5)):
+        optimizer.zero_grad()
+        if not everything:
+            x, y = part(x), part(y)
+        scaler.scale(nn.functional.mse_loss(model(x), y)).backward()
+        inner = getattr(optimizer, "optimizer", optimizer)
+        if step == 1 and dist.get_rank() == 0:
+            spoilt = next(p for p in model.parameters() if p.grad is not None and p.numel())
+            grad = spoilt.grad.to_local() if isinstance(spoilt.grad, DTensor) else spoilt.grad
+            grad.view(-1)[0] = torch.inf
+        if isinstance(optimizer, HandMade):
+            optimizer.take_gradients()
+        scaler.step(inner)
+        if isinstance(optimizer, HandMade):
+            optimizer.gather()
+        scaler.update()
+    return scaler.get_scale(), get()
+
+
+@pytest.mark.parametrize("mode", ["fsdp2", "hsdp", "fsdp2_and_tensor_parallel", *FSDP1_LIKE])
+def test_an_infinite_gradient_on_one_rank_skips_the_step_on_all(ranks, mode):
+    sharded = mode in FSDP1_LIKE
+    results = ranks(4).run(scaled, mode, ShardedGradScaler if sharded else torch.amp.GradScaler)
+    model = net(torch.float64)
+    optimizer = Adai(model.parameters(), **OPTIONS)
+    for step in (0, 2, 3, 4):
+        train(model, optimizer, torch.float64, everything=True, steps=1, first=step)
+    for scale, params in results:
+        assert scale == 4.0
+        assert error(params, dict(model.named_parameters())) < 1e-12
+
+
+# --- torch.compile ---------------------------------------------------------------------------------------------------
+
+
+def compiled(mode):
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    model, optimizer, everything, get = MODES[mode](net(torch.float64), OPTIONS)
+    optimizer.step = torch.compile(optimizer.step, backend=counter)
+    train(model, optimizer, torch.float64, everything=everything, steps=4)
+    return error(get(), alone(lambda params: Adai(params, **OPTIONS), torch.float64, steps=4)), counter.frame_count
+
+
+@pytest.mark.parametrize("mode", ["fsdp2", "fsdp2_and_tensor_parallel", "fsdp1"])
+def test_the_compiled_step_is_one_graph_and_the_same(ranks, mode):
+    for difference, graphs in ranks(2).run(compiled, mode):
+        assert difference < 1e-12
+        assert graphs == 1
+
+
+# --- what is refused, warned of, or fails ----------------------------------------------------------------------------
+
+
+def warnings_of(make):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        make()
+    return [str(w.message) for w in caught if "process_group" in str(w.message)]
+
+
+def forgotten_process_group():
+    model = net(torch.float32)
+    messages = warnings_of(lambda: Adai(model.parameters()))
+    messages += warnings_of(lambda: ZeroRedundancyOptimizer(model.parameters(), optimizer_class=AdaiW, lr=0.1))
+    sharded = FullyShardedDataParallel(model, device_id=torch.device("cpu"))
+    return messages + warnings_of(lambda: Adai(sharded.parameters()))
+
+
+def test_a_forgotten_process_group_is_warned_of_with_the_cure(ranks):
+    for messages in ranks(2).run(forgotten_process_group):
+        zero, fsdp = messages
+        assert "ZeroRedundancyOptimizer" in zero
+        assert "optimizer_class=functools.partial(Adai, process_group=GROUP)" in zero
+        assert "FullyShardedDataParallel" in fsdp
+        assert "process_group=GROUP" in fsdp
+
+
+def refusals():
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    p = nn.Parameter(distribute_tensor(torch.ones(4), mesh, [Shard(0)]))
+    p.grad = torch.ones_like(p)
+    messages = []
+    for options in ({"process_group": dist.group.WORLD}, {"differentiable": True}):
+        try:
+            Adai([p], **options).step()
+        except (ValueError, RuntimeError) as error:
+            messages.append(str(error))
+    try:
+        copy.deepcopy(Adai([torch.ones(1)], process_group=dist.group.WORLD))
+    except TypeError as error:
+        messages.append(str(error))
+    return messages
+
+
+def test_what_cannot_be_exact_is_refused(ranks):
+    overlap, differentiable, copied = ranks(2).run(refusals)[0]
+    assert overlap.endswith("share the ranks [0, 1]; DTensors are added up over their mesh anyway, so leave "
+                            "process_group at None")  # fmt: skip
+    assert "`differentiable` is not possible with shards" in differentiable
+    assert copied == "Adai with a process_group cannot be copied; copy its state_dict()"
+
+
+def step_forever(killed):
+    p = torch.ones(3, requires_grad=True)
+    p.grad = torch.ones(3)
+    optimizer = Adai([p], process_group=dist.group.WORLD)
+    optimizer.step()
+    if dist.get_rank() == killed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        optimizer.step()
+
+
+def test_when_a_rank_dies_the_others_fail_with_torchs_error():
+    ranks = Ranks(3, timeout=timedelta(seconds=5))
+    try:
+        outcomes = ranks.outcomes(step_forever, 1)
+    finally:
+        ranks.close()
+    assert outcomes[1] == "the process has ended"
+    for outcome in (outcomes[0], outcomes[2]):
+        assert isinstance(outcome, Failure)
+        assert "RuntimeError" in outcome or "DistBackendError" in outcome or "DistNetworkError" in outcome
+        assert "all_reduce" in outcome
