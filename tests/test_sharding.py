@@ -137,11 +137,22 @@ def test_a_partial_gradient_is_summed_first(ranks):
 
 # --- GradScaler ------------------------------------------------------------------------------------------------------
 
-FSDP1_LIKE = ("fsdp1", "fsdp1_flat", "hand_made")
+# By mode, the scaler whose ranks agree, and the ranks that have an infinite gradient.
+SCALERS = {
+    "ddp": (torch.amp.GradScaler, range(4)),
+    "zero": (torch.amp.GradScaler, range(4)),
+    "fsdp2": (torch.amp.GradScaler, [0]),
+    "hsdp": (torch.amp.GradScaler, [0, 2]),
+    "fsdp2_and_tensor_parallel": (torch.amp.GradScaler, [0]),
+    "fsdp1": (ShardedGradScaler, [0]),
+    "fsdp1_flat": (ShardedGradScaler, [0]),
+    "hand_made": (ShardedGradScaler, [0]),
+}
 
 
-def scaled(mode, scaler_class):
-    """Five steps behind a scaler, the second with a gradient that is infinite on the first rank alone."""
+def scaled(mode):
+    """Five steps behind a scaler, the second with an infinite gradient."""
+    scaler_class, spoilt_ranks = SCALERS[mode]
     model, optimizer, everything, get = MODES[mode](net(torch.float64), OPTIONS)
     scaler = scaler_class("cpu", init_scale=8.0)
     for step, (x, y) in enumerate(batches(torch.float64, 5)):
@@ -150,7 +161,7 @@ def scaled(mode, scaler_class):
             x, y = part(x), part(y)
         scaler.scale(nn.functional.mse_loss(model(x), y)).backward()
         inner = getattr(optimizer, "optimizer", optimizer)
-        if step == 1 and dist.get_rank() == 0:
+        if step == 1 and dist.get_rank() in spoilt_ranks:
             spoilt = next(p for p in model.parameters() if p.grad is not None and p.numel())
             grad = spoilt.grad.to_local() if isinstance(spoilt.grad, DTensor) else spoilt.grad
             grad.view(-1)[0] = torch.inf
@@ -163,10 +174,9 @@ def scaled(mode, scaler_class):
     return scaler.get_scale(), get()
 
 
-@pytest.mark.parametrize("mode", ["fsdp2", "hsdp", "fsdp2_and_tensor_parallel", *FSDP1_LIKE])
-def test_an_infinite_gradient_on_one_rank_skips_the_step_on_all(ranks, mode):
-    sharded = mode in FSDP1_LIKE
-    results = ranks(4).run(scaled, mode, ShardedGradScaler if sharded else torch.amp.GradScaler)
+@pytest.mark.parametrize("mode", SCALERS)
+def test_an_infinite_gradient_skips_the_step_on_all_ranks(ranks, mode):
+    results = ranks(4).run(scaled, mode)
     model = net(torch.float64)
     optimizer = Adai(model.parameters(), **OPTIONS)
     for step in (0, 2, 3, 4):

@@ -174,9 +174,9 @@ def _row(param: Any, grad: Any, m: Tensor, v: Tensor, c: Tensor | None, step: Te
 
 
 def _local(tensor: Any) -> Tensor:
-    if type(tensor) not in PLAIN and hasattr(tensor, "to_local"):
+    if hasattr(tensor, "device_mesh"):  # NOTE without gradients torch.compile (2.13) denies that there is a to_local
         tensor = tensor.to_local()
-        if type(tensor) not in PLAIN and hasattr(tensor, "wait"):  # of a collective that may still be under way
+        if hasattr(tensor, "wait"):  # the result of a collective that may still be under way
             tensor = tensor.wait()
     plain: Tensor = tensor
     return plain
