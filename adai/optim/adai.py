@@ -380,20 +380,34 @@ class Adai(Optimizer):
             engine = self._engines[index, share] = choose(group, batch, states, self._engines.get((index, share)))
         return Work(engine, batch, share, group, _counts(batch, group, self._off_host()), states)
 
+    def _told(self, w: Work) -> Tensor | None:
+        """Σ g² of the raw gradients in a first step at learning rate 0, else None.
+
+        NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to have the state made. With L2 decay
+        the mean of v̂ is not zero then.
+        """
+        if self._off_host() or any(count.t != 1 for count in w.counts) or w.group["lr"] != 0:
+            return None
+        return w.engine.squares(w.batch, w.group)
+
     def _step(self, work: list[Work]) -> None:
         sharing, shares = self._sharing, [w.share for w in work]
         clips: list[Any] = [None] * len(work)
         if any(group["max_grad_norm"] is not None for group in self.param_groups):
             norm = sharing.total([w.engine.squares(w.batch, w.group) for w in work], shares).sqrt()
             clips = [clip_factor(norm, w.group["max_grad_norm"]) for w in work]
+        told = [self._told(w) for w in work]
         hats = [w.engine.accumulate(w.batch, w.group, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
-        v_mean = sharing.mean(hats, [sum(p.numel() for p in w.batch.params) for w in work], shares)
+        v_mean = sharing.mean(hats, [sum(p.numel() for p in w.batch.params) for w in work], told, shares)
         # The step count stands still while all gradients are zero. Off the CPU the host asks for that only as long as
         # nothing has been counted, and the device's own guard serves afterwards.
         wait = not self._off_host() and not self.defaults["differentiable"]
         wait = wait and (v_mean.is_cpu or all(count.t == 1 for w in work for count in w.counts))
         mean = gated(v_mean, wait=wait)
         if mean is None:
+            for w, squares in zip(work, told, strict=True):
+                if squares is not None:  # nothing but weight decay, which has no say while nothing has been told
+                    torch._foreach_zero_(w.batch.exp_avg_sqs)
             return
         for w, clip in zip(work, clips, strict=True):
             w.engine.update(w.batch, w.group, w.counts, clip, mean)

@@ -69,19 +69,28 @@ class Sharing:
         """The position of the parameter's share in `shares`."""
         return self._index.get(id(param), 0)
 
-    def mean(self, sums: Sequence[Tensor], elements: Sequence[int], shares: Sequence[int]) -> Tensor:
-        """Σ over all batches on all processes, divided by the number of their elements; 0 where there are none.
+    def mean(
+        self, sums: Sequence[Tensor], elements: Sequence[int], told: Sequence[Tensor | None], shares: Sequence[int]
+    ) -> Tensor:
+        """Σ over all batches on all processes, divided by the number of their elements; 0 where nothing has been told.
 
         Args:
             sums: a sum for each batch of this process, 0-dim.
             elements: the number of elements of each batch on this process.
+            told: a number that is 0 for a batch whose sum alone is not to count; None for all others.
             shares: what the tensors of each batch are.
         """
         if self.alone:
-            return total(sums) / max(sum(elements), 1)
-        pairs = [torch.stack((s, torch.full_like(s, n))) for s, n in zip(sums, elements, strict=True)]
-        whole = self._add_up(pairs, shares, 2)
-        return whole[0] / whole[1].clamp_min(1)
+            v_mean = total(sums) / max(sum(elements), 1)  # tensors without elements have the sum 0
+            numbers = [t for t in told if t is not None]
+            return v_mean if len(numbers) < len(told) else v_mean * (total(numbers) > 0)
+        rows = [
+            torch.stack((s, torch.full_like(s, n), torch.ones_like(s) if t is None else t.to(s)))
+            for s, n, t in zip(sums, elements, told, strict=True)
+        ]
+        v_sum, count, heard = self._add_up(rows, shares, 3)
+        v_mean = v_sum / count.clamp_min(1) * (heard > 0)
+        return v_mean
 
     def total(self, sums: Sequence[Tensor], shares: Sequence[int]) -> Tensor:
         """Σ over all batches on all processes."""

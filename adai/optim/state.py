@@ -35,7 +35,7 @@ def to_save(state: dict[str, Any], whole: bool) -> dict[str, Any]:
     """
     saved = dict(state)
     record = saved.pop("exp_avg_sq_sum", None)
-    if record is not None and whole and record[1] == state["step"]:
+    if record is not None and whole and record[1] == state["step"] > 0:
         saved["exp_avg_sq_sum"] = record
     if "exp_avg" in saved and "bias_correction" not in saved:
         m = saved["exp_avg"]
