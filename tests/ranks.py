@@ -1,5 +1,6 @@
 """Processes that stand for the ranks of a distributed run, started once and given one function after the other."""
 
+import faulthandler
 import multiprocessing
 import tempfile
 import traceback
@@ -65,11 +66,12 @@ def _received(pipe):
 
 
 def _serve(pipe, store, rank, size, timeout):
+    faulthandler.enable()
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=size, timeout=timeout)
     while True:
         function, args = pipe.recv()
         try:
             result = function(*args)
-        except Exception:
+        except BaseException:  # CheckpointException is one of those
             result = Failure(traceback.format_exc())
         pipe.send(result)

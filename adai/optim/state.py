@@ -53,8 +53,10 @@ def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: 
             # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
             state[key] = torch.empty_like(param, dtype=_dtype(param)).copy_(value)
         elif key == "exp_avg_sq_sum":
-            state[key] = value.to(device="cpu", dtype=torch.float64, copy=True)
-            if not whole:
+            # NOTE a flattened state dict of torch.distributed.checkpoint has an empty dict for what it does not have.
+            if whole and isinstance(value, Tensor):
+                state[key] = value.to(device="cpu", dtype=torch.float64, copy=True)
+            else:
                 del state[key]
         elif key == "step" and isinstance(value, Tensor):
             state[key] = state[key].clone()
