@@ -279,3 +279,30 @@ def test_when_a_rank_dies_the_others_fail_with_torchs_error():
         assert isinstance(outcome, Failure)
         assert "RuntimeError" in outcome or "DistBackendError" in outcome or "DistNetworkError" in outcome
         assert "all_reduce" in outcome
+
+
+# --- a mesh within a group -------------------------------------------------------------------------------------------
+
+
+def stages():
+    """Two stages of a pipeline, each with its own parameter, cut over the mesh of its own two ranks."""
+    mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("stage", "data"))
+    stage, data = mesh["stage"], mesh["data"]
+    values = [torch.arange(1.0, 7.0), torch.full((3,), 0.1)]
+    mine = stage.get_local_rank()
+    p = nn.Parameter(distribute_tensor(values[mine], data, [Shard(0)], src_data_rank=None))
+    options = {"lr": 0.1, "max_grad_norm": 2.0}
+    optimizer = Adai([p], process_group=stage.get_group(), **options)
+    single = [value.clone().requires_grad_() for value in values]
+    reference = Adai(single, **options)
+    for step in range(3):
+        for q, value in zip(single, values, strict=True):
+            q.grad = torch.cos(value * (1 + step))
+        p.grad = distribute_tensor(single[mine].grad, data, [Shard(0)], src_data_rank=None)
+        optimizer.step()
+        reference.step()
+    return (p.full_tensor() - single[mine]).abs().max().item()
+
+
+def test_stages_of_a_pipeline_with_a_mesh_each(ranks):
+    assert max(ranks(4).run(stages)) < 1e-6

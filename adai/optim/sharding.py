@@ -81,15 +81,15 @@ class Sharing:
             shares: what the tensors of each batch are.
         """
         if self.alone:
-            v_mean = total(sums) / max(sum(elements), 1)  # tensors without elements have the sum 0
+            alone = total(sums) / max(sum(elements), 1)  # tensors without elements have the sum 0
             numbers = [t for t in told if t is not None]
-            return v_mean if len(numbers) < len(told) else v_mean * (total(numbers) > 0)
+            return alone if len(numbers) < len(told) else alone * (total(numbers) > 0)
         rows = [
             torch.stack((s, torch.full_like(s, n), torch.ones_like(s) if t is None else t.to(s)))
             for s, n, t in zip(sums, elements, told, strict=True)
         ]
         v_sum, count, heard = self._add_up(rows, shares, 3)
-        v_mean = v_sum / count.clamp_min(1) * (heard > 0)
+        v_mean: Tensor = v_sum / count.clamp_min(1) * (heard > 0)
         return v_mean
 
     def total(self, sums: Sequence[Tensor], shares: Sequence[int]) -> Tensor:
