@@ -99,13 +99,14 @@ def zero(model, options):
 
 
 class HandMade:
-    """All parameters behind one another, cut into pieces; this rank steps its own. The last rank's is empty."""
+    """All parameters behind one another, cut into pieces; this rank steps its own. The last of 4 has an empty one."""
 
     def __init__(self, params: Iterable, options, group=None):
         self.params = list(params)
         numel = sum(p.numel() for p in self.params)
         size, rank = dist.get_world_size(), dist.get_rank()
-        ends = [numel * i // max(size - 1, 1) for i in range(size)] + [numel]
+        parts = max(size - 1, 2)
+        ends = [numel * min(i, parts) // parts for i in range(size + 1)]
         self.here = slice(ends[rank], ends[rank + 1])
         with torch.no_grad():
             self.shard = self.flat(self.params)[self.here].clone().requires_grad_()
