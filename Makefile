@@ -1,15 +1,18 @@
-# The two commands of the README, and lint. The environment is made on first use, in .venv.
+# The commands of the README, and lint. The environment is made on first use, in .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint env clean
+.PHONY: demo test test-processes lint env env-processes clean
 
 demo: env
 	$(BIN)/adai compare --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m 'not processes'
+
+test-processes: env-processes
+	$(BIN)/python -m pytest -n 2 -m processes
 
 lint: env
 	$(BIN)/ruff check .
@@ -25,7 +28,14 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint co
 $(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/cpu/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) torch
-	$(PIP_INSTALL) --editable '.[lab,dev,integrations]'
+	$(PIP_INSTALL) --editable '.[lab,dev]'
+	touch $@
+
+env-processes: $(VENV)/ready-processes
+
+# Ray and three trainers, which nothing else needs.
+$(VENV)/ready-processes: $(VENV)/ready
+	$(PIP_INSTALL) --editable '.[lab,dev,ray,integrations]'
 	touch $@
 
 clean:

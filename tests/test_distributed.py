@@ -17,6 +17,8 @@ from adai.lab.train import train
 from tests.points import task
 from tests.untimed import untimed
 
+pytestmark = pytest.mark.processes
+
 # Batches of 9 are shared as 5 and 4, each in two parts; the last has 4.
 OPTIONS = ["--task", "tests.points:task", "--epochs", "3", "--batch", "9", "--lr", "0.5", "--accumulate", "2"]
 SETTINGS = Settings.of("tests.points:task", epochs=3, batch=9, lr=0.5, accumulate=2)

@@ -16,6 +16,8 @@ from adai.lab.executors import Processes
 from adai.lab.runs import RunFolder
 from tests.untimed import alike
 
+pytestmark = pytest.mark.processes
+
 # A task of three examples, and a file in the working folder that says how often it still has to fail.
 TASK = """
     import os, signal

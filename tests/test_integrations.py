@@ -7,6 +7,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from adai import Adai
 
+pytestmark = pytest.mark.processes
+
 STEPS = 6
 
 

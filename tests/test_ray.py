@@ -7,6 +7,8 @@ from adai.lab.compare import compare
 from adai.lab.runs import RunFolder
 from tests.untimed import alike
 
+pytestmark = pytest.mark.processes
+
 
 def test_a_node_that_dies_costs_nothing(tmp_path):
     """Two nodes of a Ray cluster; one is killed while a run is under way on it."""

@@ -23,6 +23,8 @@ from adai.lab.task import image_task
 from adai.lab.train import train
 from tests.untimed import untimed
 
+pytestmark = pytest.mark.processes
+
 EPOCHS = 3
 
 

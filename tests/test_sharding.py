@@ -23,6 +23,8 @@ from tests.modes import MODES, HandMade
 from tests.nets import OPTIONS, alone, batches, error, net, part, train
 from tests.ranks import Failure, Ranks
 
+pytestmark = pytest.mark.processes
+
 
 def train_both(mode, dtype, options):
     options = {**OPTIONS, **options}
