@@ -107,7 +107,7 @@ def remarked(text: str, remark: str) -> str:
 
 
 NAMES = {
-    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet",
+    "mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet",
     "resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "vgg16": "VGG16",
     "densenet121": "DenseNet121", "googlenet": "GoogLeNet",
 }  # fmt: skip

@@ -5,6 +5,7 @@ from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.box import HORIZONTALS
 from rich.table import Table
 
 from adai.files import write_whole
@@ -91,12 +92,12 @@ def _plus_minus(mean: float | None, sd: float | None) -> str:
 
 def as_table(table: Sequence[Cell], scale: Scale) -> Table:
     """The table for the terminal, a block a network."""
-    view = Table(title=f"{remarked('Table 1', scale.note)}. {CAPTION}", title_justify="left")
+    view = Table(box=HORIZONTALS, title=f"{remarked('Table 1', scale.note)}. {CAPTION}", title_justify="left")
     for heading in HEADINGS:
         view.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right", no_wrap=heading != "runs")
     texts = lines(table)
     for line, following in zip(texts, [*texts[1:], [""]], strict=True):
-        view.add_row(*line, end_section=line[0] != following[0])
+        view.add_row(line[0].partition(",")[0], *line[1:], end_section=line[0] != following[0])
     return view
 
 

@@ -1,0 +1,133 @@
+"""`adai paper`: the paper's tables and figures, run and drawn."""
+
+import argparse
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from adai.commands import escape
+from adai.commands.options.training import listed, machine
+from adai.commands.queue import GOES_ON, INTERRUPTED, carry_out, executor
+from adai.commands.subject import bars
+from adai.errors import UserError
+from adai.files import made
+from adai.lab.compare import compare
+from adai.lab.machine import device_named
+from adai.lab.runs import RunFolder
+from adai.paper import figure1, figure2, figure3, figure4, figure5, figure6, figure7, results, table1
+from adai.paper.data import check
+from adai.paper.drawing import Drawn
+from adai.paper.experiments import SCALES, Experiment, Scale, remarked
+from adai.report import eq5, noise
+
+
+class Item(NamedTuple):
+    """A table or figure of training runs: what it needs, and what draws it."""
+
+    experiments: Sequence[Experiment]
+    draw: Callable[[Path, Scale], Drawn]
+
+
+ITEMS = {
+    "table1": Item(table1.EXPERIMENTS, table1.draw),
+    "figure1": Item(figure1.EXPERIMENTS, figure1.draw),
+    "figure2": Item(figure2.EXPERIMENTS, figure2.draw),
+    "figure3": Item(figure3.EXPERIMENTS, figure3.draw),
+    "figure4": Item(figure4.EXPERIMENTS, figure4.draw),
+}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    logging.basicConfig(format="%(message)s")
+    console = Console()
+    if options.item == "results":
+        console.print(f"Written: {results.write(options.folder)}", highlight=False, soft_wrap=True)
+        return 0
+    scale = SCALES[options.scale]
+    folder: Path = options.out or Path("runs") / ("paper-quick" if scale.note else "paper")
+    if options.item == "figure5":
+        there = folder / f"escape-{figure5.SETTING}"
+        return escape.carry_out(figure5.study(scale), there, threads=options.threads, remark=scale.note)
+    if options.item in ITEMS:
+        return _training(options, console, ITEMS[options.item], scale, folder)
+    try:
+        _measured(options, console, scale, folder / options.item)
+    except KeyboardInterrupt:
+        print("Interrupted. Nothing is kept: the same command starts anew.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _training(options: argparse.Namespace, console: Console, item: Item, scale: Scale, folder: Path) -> int:
+    """Run what is missing, unless it is to be drawn alone, and draw."""
+    status = 0
+    if not options.draw_only:
+        chosen = _chosen(item.experiments, listed(options.only), listed(options.optimizers))
+        check(chosen, scale, options.data_dir)
+        comparisons = [
+            partial(
+                compare,
+                RunFolder(folder / experiment.name),
+                task=experiment.dataset,
+                models=[experiment.model],
+                optimizers=experiment.optimizers,
+                seeds=options.seeds or scale.seeds,
+                overrides=experiment.overrides,
+                data_dir=options.data_dir,
+                command=shlex.join(["adai", *options.arguments]),
+                **experiment.given(scale),
+                **machine(options),
+            )
+            for experiment in chosen
+        ]
+        status = carry_out(console, comparisons, executor(options))
+    drawn = item.draw(made(folder), scale)
+    if drawn.table:
+        console.print(drawn.table)
+    files = ", ".join(map(str, drawn.files))
+    console.print(f"{remarked('Drawn', scale.note)}: {files}", highlight=False, soft_wrap=True)
+    if status == INTERRUPTED:
+        print(GOES_ON, file=sys.stderr)
+    return status
+
+
+def _chosen(experiments: Sequence[Experiment], models: list[str], optimizers: list[str]) -> list[Experiment]:
+    """The experiments on these networks with these optimizers; on all, with all, where none are named.
+
+    Raises:
+        UserError: one is named that takes no part.
+    """
+    for what, named, known in (
+        ("network", models, [e.model for e in experiments]),
+        ("optimizer", optimizers, [name for e in experiments for name in e.optimizers]),
+    ):
+        for name in named:
+            if name not in known:
+                raise UserError(f"{what} {name!r} takes no part; choose from {', '.join(dict.fromkeys(known))}")
+    narrowed = [
+        e._replace(optimizers=tuple(n for n in e.optimizers if not optimizers or n in optimizers))
+        for e in experiments
+        if not models or e.model in models
+    ]
+    return [e for e in narrowed if e.optimizers]
+
+
+def _measured(options: argparse.Namespace, console: Console, scale: Scale, folder: Path) -> None:
+    """Figures 6 and 7: measure a net, and draw."""
+    with bars(console) as named:
+        given = {"data_dir": options.data_dir, "progress": named(options.item), "remark": scale.note}
+        if options.item == "figure6":
+            device = str(device_named(options.device))
+            settings = figure6.settings_at(scale)._replace(device=device)
+            view = noise.as_table(figure6.figure6(folder, settings, **given))
+        else:
+            view = eq5.as_table(figure7.figure7(folder, figure7.settings_at(scale), **given))
+    console.print(view)
+    console.print(f"Figure and numbers: {folder}", highlight=False, soft_wrap=True)

@@ -1,0 +1,93 @@
+"""README.md of a folder of kept runs: every table and figure of the paper, or that it is not run."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from adai.errors import UserError
+from adai.files import write_whole
+from adai.paper import figure1, figure2, figure3, figure4, table1
+from adai.paper.drawing import Drawn, found
+from adai.paper.experiments import FULL, Experiment, Scale
+from adai.paper.measured import eq5, escape, noise, saddle
+from adai.report.grid import NOT_RUN
+
+HEAD = """# Results
+
+Drawn by `adai paper results` from the files in this folder: no number is written by hand, and what has not been run
+says so. [What is run, and how](../docs/paper.md).
+"""
+
+SAID_NOT_RUN = NOT_RUN.capitalize()
+
+
+class Training(NamedTuple):
+    """A figure of training runs."""
+
+    title: str
+    experiments: Sequence[Experiment]
+    draw: Callable[[Path, Scale], Drawn]
+
+
+TRAINING = {
+    "figure1": Training("Figure 1: learning curves and final epochs", figure1.EXPERIMENTS, figure1.draw),
+    "figure2": Training("Figure 2: a fixed learning rate", figure2.EXPERIMENTS, figure2.draw),
+    "figure3": Training("Figure 3: ResNet50 on ImageNet", figure3.EXPERIMENTS, figure3.draw),
+    "figure4": Training("Figure 4: generalization and convergence", figure4.EXPERIMENTS, figure4.draw),
+}
+
+
+def write(folder: Path) -> Path:
+    """Write README.md into the folder, and the figures of those training runs that are there.
+
+    Raises:
+        UserError: there is no such folder, it holds other runs than the paper's, or it cannot be written.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give one with runs that are kept")
+    file, text = folder / "README.md", readme(folder)
+    try:
+        for figure in TRAINING.values():
+            if _begun(folder, figure.experiments):
+                figure.draw(folder, FULL)
+        write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}; make it writable") from error
+    return file
+
+
+def readme(folder: Path) -> str:
+    """Its text.
+
+    Raises:
+        UserError: the folder holds other runs than the paper's, or a run in it is damaged.
+    """
+    parts = [HEAD, _part("Table 1: test error", table1.markdown(table1.cells(folder, FULL), FULL))]
+    for name, figure in TRAINING.items():
+        drawn, missing = f"![{figure.title}]({name}.png)\n", f"{SAID_NOT_RUN}: `adai paper {name}`.\n"
+        parts.append(_part(figure.title, drawn if _begun(folder, figure.experiments) else missing))
+    parts += [
+        _measured(folder, "Figure 5: escape times, Appendix E as printed", "escape-paper/escape.csv", escape),
+        _measured(folder, "Figure 6: gradient noise", "figure6/noise.csv", noise, "figure6.png"),
+        _measured(folder, "Figure 7: gradient noise and Hessian", "figure7/eq5.csv", eq5, "figure7.png"),
+        _measured(folder, "Beyond the paper: escape times, double well", "escape-double-well/escape.csv", escape),
+        _measured(folder, "Beyond the paper: escape times, matched parabolas", "escape-matched/escape.csv", escape),
+        _measured(folder, "Beyond the paper: displacement at a saddle", "saddle/saddle.csv", saddle, "saddle.png"),
+    ]
+    return "\n".join(parts)
+
+
+def _begun(folder: Path, experiments: Sequence[Experiment]) -> bool:
+    return any(run.rows for e in experiments for entrant in found(folder, e, FULL).entrants for run in entrant.runs)
+
+
+def _part(title: str, text: str) -> str:
+    return f"## {title}\n\n{text}"
+
+
+def _measured(folder: Path, title: str, table: str, view: Callable[[Path], str], picture: str = "escape.png") -> str:
+    """A part that rests on one table, with the picture beside it."""
+    if not (folder / table).exists():
+        return _part(title, f"{SAID_NOT_RUN}.\n")
+    beside = Path(table).parent / picture
+    return _part(title, f"{view(folder / table)}\n![{title}]({beside})\n\n[Numbers]({table}).\n")
