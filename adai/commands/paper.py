@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from rich.console import Console
 
@@ -25,6 +25,8 @@ from adai.paper.data import check
 from adai.paper.drawing import Drawn
 from adai.paper.experiments import SCALES, Experiment, Scale, remarked
 from adai.report import eq5, noise
+
+R = TypeVar("R", eq5.Row, noise.Row)
 
 
 class Item(NamedTuple):
@@ -126,8 +128,13 @@ def _measured(options: argparse.Namespace, console: Console, scale: Scale, folde
         if options.item == "figure6":
             device = str(device_named(options.device))
             settings = figure6.settings_at(scale)._replace(device=device)
-            view = noise.as_table(figure6.figure6(folder, settings, **given))
+            view = noise.as_table(_plain(figure6.figure6(folder, settings, **given), scale))
         else:
-            view = eq5.as_table(figure7.figure7(folder, figure7.settings_at(scale), **given))
+            view = eq5.as_table(_plain(figure7.figure7(folder, figure7.settings_at(scale), **given), scale))
     console.print(view)
-    console.print(f"Figure and numbers: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"{remarked('Drawn', scale.note)}: {folder}", highlight=False, soft_wrap=True)
+
+
+def _plain(rows: list[R], scale: Scale) -> list[R]:
+    """The rows without the remark in their names, for which a terminal is too narrow; the last line has it."""
+    return [row._replace(parameters=row.parameters.removesuffix(remarked("", scale.note))) for row in rows]

@@ -48,7 +48,7 @@ def write_grid(folder: Path, name: str, title: str, rows: Sequence[Sequence[Pane
         size = 3.7 * len(rows[0]), 3.3 * len(rows) + 0.4 + 0.25 * lines
         figure = Figure(figsize=size, layout="constrained")
         for ax, panel in zip(figure.subplots(len(rows), len(rows[0]), squeeze=False).flat, panels, strict=True):
-            _draw(ax, panel)
+            draw_panel(ax, panel)
         figure.suptitle(title)
         figure.legend(handles=list(keys.values()), loc="outside lower center", ncols=5, handlelength=2.8)
         files = [folder / f"{name}.{kind}" for kind in ("png", "pdf")]
@@ -57,7 +57,8 @@ def write_grid(folder: Path, name: str, title: str, rows: Sequence[Sequence[Pane
     return files
 
 
-def _draw(ax: Axes, panel: Panel) -> None:
+def draw_panel(ax: Axes, panel: Panel) -> None:
+    """Draw it, and say in it or in its title what has not been run."""
     seen = panel.draw(ax, panel.comparison)
     run = [entrant for entrant in panel.comparison.entrants if any(run.rows for run in entrant.runs)]
     missing = [entrant.label for entrant in panel.comparison.entrants if entrant not in run]
