@@ -45,7 +45,7 @@ def write_grid(folder: Path, name: str, title: str, rows: Sequence[Sequence[Pane
     with rc_context(RC):
         keys = {key.get_label(): key for panel in panels for key in legend_keys(panel.comparison)}
         lines = math.ceil(len(keys) / 5)
-        size = 3.7 * len(rows[0]), 3.3 * len(rows) + 0.4 + 0.25 * lines
+        size = 4.0 * len(rows[0]), 3.3 * len(rows) + 0.4 + 0.25 * lines
         figure = Figure(figsize=size, layout="constrained")
         for ax, panel in zip(figure.subplots(len(rows), len(rows[0]), squeeze=False).flat, panels, strict=True):
             draw_panel(ax, panel)
@@ -67,5 +67,5 @@ def draw_panel(ax: Axes, panel: Panel) -> None:
         ax.text(0.5, 0.5, "not recorded" if run else NOT_RUN, transform=ax.transAxes, ha="center", va="center")
         ax.set(xticks=[], yticks=[])
     elif missing:
-        lines.append(textwrap.fill(f"{NOT_RUN}: {', '.join(missing)}", 44))
+        lines.append(textwrap.fill(f"{NOT_RUN}: {', '.join(missing)}", 36))
     ax.set_title("\n".join(lines), fontsize=10)

@@ -82,7 +82,7 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
     for axis, values in zip("xy", zip(*drawn, strict=True), strict=False):
         _log_where_it_helps(ax, axis, values)
     if ax.get_xscale() == "linear":
-        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set(xlabel="training loss (nats)", ylabel=f"{measure.name} ({measure.unit})")
     return said
 
