@@ -11,11 +11,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from adai.cli import main
-from adai.commands.paper import ITEMS
 from adai.lab.settings import Settings
 from adai.paper import figure2, figure3, figure5, figure6, figure7, results, table1
 from adai.paper.drawing import found
 from adai.paper.experiments import FULL, NINE, QUICK, RESNET18, RESNET34, VGG16
+from adai.paper.items import ITEMS
 from adai.paper.published import TABLE1
 from adai.report.grid import SCATTER, TEST_ERROR, TOP5_ERROR, Panel, draw_panel
 from tests.folders import comparison

@@ -4,10 +4,10 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 
@@ -19,30 +19,15 @@ from adai.errors import UserError
 from adai.files import made
 from adai.lab.compare import compare
 from adai.lab.machine import device_named
+from adai.lab.run import writing_to
 from adai.lab.runs import RunFolder
-from adai.paper import figure1, figure2, figure3, figure4, figure5, figure6, figure7, results, table1
+from adai.paper import figure5, figure6, figure7, results
 from adai.paper.data import check
-from adai.paper.drawing import Drawn
 from adai.paper.experiments import SCALES, Experiment, Scale, remarked
+from adai.paper.items import ITEMS, Item
 from adai.report import eq5, noise
 
 R = TypeVar("R", eq5.Row, noise.Row)
-
-
-class Item(NamedTuple):
-    """A table or figure of training runs: what it needs, and what draws it."""
-
-    experiments: Sequence[Experiment]
-    draw: Callable[[Path, Scale], Drawn]
-
-
-ITEMS = {
-    "table1": Item(table1.EXPERIMENTS, table1.draw),
-    "figure1": Item(figure1.EXPERIMENTS, figure1.draw),
-    "figure2": Item(figure2.EXPERIMENTS, figure2.draw),
-    "figure3": Item(figure3.EXPERIMENTS, figure3.draw),
-    "figure4": Item(figure4.EXPERIMENTS, figure4.draw),
-}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -90,7 +75,8 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
             for experiment in chosen
         ]
         status = carry_out(console, comparisons, executor(options))
-    drawn = item.draw(made(folder), scale)
+    with writing_to(made(folder), "give another folder with --out"):
+        drawn = item.draw(folder, scale)
     if drawn.table:
         console.print(drawn.table)
     files = ", ".join(map(str, drawn.files))

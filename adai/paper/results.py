@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from adai.errors import UserError
 from adai.files import write_whole
-from adai.paper import figure1, figure2, figure3, figure4, table1
-from adai.paper.drawing import Drawn, found
-from adai.paper.experiments import FULL, Experiment, Scale
+from adai.lab.run import writing_to
+from adai.paper import table1
+from adai.paper.drawing import found
+from adai.paper.experiments import FULL, Experiment
+from adai.paper.items import ITEMS
 from adai.paper.measured import eq5, escape, noise, saddle
 from adai.report.grid import NOT_RUN
 
@@ -20,21 +21,8 @@ says so. [What is run, and how](../docs/paper.md).
 
 SAID_NOT_RUN = NOT_RUN.capitalize()
 
-
-class Training(NamedTuple):
-    """A figure of training runs."""
-
-    title: str
-    experiments: Sequence[Experiment]
-    draw: Callable[[Path, Scale], Drawn]
-
-
-TRAINING = {
-    "figure1": Training("Figure 1: learning curves and final epochs", figure1.EXPERIMENTS, figure1.draw),
-    "figure2": Training("Figure 2: a fixed learning rate", figure2.EXPERIMENTS, figure2.draw),
-    "figure3": Training("Figure 3: ResNet50 on ImageNet", figure3.EXPERIMENTS, figure3.draw),
-    "figure4": Training("Figure 4: generalization and convergence", figure4.EXPERIMENTS, figure4.draw),
-}
+# Table 1 is a table here, not a file.
+FIGURES = {name: item for name, item in ITEMS.items() if name != "table1"}
 
 
 def write(folder: Path) -> Path:
@@ -46,13 +34,11 @@ def write(folder: Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one with runs that are kept")
     file, text = folder / "README.md", readme(folder)
-    try:
-        for figure in TRAINING.values():
+    with writing_to(folder, "make it writable"):
+        for figure in FIGURES.values():
             if _begun(folder, figure.experiments):
                 figure.draw(folder, FULL)
         write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; make it writable") from error
     return file
 
 
@@ -62,8 +48,8 @@ def readme(folder: Path) -> str:
     Raises:
         UserError: the folder holds other runs than the paper's, or a run in it is damaged.
     """
-    parts = [HEAD, _part("Table 1: test error", table1.markdown(table1.cells(folder, FULL), FULL))]
-    for name, figure in TRAINING.items():
+    parts = [HEAD, _part(ITEMS["table1"].title, table1.markdown(table1.cells(folder, FULL), FULL))]
+    for name, figure in FIGURES.items():
         drawn, missing = f"![{figure.title}]({name}.png)\n", f"{SAID_NOT_RUN}: `adai paper {name}`.\n"
         parts.append(_part(figure.title, drawn if _begun(folder, figure.experiments) else missing))
     parts += [
