@@ -25,7 +25,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint co
 $(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/cpu/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) torch
-	$(PIP_INSTALL) --editable '.[lab,dev]'
+	$(PIP_INSTALL) --editable '.[lab,dev,integrations]'
 	touch $@
 
 clean:

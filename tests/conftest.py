@@ -5,6 +5,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more th
 import pytest
 import torch
 
+from tests.ranks import Ranks
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, by whichever test that may be
 
@@ -29,3 +31,18 @@ def tensors():
         return params
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ranks():
+    """Ranks by their number, started when a test first asks for so many."""
+    started = {}
+
+    def of(size):
+        if size not in started:
+            started[size] = Ranks(size)
+        return started[size]
+
+    yield of
+    for each in started.values():
+        each.close()

@@ -135,14 +135,15 @@ def test_adaiw_stays_decoupled_whatever_it_loads(tensors):
     assert optimizer.param_groups[0]["decoupled_weight_decay"] is True
 
 
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "foreach": False}], ids=str)
 @pytest.mark.parametrize("cls", [Adai, AdaiW])
 @pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1)])
-def test_distributed_checkpoint_of_a_fresh_optimizer_changes_nothing(cls, lr):
+def test_distributed_checkpoint_of_a_fresh_optimizer_changes_nothing(cls, lr, options):
     """torch.distributed.checkpoint takes a hidden step with zero gradients and lr 0 to make the state."""
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     twin = copy.deepcopy(model)
-    touched, untouched = cls(model.parameters(), lr=lr), cls(twin.parameters(), lr=lr)
+    touched, untouched = cls(model.parameters(), lr=lr, **options), cls(twin.parameters(), lr=lr, **options)
     get_optimizer_state_dict(model, touched)
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(p, q)

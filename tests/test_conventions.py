@@ -57,9 +57,14 @@ def test_bad_options_name_their_value(cls, options, message):
         cls([{"params": [p], **options}])
 
 
-def test_not_available_yet():
-    with pytest.raises(NotImplementedError, match="not available yet"):
-        Adai([torch.zeros(1, requires_grad=True)], process_group=object())
+def test_a_process_group_that_is_none():
+    p = torch.zeros(1, requires_grad=True)
+    with pytest.raises(TypeError, match=r"must be a torch.distributed.ProcessGroup, but got object"):
+        Adai([p], process_group=object())
+    with pytest.raises(ValueError, match="this process is not a member of it"):
+        Adai([p], process_group=torch.distributed.GroupMember.NON_GROUP_MEMBER)
+    with pytest.raises(ValueError, match="process_group is an option of the whole optimizer"):
+        Adai([{"params": [p], "process_group": None}])
 
 
 @pytest.mark.parametrize("other", ["foreach", "differentiable"])
@@ -76,7 +81,7 @@ def test_foreach_does_not_differentiate():
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_option_is_in_defaults_and_survives_copies(cls):
     p = torch.zeros(1, requires_grad=True)
-    names = set(inspect.signature(Adai).parameters) - {"params"}
+    names = set(inspect.signature(Adai).parameters) - {"params", "process_group"}
     given = {"lr": 0.3, "betas": (0.2, 0.9), "eps": 0.01, "weight_decay": 0.1, "dampening": 0.8, "foreach": False}
     optimizer = cls([p], **given, maximize=True)
     assert set(optimizer.defaults) == names
@@ -104,7 +109,6 @@ def test_setstate_fills_in_missing_options(cls):
         "capturable",
         "differentiable",
         "fused",
-        "process_group",
         "max_grad_norm",
     ):
         del saved["param_groups"][0][name]

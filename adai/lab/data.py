@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from adai.errors import UserError
@@ -98,6 +97,8 @@ def _digits() -> tuple[Images, Images]:
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
     """
+    from sklearn.datasets import load_digits
+
     bunch = load_digits()
     pixels = torch.tensor(bunch.images, dtype=torch.uint8).unsqueeze(1)
     labels = torch.tensor(bunch.target, dtype=torch.int64)

@@ -4,9 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
-from datasets import ClassLabel, Image
 
 from adai.errors import UserError
 
@@ -62,6 +60,8 @@ def read(source: str, limit: int | None = None) -> tuple[Rows, Rows]:
     Raises:
         UserError: there is no such data set, it cannot be reached, or it is not one of labelled images.
     """
+    import datasets
+
     try:
         parts = datasets.load_dataset(source)
     except (OSError, ValueError, datasets.exceptions.DatasetNotFoundError) as error:
@@ -79,6 +79,8 @@ def read(source: str, limit: int | None = None) -> tuple[Rows, Rows]:
 
 def _part(source: str, rows: Any, limit: int | None) -> Rows:
     """The columns are known by their types."""
+    from datasets import ClassLabel, Image
+
     columns = {kind: [n for n, f in rows.features.items() if isinstance(f, kind)] for kind in (Image, ClassLabel)}
     if not columns[Image] or not columns[ClassLabel]:
         raise UserError(f"{source!r} has the columns {', '.join(rows.features)}; it needs an image and a class label")

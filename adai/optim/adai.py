@@ -10,11 +10,12 @@ from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiab
 from adai.optim import triton
 from adai.optim.batch import Batch
 from adai.optim.engine import Engine, choose, missing
-from adai.optim.mean import accumulator, clip_factor, gated, total
-from adai.optim.options import check
+from adai.optim.mean import accumulator, clip_factor, gated
+from adai.optim.options import check, check_process_group
 from adai.optim.rule import Count
 from adai.optim.scaling import Scaled
-from adai.optim.state import count_at, drop_settled, fresh, modernise, restore
+from adai.optim.sharding import Sharing, local, warn_of_shards
+from adai.optim.state import count_at, drop_settled, fresh, modernise, restore, to_save
 
 # Optimizer keeps this check private and renamed it in torch 2.10.
 _CAPTURE_CHECK = next(
@@ -25,10 +26,11 @@ _CAPTURE_CHECK = next(
 
 
 class Work(NamedTuple):
-    """What there is to do in one step for one group."""
+    """What there is to do in one step for the tensors of one group that are shared out alike."""
 
     engine: Engine
     batch: Batch
+    share: int
     group: dict[str, Any]
     counts: list[Count]
     states: list[dict[str, Any]]
@@ -77,7 +79,10 @@ class Adai(Optimizer):
             installed. They take float32, float64, bfloat16 and float16 parameters in any dense memory layout. None
             uses them wherever a group's tensors allow, unless ``foreach`` is given; True raises where they do not, and
             makes `torch.amp.GradScaler` leave scaling to the step. Under `torch.compile` another engine takes it.
-        process_group: not available yet; must be None.
+        process_group: says that the parameters here are a share of the whole, and that the processes of this group
+            hold the rest: FullyShardedDataParallel, ZeRO, any plain shards. Every process of the group then has to take
+            each step, also one without a gradient. None for DTensors (``fully_shard``, tensor parallel), which say by
+            themselves what they are, for DistributedDataParallel, and for a single process.
         max_grad_norm: clip the gradients of all groups to this norm together, as `torch.nn.utils.clip_grad_norm_`
             called just before would, but within the step: the gradients are not written, and the fused kernels need
             no further pass over them. None does not clip. The norm is of the raw gradients, before any decay.
@@ -90,8 +95,11 @@ class Adai(Optimizer):
 
     Raises:
         ValueError: an option is outside its range; the message names the value.
-        RuntimeError: a gradient is sparse, or ``fused=True`` is not possible.
-        NotImplementedError: ``process_group`` is asked for.
+        RuntimeError: a gradient is sparse, ``fused=True`` is not possible, or ``differentiable`` meets shards.
+        TypeError: ``process_group`` is something else.
+
+    Warns:
+        UserWarning: FullyShardedDataParallel or ZeroRedundancyOptimizer are at work, and ``process_group`` is None.
 
     Source: Xie et al., Adai: Separating the Effects of Adaptive Learning Rate and Momentum Inertia, arXiv 2006.15815,
     Algorithm 2 (ICML 2022 as "Adaptive Inertia: Disentangling the Effects of Adaptive Learning Rate and Momentum").
@@ -99,6 +107,9 @@ class Adai(Optimizer):
     Example:
         >>> optimizer = Adai(model.parameters(), lr=1.0, weight_decay=5e-4)
     """
+
+    process_group: Any = None
+    _sharing = Sharing([], None)
 
     def __init__(
         self,
@@ -130,12 +141,17 @@ class Adai(Optimizer):
             "capturable": capturable,
             "differentiable": differentiable,
             "fused": fused,
-            "process_group": process_group,
             "max_grad_norm": max_grad_norm,
         }
         check(defaults)
+        check_process_group(process_group)
         super().__init__(params, defaults)
-        self._engines: dict[int, Engine] = {}  # the one that took each group's last step
+        # Not one of the defaults: those are saved with the state, and a process group cannot be.
+        self.process_group = process_group
+        self._sharing = Sharing([], process_group)
+        if process_group is None:
+            warn_of_shards(self.param_groups)
+        self._engines: dict[tuple[int, int], Engine] = {}  # those that took the last step, by group and share
 
     @classmethod
     def from_sgd(cls, sgd: torch.optim.SGD, **options: Any) -> Self:
@@ -177,6 +193,8 @@ class Adai(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as `torch.optim.Optimizer` does; its options are checked as the constructor's are."""
         if isinstance(param_group, dict):
+            if "process_group" in param_group:
+                raise ValueError("process_group is an option of the whole optimizer, not of a parameter group")
             check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         group = self.param_groups[-1]
@@ -184,6 +202,12 @@ class Adai(Optimizer):
             reason = missing(device)
             if reason is not None:
                 raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied."""
+        if self.process_group is not None:
+            raise TypeError(f"{type(self).__name__} with a process_group cannot be copied; copy its state_dict()")
+        return super().__getstate__()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle or a checkpoint, also an older one or one of the authors' own optimizer."""
@@ -196,6 +220,29 @@ class Adai(Optimizer):
                 group.setdefault(option, default)
             for param in group["params"]:
                 modernise(self.state.get(param, {}), param, group["capturable"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state and the options of all groups.
+
+        Every parameter has a ``bias_correction``, ones where it has been dropped, and keys do not depend on the engine
+        that ran unless the whole parameter is on this process: so `torch.distributed.checkpoint` loads what was saved
+        from any number of processes on any other.
+        """
+
+        def to_be_saved(_: Optimizer, saved: dict[str, Any]) -> None:
+            params = (p for group in self.param_groups for p in group["params"])
+            states = saved["state"]
+            saved["state"] = {i: to_save(states[i], self._whole(p)) for i, p in enumerate(params) if i in states}
+
+        hook = self.register_state_dict_post_hook(to_be_saved, prepend=True)  # before the caller's
+        try:
+            return super().state_dict()
+        finally:
+            hook.remove()
+
+    def _whole(self, param: Tensor) -> bool:
+        """Whether the whole parameter is on this process."""
+        return self.process_group is None and not hasattr(param, "device_mesh")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this class or of the authors' Adai, AdaiW and AdaiV2.
@@ -215,7 +262,8 @@ class Adai(Optimizer):
             ids = (i for group in handed["param_groups"] for i in group["params"])
             for group in self.param_groups:
                 for param in group["params"]:
-                    restore(self.state.get(param, {}), handed["state"].get(next(ids), {}), param, group)
+                    saved = handed["state"].get(next(ids), {})
+                    restore(self.state.get(param, {}), saved, param, group, self._whole(param))
 
         hooks = (
             self.register_load_state_dict_pre_hook(remember),
@@ -236,13 +284,17 @@ class Adai(Optimizer):
         exp_avg_sqs: list[Tensor],
         bias_corrections: list[Tensor | None],
         steps: list[Tensor],
+        shares: list[int],
     ) -> bool:
-        """Fill the lists with the group's tensors that have a gradient; whether one is complex.
+        """Fill the lists with the group's tensors that have a gradient, and their shares; whether one is complex.
 
-        NOTE torch.compile runs this outside the graph, by its name: empty lists in, tensors appended, a constant out.
+        NOTE torch.compile runs this outside the graph, by its name: empty lists in, tensors and constants appended, a
+        constant out.
         """
         if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
             raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
+        if group is self.param_groups[0] and not self._sharing.fits(self.param_groups):
+            self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
         has_complex, differentiable = False, group["differentiable"]
         for param in group["params"]:
             grad = param.grad
@@ -262,6 +314,7 @@ class Adai(Optimizer):
             exp_avg_sqs.append(state["exp_avg_sq"])
             bias_corrections.append(state.get("bias_correction"))
             steps.append(state["step"])
+            shares.append(self._sharing.share(param))
         return has_complex
 
     @property
@@ -269,9 +322,10 @@ class Adai(Optimizer):
         """Whether `torch.amp.GradScaler` leaves dividing and skipping to `step`: with ``fused=True``, like torch.optim.
 
         `step` obeys ``grad_scale`` and ``found_inf`` in every engine. But a caller that finds this true must not
-        change gradients between the passes, to clip them say, so nobody gets it who has not asked for it.
+        change gradients between the passes, to clip them say, so nobody gets it who has not asked for it. With plain
+        shards it is ShardedGradScaler that makes the processes agree, and it does so before the step.
         """
-        return all(group["fused"] for group in self.param_groups)
+        return self.process_group is None and all(group["fused"] for group in self.param_groups)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -296,12 +350,28 @@ class Adai(Optimizer):
         work: list[Work] = []
         for index, group in enumerate(self.param_groups):
             batch = Batch.empty()
-            has_complex = self._init_group(group, *batch)
-            if batch.params:
-                work.append(self._work(index, group, batch.real() if has_complex else batch))
-        if work:
+            shares: list[int] = []
+            has_complex = self._init_group(group, *batch, shares)
+            for share in range(len(self._sharing.shares)):
+                where = [i for i, other in enumerate(shares) if other == share]
+                if where:
+                    part = batch if len(where) == len(shares) else batch.take(where)
+                    work.append(self._work(index, group, part, share, has_complex))
+        if work or not self._sharing.alone:
             self._step(work)
+            self._mark_as_begun()
         return loss
+
+    def _mark_as_begun(self) -> None:
+        """Leave no state empty after a step.
+
+        NOTE torch.distributed.checkpoint takes a hidden step where the state is empty. On a process that never has a
+        gradient it would be a step that no other process takes part in.
+        """
+        if not self.state and not torch.compiler.is_compiling():
+            for group in self.param_groups:
+                for param in group["params"][:1]:
+                    self.state[param] = {}
 
     def _check_capturable(self) -> None:
         if torch.compiler.is_compiling():  # which sets capturable by itself, on the CPU too
@@ -315,36 +385,55 @@ class Adai(Optimizer):
         """Whether nothing may ask a device for a number, because a graph could not be captured."""
         return torch.compiler.is_compiling() or any(group["capturable"] for group in self.param_groups)
 
-    def _work(self, index: int, group: dict[str, Any], batch: Batch) -> Work:
+    def _work(self, index: int, group: dict[str, Any], batch: Batch, share: int, has_complex: bool) -> Work:
         states: list[dict[str, Any]] = []
+        if not torch.compiler.is_compiling():
+            states = [self.state[p] for p in batch.params]
+        if not self._sharing.plain:
+            batch = local(batch)
+        if has_complex:
+            batch = batch.real()
         if torch.compiler.is_compiling():
             engine = choose(group, batch, states)
         else:
-            states = [self.state[p] for p in group["params"] if p.grad is not None]
-            engine = self._engines[index] = choose(group, batch, states, self._engines.get(index))
+            engine = self._engines[index, share] = choose(group, batch, states, self._engines.get((index, share)))
         off_host = self._off_host()
         counts = [] if off_host and isinstance(engine, triton.Fused) else _counts(batch, group, off_host)
-        return Work(engine, batch, group, counts, states)
+        return Work(engine, batch, share, group, counts, states)
+
+    def _told(self, w: Work) -> Tensor | None:
+        """Σ g² of the raw gradients in a first step at learning rate 0, else None.
+
+        NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to have the state made. With L2 decay
+        the mean of v̂ is not zero then.
+        """
+        if self._off_host() or any(count.t != 1 for count in w.counts) or w.group["lr"] != 0:
+            return None
+        return w.engine.squares(w.batch, w.group)
 
     def _step(self, work: list[Work]) -> None:
+        sharing, shares = self._sharing, [w.share for w in work]
         # Only the kernels that do everything in their last pass can leave all as it was once the gradients are in.
         on_device = all(w.group["capturable"] and isinstance(w.engine, triton.Fused) for w in work)
         scaled = Scaled.of(self, on_device=on_device)
         if scaled.skip is True:
             return
         clips: list[Any] = [scaled.inverse] * len(work)
-        if any(w.group["max_grad_norm"] is not None for w in work):
-            norm = total([w.engine.squares(w.batch, w.group) for w in work]).sqrt()
+        if any(group["max_grad_norm"] is not None for group in self.param_groups):
+            norm = sharing.total([w.engine.squares(w.batch, w.group) for w in work], shares).sqrt()
             clips = [clip_factor(norm, w.group["max_grad_norm"], scaled.inverse) for w in work]
+        told = [self._told(w) for w in work]
         hats = [w.engine.accumulate(w.batch, w.group, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
-        elements = sum(p.numel() for w in work for p in w.batch.params)
-        v_mean = total(hats) / max(elements, 1)  # tensors without elements have the sum 0: nothing moves
+        v_mean = sharing.mean(hats, [sum(p.numel() for p in w.batch.params) for w in work], told, shares)
         # The step count stands still while all gradients are zero. Off the CPU the host asks for that only as long as
         # nothing has been counted, and the device's own guard serves afterwards.
         wait = not self._off_host() and not self.defaults["differentiable"]
         wait = wait and (v_mean.is_cpu or all(count.t == 1 for w in work for count in w.counts))
         mean = gated(v_mean, wait=wait)
         if mean is None:
+            for w, squares in zip(work, told, strict=True):
+                if squares is not None:  # nothing but weight decay, which has no say while nothing has been told
+                    torch._foreach_zero_(w.batch.exp_avg_sqs)
             return
         mean = scaled.gated(mean)
         for w, clip in zip(work, clips, strict=True):

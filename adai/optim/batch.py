@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+PLAIN = (Tensor, torch.nn.Parameter)
+"""The types whose memory holds their numbers; a subclass may hold them elsewhere."""
+
 
 class Batch(NamedTuple):
     """What an engine works on: one entry per parameter that has a gradient."""
@@ -38,7 +41,7 @@ class Batch(NamedTuple):
         return [(self.take(where), where) for where in parts.values()]
 
     def take(self, where: list[int]) -> "Batch":
-        """The entries at these positions."""
+        """The tensors at these positions."""
         return _batch([[ts[i] for i in where] for ts in self])
 
 

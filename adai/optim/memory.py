@@ -12,7 +12,6 @@ STATE_DTYPES = {
     torch.float16: torch.float32,
 }
 """By the dtype of a parameter that of its state, for those that kernels take."""
-PLAIN_TENSORS = (Tensor, torch.nn.Parameter)  # a subclass may hold its numbers elsewhere
 # NOTE increment_version takes a list too in newer versions of torch; one by one it is slow.
 _VERSIONS_OF_LISTS = "Iterable" in str(inspect.signature(torch.autograd.graph.increment_version))
 

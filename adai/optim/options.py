@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -41,5 +42,16 @@ def _check_engine(options: dict[str, Any]) -> None:
         for name in ("foreach", "differentiable"):
             if options[name]:
                 raise RuntimeError(f"`fused` and `{name}` cannot be `True` together")
-    if options["process_group"]:
-        raise NotImplementedError(f"process_group={options['process_group']!r} is not available yet; leave it at None")
+
+
+def check_process_group(process_group: Any) -> None:
+    """Raise where this is neither None nor a process group that has this process in it."""
+    if process_group is None:
+        return
+    if dist.is_available() and process_group is dist.GroupMember.NON_GROUP_MEMBER:
+        raise ValueError("Invalid process_group: this process is not a member of it")
+    if not dist.is_available() or not isinstance(process_group, dist.ProcessGroup):
+        raise TypeError(
+            f"process_group must be a torch.distributed.ProcessGroup, but got {type(process_group).__name__}; "
+            "for all processes give torch.distributed.group.WORLD"
+        )

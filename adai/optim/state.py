@@ -27,7 +27,24 @@ def modernise(state: dict[str, Any], param: Tensor, capturable: bool) -> None:
         state["bias_correction"] = 1 - state.pop("beta1_prod")
 
 
-def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+def to_save(state: dict[str, Any], whole: bool) -> dict[str, Any]:
+    """What is saved of a state: all that a fresh one has, for strict loaders, and nothing that holds here alone.
+
+    Args:
+        state: the state of a parameter, which stays as it is.
+        whole: whether the whole parameter is on this process; the running sum over a part is nobody else's.
+    """
+    saved = dict(state)
+    record = saved.pop("exp_avg_sq_sum", None)
+    if record is not None and whole and record[1] == state["step"] > 0:
+        saved["exp_avg_sq_sum"] = record
+    if "exp_avg" in saved and "bias_correction" not in saved:
+        m = saved["exp_avg"]
+        saved["bias_correction"] = torch.full_like(m, 1 + 1j if m.is_complex() else 1)
+    return saved
+
+
+def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: dict[str, Any], whole: bool) -> None:
     """Put the tensors of a saved state into a state that `torch.optim.Optimizer` has cast and may share with it."""
     saved = dict(saved)
     if "beta1_prod" in saved:
@@ -37,7 +54,11 @@ def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: 
             # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
             state[key] = torch.empty_like(param, dtype=_dtype(param)).copy_(value)
         elif key == "exp_avg_sq_sum":
-            state[key] = value.to(device=_home(param), dtype=torch.float64, copy=True)
+            # NOTE a flattened state dict of torch.distributed.checkpoint has an empty dict for what it does not have.
+            if whole and isinstance(value, Tensor):
+                state[key] = value.to(device=_home(param), dtype=torch.float64, copy=True)
+            else:
+                del state[key]
         elif key == "step" and isinstance(value, Tensor):
             # NOTE fused=True makes torch.optim.Optimizer move it to the parameter's device.
             state[key] = state[key].to(device=param.device if group["capturable"] else "cpu", copy=True)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adai.optim.batch import Batch
+from adai.optim.batch import PLAIN, Batch
 from adai.optim.cpu import library
-from adai.optim.memory import PLAIN_TENSORS, STATE_DTYPES, same_layout, written
+from adai.optim.memory import STATE_DTYPES, same_layout, written
 from adai.optim.rule import Count, Mean
 
 NOT_BUILT = "the package was installed without its compiled CPU kernel"
@@ -34,7 +34,7 @@ def refusal(batch: Batch) -> str | None:
         if step.dtype != torch.float32 or not step.is_cpu:
             return f"a step count is {step.dtype} on {step.device}"
     for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
-        if type(p) not in PLAIN_TENSORS or not p.is_cpu or p.layout != torch.strided:
+        if type(p) not in PLAIN or not p.is_cpu or p.layout != torch.strided:
             return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
         dtype = STATE_DTYPES.get(p.dtype)
         if dtype is None:

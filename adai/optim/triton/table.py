@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from adai.optim.batch import Batch
-from adai.optim.memory import PLAIN_TENSORS, STATE_DTYPES, same_layout
+from adai.optim.batch import PLAIN, Batch
+from adai.optim.memory import STATE_DTYPES, same_layout
 
 CHUNK = 8192
 _CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
@@ -54,7 +54,7 @@ _PLANS = WeakTensorKeyDictionary()
 def plan(batch: Batch, *, capturable: bool) -> Plan | str:
     """The parts of a batch, or why the kernels cannot work on it."""
     for tensor in (*batch.params, *batch.grads):
-        if type(tensor) not in PLAIN_TENSORS or tensor.layout != torch.strided:
+        if type(tensor) not in PLAIN or tensor.layout != torch.strided:
             return f"a parameter or gradient is a {type(tensor).__name__} on {tensor.device}, not a dense tensor"
     found: Plan = _PLANS.setdefault(batch.steps[0], Plan())
     key = _key(batch, capturable)
