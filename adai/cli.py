@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from adai import __version__
-from adai.commands.options import comparison, measurement, simulation
+from adai.commands.options import comparison, measurement, paper, simulation
 from adai.errors import UserError
 
 
@@ -49,4 +49,5 @@ def _parser() -> Parser:
     simulation.add_theory(commands)
     simulation.add_escape(commands)
     simulation.add_saddle(commands)
+    paper.add_paper(commands)
     return parser

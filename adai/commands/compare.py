@@ -4,26 +4,22 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from adai.commands.options.training import settings, task
+from adai.commands.options.training import listed, settings, task
+from adai.commands.queue import GOES_ON, INTERRUPTED, carry_out, executor
 from adai.commands.report import show
-from adai.commands.standings import standings
 from adai.errors import UserError
 from adai.lab.compare import compare
-from adai.lab.executors import Executor, Processes, in_process
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS
 from adai.lab.runs import RunFolder
 
 if TYPE_CHECKING:  # it needs Optuna
     from adai.lab.tuning import Tuning
-
-FAILED = 1
-INTERRUPTED = 130
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,52 +27,31 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     name = task(options)
     folder = RunFolder(options.out or Path("runs") / Path(name.replace(":", "-")).name)
-    names = _listed(options.optimizers or DEFAULT_OPTIMIZERS)
+    names = listed(options.optimizers or DEFAULT_OPTIMIZERS)
     overrides = _overrides(names, {"lr": options.lr, "weight_decay": options.weight_decay})
     given = settings(options)
-    models = _listed([given.pop("model") or ""])
+    models = listed([given.pop("model") or ""])
     console = Console()
-    status, failures = 0, []
-    with standings(console) as watch:
-        try:
-            failures = compare(
-                folder,
-                task=name,
-                models=models,
-                optimizers=names,
-                seeds=options.seeds,
-                overrides=overrides,
-                tune=_tuning(options),
-                data_dir=options.data_dir,
-                command=shlex.join(["adai", *options.arguments]),
-                execute=_executor(options),
-                watch=watch,
-                **given,
-            )
-        except KeyboardInterrupt:
-            status = INTERRUPTED
-    for failure in failures:
-        console.print(str(failure), highlight=False, soft_wrap=True)
-        status = FAILED
+    comparison = partial(
+        compare,
+        folder,
+        task=name,
+        models=models,
+        optimizers=names,
+        seeds=options.seeds,
+        overrides=overrides,
+        tune=_tuning(options),
+        data_dir=options.data_dir,
+        command=shlex.join(["adai", *options.arguments]),
+        **given,
+    )
+    status = carry_out(console, [comparison], executor(options))
     for part in [folder.path / model for model in models] if len(models) > 1 else [folder.path]:
         if (part / "config.json").exists():  # else it was interrupted before anything began
             show(console, part)
     if status == INTERRUPTED:
-        print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
+        print(GOES_ON, file=sys.stderr)
     return status
-
-
-def _listed(given: Sequence[str]) -> list[str]:
-    """What was given, with spaces or commas between; each once."""
-    return list(dict.fromkeys(name for text in given for name in text.split(",") if name))
-
-
-def _executor(options: argparse.Namespace) -> Executor:
-    if options.executor == "ray":
-        from adai.lab.on_ray import OnRay
-
-        return OnRay(options.address, cpus=options.cpus, gpus=options.gpus)
-    return Processes(options.jobs) if options.jobs > 1 else in_process
 
 
 def _tuning(options: argparse.Namespace) -> "Tuning | None":

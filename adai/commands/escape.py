@@ -31,17 +31,30 @@ def run(options: argparse.Namespace) -> int:
         cap=options.cap,
     )
     folder: Path = options.out or Path("runs") / f"escape-{options.setting}"
+    return carry_out(study, folder, threads=options.threads, json_file=options.json)
+
+
+def carry_out(
+    study: Study, folder: Path, *, threads: int | None = None, json_file: Path | None = None, remark: str = ""
+) -> int:
+    """Run what the folder lacks of a study and draw all of it there; returns the exit status.
+
+    Args:
+        study: what to run.
+        folder: where it goes.
+        threads: how many replicas at a time; None for one a core.
+        json_file: gets the numbers too.
+        remark: stands in everything that is drawn.
+    """
     console = Console()
     try:
         with progress_bar(console) as bars:
             bar = bars.add_task("replicas", total=len(study.points()) * study.replicas)
-            store = run_study(
-                study, folder, threads=options.threads, progress=lambda count: bars.update(bar, advance=count)
-            )
+            store = run_study(study, folder, threads=threads, progress=lambda count: bars.update(bar, advance=count))
     except KeyboardInterrupt:
         print("Interrupted. What was run is kept; the same command goes on from there.", file=sys.stderr)
         return INTERRUPTED
-    _report(console, study, store, folder, options.json)
+    _report(console, study, store, folder, json_file, remark)
     return 0
 
 
@@ -63,11 +76,13 @@ def _rules(setting: Setting, names: list[str], rates: list[str]) -> dict[str, Ru
     return rules
 
 
-def _report(console: Console, study: Study, store: Store, folder: Path, json_file: Path | None) -> None:
+def _report(console: Console, study: Study, store: Store, folder: Path, json_file: Path | None, remark: str) -> None:
     table = report.rows(study, store)
     fits = report.fits(study, store)
     pairs = {(a, b): report.ratios(study, store, a, b) for a, b in (("adai", "momentum"), ("adai", "ema"))}
     slopes = report.slopes(study, store)
+    if remark:
+        console.print(remark, highlight=False)
     console.print(report.as_table(table))
     if fits:
         console.print(report.fits_table(fits))
@@ -85,12 +100,14 @@ def _report(console: Console, study: Study, store: Store, folder: Path, json_fil
         "ratios": {f"{a}/{b}": {f"{k:g}": r._asdict() for k, r in by_k.items()} for (a, b), by_k in pairs.items()},
         "slope_and_mean_over_theory": slopes,
     }
-    write_csv(folder / "escape.csv", table)
+    remarks = {"remark": remark} if remark else {}
+    extra.update(remarks)
+    write_csv(folder / "escape.csv", table, **remarks)
     write_json(folder / "escape.json", table, extra)
     if json_file is not None:
         try:
             write_json(json_file, table, extra)
         except OSError as error:
             raise UserError(f"cannot write {json_file}: {error.strerror}; the same is in {folder}") from error
-    report.draw(folder / "escape.png", study, table)
+    report.draw(folder / "escape.png", study, table, remark)
     console.print(f"Figure and numbers: {folder}/escape.png, escape.csv, escape.json", highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from adai.lab.noise.measure import noise_laws
 from adai.lab.noise.sampling import minibatch_noise
 from adai.lab.objective import Progress, silent
 from adai.lab.subject import by_name
+from adai.paper.experiments import Scale, remarked
 from adai.paper.pretrained import pretrain
 from adai.report import noise as report
 from adai.report.noise import Measured, Row
@@ -43,8 +44,18 @@ class Settings(NamedTuple):
     seed: int = 0
 
 
+def settings_at(scale: Scale) -> Settings:
+    """The paper's network and images, or at quick scale what needs no GPU: about two minutes on one core."""
+    return Settings() if scale.note else Settings(dataset="cifar10", model="resnet18")
+
+
 def figure6(
-    folder: Path, settings: Settings | None = None, *, data_dir: Path | None = None, progress: Progress = silent
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    data_dir: Path | None = None,
+    progress: Progress = silent,
+    remark: str = "",
 ) -> list[Row]:
     """Train, measure, and write noise.csv, noise.json, parameters.csv, figure6.png and tails.png into the folder,
     and figure6-2.png and tails-2.png for random initialisation.
@@ -56,6 +67,7 @@ def figure6(
         settings: default: a net on MNIST that needs no GPU.
         data_dir: where data sets lie by name.
         progress: told what is being done.
+        remark: stands behind the name of each set of parameters in everything that is written.
 
     Returns:
         The table.
@@ -78,7 +90,7 @@ def figure6(
             seed=settings.seed,
             progress=partial(_told, progress, name, settings.minibatches),
         )
-        results[name] = noise, noise_laws(noise, seed=settings.seed)
+        results[remarked(name, remark)] = noise, noise_laws(noise, seed=settings.seed)
         about.update(objective.about())
     return report.write(made(folder), results, about)
 

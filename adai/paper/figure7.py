@@ -13,6 +13,7 @@ from adai.lab.models.connected import ThreeLayerNet
 from adai.lab.noise.covariance import Directions, eigenbasis
 from adai.lab.objective import Progress, silent
 from adai.lab.subject import Subject
+from adai.paper.experiments import Scale, remarked
 from adai.paper.pretrained import pretrain
 from adai.report import eq5
 from adai.report.eq5 import Row
@@ -41,8 +42,18 @@ class Settings(NamedTuple):
     seed: int = 0
 
 
+def settings_at(scale: Scale) -> Settings:
+    """The defaults, or at quick scale what takes a minute."""
+    return Settings(width=4, epochs=1, samples=200) if scale.note else Settings()
+
+
 def figure7(
-    folder: Path, settings: Settings | None = None, *, data_dir: Path | None = None, progress: Progress = silent
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    data_dir: Path | None = None,
+    progress: Progress = silent,
+    remark: str = "",
 ) -> list[Row]:
     """Train, compute in float64, and write eq5.csv, eq5.json, directions.csv and figure7.png into the folder.
 
@@ -53,6 +64,7 @@ def figure7(
         settings: default: the paper's, as far as it prints them.
         data_dir: where data sets lie by name.
         progress: told what is being done.
+        remark: stands behind the name of each set of parameters in everything that is written.
 
     Returns:
         The table, a row for each set of parameters and batch size.
@@ -71,7 +83,7 @@ def figure7(
         objective = subject._replace(model=model).objective(
             samples=settings.samples, seed=settings.seed, dtype=torch.float64
         )
-        results[name] = eigenbasis(objective, progress=partial(_labelled, progress, name))
+        results[remarked(name, remark)] = eigenbasis(objective, progress=partial(_labelled, progress, name))
         about = {**settings._asdict(), **objective.about()}
     return eq5.write(made(folder), results, about, settings.batches)
 

@@ -113,7 +113,7 @@ def draw(path: Path, results: Mapping[str, Directions], n: int, batches: Sequenc
     for line, (name, directions) in zip(grid, results.items(), strict=True):
         for ax, B in zip(line, batches, strict=True):
             _panel(ax, directions, B, n)
-        line[0].set_ylabel(f"{name}\n" + r"$C_{ii}$")
+        line[0].set_ylabel(name.replace(" (", "\n(") + "\n" + r"$C_{ii}$")
     for ax, B in zip(grid[0], batches, strict=True):
         ax.set_title(f"B = {B}")
     for ax in grid[-1]:

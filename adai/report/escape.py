@@ -162,8 +162,11 @@ def ratios_table(title: str, by_k: dict[float, Interval]) -> Table:
     return view
 
 
-def draw(path: Path, study: Study, table: Sequence[Row]) -> None:
-    """Draw log τ against 1/k and against 1/sqrt(k), Figure 5's layout, with the theory's lines where there are any."""
+def draw(path: Path, study: Study, table: Sequence[Row], remark: str = "") -> None:
+    """Draw log τ against 1/k and against 1/sqrt(k), Figure 5's layout, with the theory's lines where there are any.
+
+    A remark goes below the title.
+    """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for ax, power, label in ((left, -1.0, r"$k^{-1}$"), (right, -0.5, r"$k^{-1/2}$")):
@@ -174,7 +177,7 @@ def draw(path: Path, study: Study, table: Sequence[Row]) -> None:
         ax.spines[["top", "right"]].set_visible(False)
     left.set_ylabel("mean escape time (iterations)")
     left.legend(frameon=False)
-    figure.suptitle(SETTINGS[study.setting].title, fontsize=11)
+    figure.suptitle("\n".join(filter(None, (SETTINGS[study.setting].title, remark))), fontsize=11)
     write_whole(path, lambda part: figure.savefig(part, dpi=150))
 
 

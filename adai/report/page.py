@@ -16,7 +16,8 @@ from adai.files import write_whole
 from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
 from adai.report import tables
 from adai.report.comparison import Comparison, Run
-from adai.report.figures import RC, Missing, Picture, pictures
+from adai.report.figures import Missing, Picture, pictures
+from adai.report.panels import RC
 from adai.report.style import themed, variable, variables
 from adai.report.summary import Summary, verdict
 

@@ -10,14 +10,17 @@ from typing import Any
 from adai.files import write_whole
 
 
-def write_csv(path: Path, rows: Sequence[Any]) -> None:
-    """Write named tuples of one kind as CSV, the field names first; None stays empty."""
+def write_csv(path: Path, rows: Sequence[Any], **same: str) -> None:
+    """Write named tuples of one kind as CSV, the field names first; None stays empty.
+
+    ``same`` are more columns, with one text in all rows.
+    """
 
     def write(part: Path) -> None:
         with part.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(rows[0]._fields)
-            writer.writerows(rows)
+            writer.writerow([*rows[0]._fields, *same])
+            writer.writerows([*row, *same.values()] for row in rows)
 
     write_whole(path, write)
 

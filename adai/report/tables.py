@@ -87,9 +87,15 @@ def as_table(summary: Summary) -> Table:
 def markdown(summary: Summary) -> str:
     """The table for a README."""
     table = cells(summary)
-    lines = [table.headings, ["---", *["---:"] * (len(table.headings) - 1)], *table.rows]
-    text = "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+    text = as_markdown(table.headings, table.rows)
     return f"{text}\n{table.title[0].upper()}{table.title[1:]}.\n"
+
+
+def as_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Rows of text as a Markdown table, so many columns to the left and the others to the right."""
+    rule = ["---"] * left + ["---:"] * (len(headings) - left)
+    lines = [headings, rule, *rows]
+    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
 
 
 def latex(summary: Summary) -> str:

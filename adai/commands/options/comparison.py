@@ -54,13 +54,14 @@ def add_compare(commands: Commands) -> None:
         metavar="N",
         help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
     )
-    _add_executors(compare)
+    add_executors(compare)
     add_training_options(compare)
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
     compare.set_defaults(run=later("compare"))
 
 
-def _add_executors(compare: ArgumentParser) -> None:
+def add_executors(compare: ArgumentParser) -> None:
+    """Add those that say where the runs of a comparison are carried out."""
     where = compare.add_argument_group("where")
     where.add_argument("--executor", choices=("local", "ray"), default="local", help="default: local")
     where.add_argument("--jobs", type=positive, default=1, metavar="N", help="local: runs at a time (default: 1)")

@@ -1,6 +1,7 @@
 """The options that `adai train` and `adai compare` share: all that decides how a run goes."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,10 @@ from adai.errors import UserError
 
 # Option by option what `adai.lab.settings.Settings.of` takes under the same name.
 SETTINGS = (
-    "model", "epochs", "batch", "device", "schedule", "warmup_steps", "precision", "channels_last", "compile",
-    "accumulate", "clip_norm", "augment", "image_size", "deterministic", "limit", "workers",
+    "model", "epochs", "batch", "schedule", "warmup_steps", "precision", "accumulate", "clip_norm", "augment",
+    "image_size", "limit",
 )  # fmt: skip
+MACHINE = ("device", "channels_last", "compile", "deterministic", "workers")
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +62,14 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--accumulate", type=positive, metavar="N", help="cut a batch into N parts, to save memory")
     how.add_argument("--clip-norm", type=above_0, metavar="X", help="clip the gradient to this norm")
+    how.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or fp16")
+    add_machine_options(parser)
 
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Add those of them that say on what a run is done, and leave its results what they are but for rounding."""
     on_what = parser.add_argument_group("on what")
     on_what.add_argument("--device", help="cpu, cuda, mps, … (default: cpu)")
-    on_what.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or fp16")
     on_what.add_argument("--channels-last", action="store_true", default=None, help="images as (N, H, W, C) in memory")
     on_what.add_argument("--compile", action="store_true", default=None, help="run the model through torch.compile")
     on_what.add_argument("--deterministic", action="store_true", default=None, help="deterministic algorithms alone")
@@ -83,4 +89,14 @@ def task(options: argparse.Namespace) -> str:
 
 def settings(options: argparse.Namespace) -> dict[str, Any]:
     """What was given of the settings."""
-    return {name: getattr(options, name) for name in SETTINGS}
+    return {name: getattr(options, name) for name in (*SETTINGS, *MACHINE)}
+
+
+def machine(options: argparse.Namespace) -> dict[str, Any]:
+    """What was given of those that say on what a run is done."""
+    return {name: getattr(options, name) for name in MACHINE}
+
+
+def listed(given: Sequence[str]) -> list[str]:
+    """What was given, with spaces or commas between; each once."""
+    return list(dict.fromkeys(name for text in given for name in text.split(",") if name))

@@ -1,0 +1,77 @@
+"""The options of `adai paper`."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from adai.commands.options.comparison import add_executors
+from adai.commands.options.later import Commands, later
+from adai.commands.options.numbers import positive
+from adai.commands.options.training import add_machine_options
+
+TRAINING = {
+    "table1": "test error of nine optimizers on CIFAR-10 and CIFAR-100, five networks; ours beside the paper's",
+    "figure1": "learning curves and final epochs, ResNet18 on CIFAR-10 and ResNet34 on CIFAR-100",
+    "figure2": "VGG16 on CIFAR-10 for 1000 epochs with a fixed learning rate, Adai against Adam",
+    "figure3": "ResNet50 on ImageNet, which has to be on this machine",
+    "figure4": "test and training curves of SGD with momentum, Adai and Adam on four networks",
+}
+OTHERS = {
+    "figure5": "mean escape time against sharpness, as adai escape",
+    "figure6": "gradient noise across parameters and across minibatches, ResNet18 on CIFAR-10 (quick: fc3 on MNIST)",
+    "figure7": "gradient noise covariance against the Hessian, three layers on MNIST",
+}
+
+
+def add_paper(commands: Commands) -> None:
+    """Add `adai paper`."""
+    paper = commands.add_parser(
+        "paper",
+        help="the paper's tables and figures: run and draw",
+        description="Run what a table or figure of the paper needs and is not there yet, and draw it. Run it again to "
+        "go on after an interruption.",
+    )
+    items = paper.add_subparsers(dest="item", required=True, metavar="ITEM")
+    for name, text in TRAINING.items():
+        _add_training(_item(items, name, text))
+    for name, text in OTHERS.items():
+        item = _item(items, name, text)
+        if name == "figure5":
+            item.add_argument("--threads", type=positive, metavar="N", help="default: one a core")
+        else:
+            _add_data_dir(item)
+        if name == "figure6":
+            item.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
+    results = items.add_parser(
+        "results",
+        help="README.md of a folder of kept runs",
+        description="Draw README.md of a folder of kept runs, with tables and figures beside it.",
+    )
+    results.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="FOLDER", help="results")
+    results.set_defaults(run=later("paper"))
+
+
+def _item(items: Commands, name: str, text: str) -> ArgumentParser:
+    item: ArgumentParser = items.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+    item.add_argument(
+        "--scale",
+        choices=("full", "quick"),
+        default="full",
+        help="the paper's experiment (default), or a few minutes on two cores that only show that all is in place",
+    )
+    item.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/paper, or runs/paper-quick")
+    item.set_defaults(run=later("paper"))
+    return item
+
+
+def _add_training(item: ArgumentParser) -> None:
+    item.add_argument("--draw-only", action="store_true", help="run nothing: draw what is on disk")
+    item.add_argument("--only", nargs="+", default=[], metavar="MODEL", help="run these networks alone")
+    item.add_argument("--optimizers", nargs="+", default=[], metavar="NAME", help="run these optimizers alone")
+    item.add_argument("--seeds", type=positive, metavar="N", help="how many seeds each (default: 3; quick 1)")
+    _add_data_dir(item)
+    add_executors(item)
+    add_machine_options(item)
+
+
+def _add_data_dir(item: ArgumentParser) -> None:
+    item.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")

@@ -1,0 +1,126 @@
+"""`adai paper`: the paper's tables and figures, run and drawn."""
+
+import argparse
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+
+from adai.commands import escape
+from adai.commands.options.training import listed, machine
+from adai.commands.queue import GOES_ON, INTERRUPTED, carry_out, executor
+from adai.commands.subject import bars
+from adai.errors import UserError
+from adai.files import made
+from adai.lab.compare import compare
+from adai.lab.machine import device_named
+from adai.lab.run import writing_to
+from adai.lab.runs import RunFolder
+from adai.paper import figure5, figure6, figure7, results
+from adai.paper.data import check
+from adai.paper.experiments import SCALES, Experiment, Scale, remarked
+from adai.paper.items import ITEMS, Item
+from adai.report import eq5, noise
+
+R = TypeVar("R", eq5.Row, noise.Row)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    logging.basicConfig(format="%(message)s")
+    console = Console()
+    if options.item == "results":
+        console.print(f"Written: {results.write(options.folder)}", highlight=False, soft_wrap=True)
+        return 0
+    scale = SCALES[options.scale]
+    folder: Path = options.out or Path("runs") / ("paper-quick" if scale.note else "paper")
+    if options.item == "figure5":
+        there = folder / f"escape-{figure5.SETTING}"
+        return escape.carry_out(figure5.study(scale), there, threads=options.threads, remark=scale.note)
+    if options.item in ITEMS:
+        return _training(options, console, ITEMS[options.item], scale, folder)
+    try:
+        _measured(options, console, scale, folder / options.item)
+    except KeyboardInterrupt:
+        print("Interrupted. Nothing is kept: the same command starts anew.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _training(options: argparse.Namespace, console: Console, item: Item, scale: Scale, folder: Path) -> int:
+    """Run what is missing, unless it is to be drawn alone, and draw."""
+    status = 0
+    if not options.draw_only:
+        chosen = _chosen(item.experiments, listed(options.only), listed(options.optimizers))
+        check(chosen, scale, options.data_dir)
+        comparisons = [
+            partial(
+                compare,
+                RunFolder(folder / experiment.name),
+                task=experiment.dataset,
+                models=[experiment.model],
+                optimizers=experiment.optimizers,
+                seeds=options.seeds or scale.seeds,
+                overrides=experiment.overrides,
+                data_dir=options.data_dir,
+                command=shlex.join(["adai", *options.arguments]),
+                **experiment.given(scale),
+                **machine(options),
+            )
+            for experiment in chosen
+        ]
+        status = carry_out(console, comparisons, executor(options))
+    with writing_to(made(folder), "give another folder with --out"):
+        drawn = item.draw(folder, scale)
+    if drawn.table:
+        console.print(drawn.table)
+    files = ", ".join(map(str, drawn.files))
+    console.print(f"{remarked('Drawn', scale.note)}: {files}", highlight=False, soft_wrap=True)
+    if status == INTERRUPTED:
+        print(GOES_ON, file=sys.stderr)
+    return status
+
+
+def _chosen(experiments: Sequence[Experiment], models: list[str], optimizers: list[str]) -> list[Experiment]:
+    """The experiments on these networks with these optimizers; on all, with all, where none are named.
+
+    Raises:
+        UserError: one is named that takes no part.
+    """
+    for what, named, known in (
+        ("network", models, [e.model for e in experiments]),
+        ("optimizer", optimizers, [name for e in experiments for name in e.optimizers]),
+    ):
+        for name in named:
+            if name not in known:
+                raise UserError(f"{what} {name!r} takes no part; choose from {', '.join(dict.fromkeys(known))}")
+    narrowed = [
+        e._replace(optimizers=tuple(n for n in e.optimizers if not optimizers or n in optimizers))
+        for e in experiments
+        if not models or e.model in models
+    ]
+    return [e for e in narrowed if e.optimizers]
+
+
+def _measured(options: argparse.Namespace, console: Console, scale: Scale, folder: Path) -> None:
+    """Figures 6 and 7: measure a net, and draw."""
+    with bars(console) as named:
+        given = {"data_dir": options.data_dir, "progress": named(options.item), "remark": scale.note}
+        if options.item == "figure6":
+            device = str(device_named(options.device))
+            settings = figure6.settings_at(scale)._replace(device=device)
+            view = noise.as_table(_plain(figure6.figure6(folder, settings, **given), scale))
+        else:
+            view = eq5.as_table(_plain(figure7.figure7(folder, figure7.settings_at(scale), **given), scale))
+    console.print(view)
+    console.print(f"{remarked('Drawn', scale.note)}: {folder}", highlight=False, soft_wrap=True)
+
+
+def _plain(rows: list[R], scale: Scale) -> list[R]:
+    """The rows without the remark in their names, for which a terminal is too narrow; the last line has it."""
+    return [row._replace(parameters=row.parameters.removesuffix(remarked("", scale.note))) for row in rows]

@@ -1,0 +1,27 @@
+"""Whether the data that experiments need is there: better said at once than after a day of other runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from adai.errors import UserError
+from adai.lab.hub import find
+from adai.lab.train import named_task
+from adai.paper.experiments import Experiment, Scale
+
+
+def check(experiments: Sequence[Experiment], scale: Scale, data_dir: Path | None) -> None:
+    """Read the data of each experiment.
+
+    Raises:
+        UserError: a data set is not there. ImageNet is never fetched: it has to be in a folder.
+    """
+    for experiment in {e.dataset: e for e in experiments}.values():
+        if experiment.dataset == "imagenet" and not Path(find("imagenet", data_dir)).is_dir():
+            raise UserError(
+                "ImageNet is not on this machine; point --data-dir or ADAI_DATA_DIR at a folder that holds imagenet, "
+                "with train and validation"
+            )
+        settings = next(iter(experiment.runs(scale).values()))
+        named_task(settings, torch.device("cpu"), data_dir)

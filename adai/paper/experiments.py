@@ -1,0 +1,119 @@
+"""The paper's training runs: data set, network, optimizers, schedule. Table 1 and Figures 1 to 4 are drawn from them.
+
+Settings are those of Section 5 and Appendix D.1 of arXiv 2006.15815: learning rates and weight decays in
+`adai.lab.optimizers.RECIPES`, batch and milestones in `adai.lab.schedules.PAPER_SCHEDULES`. What is here is the rest.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from adai.lab.settings import Settings
+
+# The columns of Table 1, in its order.
+NINE = ("adai", "sgd", "adam", "amsgrad", "adamw", "adabound", "padam", "yogi", "radam")
+THREE = ("sgd", "adai", "adam")
+
+# They say on what a run is done, or differ from run to run; `Experiment.departures` does not look at them.
+_FREE = ("optimizer", "options", "seed", "device", "channels_last", "compile", "deterministic", "workers", "processes")
+
+
+class Scale(NamedTuple):
+    """How much of an experiment is run.
+
+    Args:
+        name: on the command line.
+        note: stands in everything that is drawn; empty where it is the paper's experiment.
+        seeds: runs an optimizer.
+        settings: what all runs have instead of the paper's.
+    """
+
+    name: str
+    note: str
+    seeds: int
+    settings: Mapping[str, Any]
+
+
+FULL = Scale("full", "", 3, {})
+QUICK = Scale(
+    "quick",
+    "quick: not the paper's experiment",
+    1,
+    # Three steps an epoch: enough to see that all is in place. Large pictures are cut small, too.
+    {"epochs": 2, "limit": 48, "batch": 16},
+)
+SCALES = {scale.name: scale for scale in (FULL, QUICK)}
+
+
+class Experiment(NamedTuple):
+    """The runs of one folder: a comparison of optimizers as `adai.lab.compare.compare` carries it out.
+
+    Args:
+        dataset: as `adai.lab.data.load` knows it.
+        model: a network of `adai.lab.models`.
+        optimizers: which are drawn, and run where they are missing.
+        settings: what all runs have besides what `Settings.of` takes for the data set.
+        overrides: learning rate and weight decay other than the recipe's, by optimizer.
+        variant: tells apart two experiments with the same data set and network.
+    """
+
+    dataset: str
+    model: str
+    optimizers: tuple[str, ...]
+    settings: Mapping[str, Any] = {}
+    overrides: Mapping[str, Mapping[str, float]] = {}
+    variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of its folder; what is the same experiment is run once, whichever table or figure wants it."""
+        return "-".join(filter(None, (self.dataset, self.model, self.variant)))
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{NAMES[self.model]} on {NAMES[self.dataset]}"
+
+    def given(self, scale: Scale) -> dict[str, Any]:
+        """The settings at that scale, as `Settings.of` and `compare` take them."""
+        small = {"image_size": 64} if scale.settings and self.dataset == "imagenet" else {}
+        return {**self.settings, **scale.settings, **small}
+
+    def runs(self, scale: Scale) -> dict[str, Settings]:
+        """The settings of the first run of each optimizer."""
+        return {
+            name: Settings.of(
+                self.dataset,
+                model=self.model,
+                optimizer=name,
+                **self.given(scale),
+                **self.overrides.get(name, {}),
+            )
+            for name in self.optimizers
+        }
+
+    def departures(self, config: Mapping[str, Any], scale: Scale) -> list[str]:
+        """In words, where a comparison's ``config.json`` is of other runs than these."""
+        runs = self.runs(scale)
+        common = runs[self.optimizers[0]].as_dict()
+        pairs = [(k, config[k], v) for k, v in common.items() if k in config and k not in _FREE]
+        there = config["optimizers"]
+        pairs += [(f"options of {n}", there[n], own.options) for n, own in runs.items() if n in there]
+        return [f"{what} is {old!r} there, {new!r} here" for what, old, new in pairs if old != new]
+
+
+def remarked(text: str, remark: str) -> str:
+    """The text with a remark in brackets, where there is one."""
+    return f"{text} ({remark})" if remark else text
+
+
+NAMES = {
+    "mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet",
+    "resnet18": "ResNet18", "resnet34": "ResNet34", "resnet50": "ResNet50", "vgg16": "VGG16",
+    "densenet121": "DenseNet121", "googlenet": "GoogLeNet",
+}  # fmt: skip
+
+RESNET18 = Experiment("cifar10", "resnet18", NINE)
+VGG16 = Experiment("cifar10", "vgg16", NINE)
+RESNET34 = Experiment("cifar100", "resnet34", NINE)
+DENSENET121 = Experiment("cifar100", "densenet121", NINE)
+GOOGLENET = Experiment("cifar100", "googlenet", NINE)
