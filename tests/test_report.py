@@ -109,7 +109,7 @@ def test_markdown_and_latex(folder):
 
 
 def test_files(folder):
-    names = ["inertia-adai", "loss", "memory", "scatter", "test", "time"]
+    names = ["drift-adai", "inertia-adai", "loss", "memory", "scatter", "test", "time"]
     written = {file.name for file in (folder / "figures").iterdir()}
     assert written == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
     for name in names:

@@ -140,8 +140,8 @@ class Objective:
         total = torch.zeros_like(vectors)
         for xy in self._minibatches():
             back = self._minibatch_products(*xy)
-            for v, sum_ in zip(vectors.view(-1, self.size), total.view(-1, self.size), strict=True):
-                sum_ += back(v) * (len(xy[1]) / self.samples)
+            products = torch.stack([back(v) for v in vectors.view(-1, self.size)])
+            total += products.view_as(total) * (len(xy[1]) / self.samples)
         return total
 
     def hessian(self, progress: Callable[[int], None] = lambda columns: None) -> Tensor:
