@@ -21,7 +21,6 @@ from adai.lab.stored import finished_runs, is_comparison
 from adai.report import curvature as report
 from adai.report import eq5 as eq5_report
 from adai.report import flatness as flatness_report
-from adai.report.tables import for_terminal
 
 INTERRUPTED = 130
 EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
@@ -85,7 +84,7 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> No
             overall("runs", 1, len(runs))
     with writing_to(path, "make it writable"):
         measured = flatness_report.write(path, found)
-    console.print(for_terminal(flatness_report.cells(measured)))
+    console.print(flatness_report.as_table(measured))
     console.print(
         f"The table: {path}/flatness.csv, .md, .json; adai report {path} puts it into the page.",
         highlight=False,

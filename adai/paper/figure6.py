@@ -80,7 +80,8 @@ def figure6(
         )
         results[name] = noise, noise_laws(noise, seed=settings.seed)
         about.update(objective.about())
-    return report.write(made(folder), results, about)
+    report.write_figures(made(folder), results)
+    return report.write(folder, results, about)
 
 
 def _told(progress: Progress, name: str, total: int, done: int) -> None:

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Array, Comparison, Entrant, mean_over_runs, over_runs
 from adai.report.picture import Missing, Picture, one_axes, short
-from adai.report.style import style
+from adai.report.style import INK, style
 from adai.theory.saddle import total_drift
 
 ADAPTIVE = ("adai", "adaiw")
@@ -52,7 +52,7 @@ def _ratio(entrant: Entrant, adam: Entrant) -> Picture | Missing:
     look, mean, at = style(entrant.name), mean_over_runs(ratio), np.arange(1, epochs + 1)
     ax.fill_between(at, ratio.min(axis=0), ratio.max(axis=0), color=look.light, alpha=0.16, linewidth=0)
     ax.plot(at, mean, color=look.light, marker=look.marker, markevery=max(1, epochs // 8), ms=5)
-    ax.axhline(1, color="k", lw=0.8, ls=":")
+    ax.axhline(1, color=INK, lw=0.8, ls=":")
     ax.set(xlabel="epoch", ylabel="ratio of mean squared drifts")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     log_where_it_helps(ax, "y", np.append(ratio.ravel(), 1.0))

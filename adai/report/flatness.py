@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich.table import Table
+
 from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab.curvature.kept import Kept
@@ -16,7 +18,7 @@ from adai.lab.stats import spread
 from adai.report.comparison import Comparison
 from adai.report.dots import dots
 from adai.report.picture import Missing, Picture
-from adai.report.tables import NONE, Cells, as_markdown
+from adai.report.tables import NONE, Cells, as_markdown, for_terminal
 
 # Of `adai.lab.curvature.measure.Row`, with the headings.
 MEASURES = {
@@ -114,6 +116,14 @@ def cells(measured: Measured) -> Cells:
         for name, runs in measured.runs.items()
     ]
     return Cells(title, ["optimizer", "seeds", *MEASURES.values()], rows)
+
+
+def as_table(measured: Measured) -> Table:
+    """The table for the terminal: a column an optimizer."""
+    table = cells(measured)
+    headings, *rows = map(list, zip(table.headings, *table.rows, strict=True))
+    names = ["", *headings[1:]]
+    return for_terminal(Cells(table.title, names, rows), wrapped=names)
 
 
 def _label(name: str) -> str:

@@ -34,23 +34,21 @@ def write(comparison: Comparison, summary: Summary) -> Path:
         The page.
     """
     folder = comparison.path
+    measured = flatness.read(folder)
     (folder / "figures").mkdir(exist_ok=True)
     tables.write_csv(folder / "summary.csv", summary)
     for name, text in (("summary.md", tables.markdown(summary)), ("summary.tex", tables.latex(summary))):
         _write_text(folder / name, text)
     with rc_context(RC):
         figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
-        flat = _flatness(comparison)
+        flat = _flatness(comparison, measured) if measured else None
     text = _render(comparison, summary, figures, flat)
     _write_text(folder / "report.html", text)
     return folder / "report.html"
 
 
-def _flatness(comparison: Comparison) -> dict[str, Any] | None:
-    """The page's section on flatness, with its figures' files; None where it was not measured."""
-    measured = flatness.read(comparison.path)
-    if measured is None:
-        return None
+def _flatness(comparison: Comparison, measured: flatness.Measured) -> dict[str, Any]:
+    """Write the files of the figures of flatness; returns what the page needs of it."""
     folder = comparison.path / "figures"
     table, missing = flatness.cells(measured), flatness.unmeasured(comparison, measured)
     return {

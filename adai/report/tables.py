@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,11 +80,11 @@ def as_table(summary: Summary) -> Table:
     return for_terminal(Cells(table.title, headings, rows))
 
 
-def for_terminal(table: Cells) -> Table:
-    """Any table for the terminal."""
+def for_terminal(table: Cells, wrapped: Collection[str] = ("seeds",)) -> Table:
+    """Any table for the terminal; where it is too wide, the columns with these headings take several lines."""
     view = Table(title=table.title, title_justify="left")
     for n, heading in enumerate(table.headings):
-        view.add_column(heading, justify="right" if n else "left", no_wrap=heading != "seeds")
+        view.add_column(heading, justify="right" if n else "left", no_wrap=heading not in wrapped)
     for row in table.rows:
         view.add_row(*row)
     return view

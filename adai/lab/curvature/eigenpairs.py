@@ -78,5 +78,6 @@ def top_eigenpairs(
     order = np.argsort(values)[::-1]
     U = torch.from_numpy(np.ascontiguousarray(vectors[:, order])).to(objective.theta)
     found = torch.from_numpy(values[order]).to(U)
+    progress(k)
     residuals = (objective.hvp(U.T.contiguous()).T - U * found).norm(dim=0).double().cpu().numpy()
     return Eigenpairs(values[order].astype(np.float64), U, residuals, products + k)
