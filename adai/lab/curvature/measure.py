@@ -38,7 +38,7 @@ class Effort(NamedTuple):
     filter_radius: float = 0.1
     ascent: int = 10
     directions: int = 10
-    points: int = 15
+    points: int = 11
     surface_radius: float = 0.5
     seed: int = 0
 
