@@ -5,7 +5,10 @@ import math
 
 import numpy as np
 
+from adai.lab.curvature.kept import Kept
+from adai.lab.curvature.measure import Row
 from adai.lab.optimizers import RECIPES
+from adai.report.flatness import write
 
 OLD = ("epoch", "train_loss", "test_error", "lr")
 
@@ -73,3 +76,14 @@ def write_rows(folder, rows, columns=None):
     folder.mkdir(parents=True, exist_ok=True)
     lines = [{k: v for k, v in row.items() if columns is None or k in columns} for row in rows]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def flatness(path, values):
+    """Write a comparison's flatness, whose every measure is the given value of an optimizer's seeds."""
+    about = {"batch_norm": "running statistics", "samples": 1000}
+    found = [
+        Kept(name, seed, about, Row("", *[value] * (len(Row._fields) - 1)))
+        for name, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds)
+    ]
+    write(path, found)

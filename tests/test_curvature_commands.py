@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from adai.cli import main
-from adai.lab.subject import by_name, by_task, with_state
+from adai.lab.stored import subject_at
+from adai.lab.subject import by_name, by_task
 from adai.paper import figure6, figure7
 
 PNG = b"\x89PNG"
@@ -54,7 +56,7 @@ def test_curvature_writes_table_numbers_and_figures(states, tmp_path, capsys):
         assert text in printed
     table = lines(out / "curvature.csv")
     assert [row["parameters"] for row in table] == ["net0", "net1"]
-    objective = with_state(by_task(TINY[1]), states[1]).objective(dtype=torch.float64)
+    objective = subject_at(Path(states[1]), lambda: by_task(TINY[1])).objective(dtype=torch.float64)
     H = objective.hessian()
     assert float(table[1]["loss"]) == pytest.approx(objective.loss())
     assert float(table[1]["largest"]) == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=1e-3)

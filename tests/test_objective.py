@@ -56,6 +56,8 @@ def test_loss_gradient_and_products_are_those_of_plain_autograd(mode):
     torch.testing.assert_close(objective.hessian(), H, rtol=1e-9, atol=1e-11)
     v = torch.randn(objective.size, dtype=F64)
     torch.testing.assert_close(objective.hvp(v), H @ v, rtol=1e-9, atol=1e-11)
+    several = torch.stack([v, -v, torch.ones_like(v)])
+    torch.testing.assert_close(objective.hvp(several), several @ H, rtol=1e-9, atol=1e-11)
     assert objective.size == 9 + 3 + 3 + 6 + 12  # the shared weight once, the frozen bias not at all
     said = {"running": "running statistics", "batch": "statistics of each minibatch of 4"}
     assert objective.about()["batch_norm"] == said[mode]

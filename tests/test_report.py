@@ -19,7 +19,7 @@ from adai.report.style import style, variables
 from adai.report.summary import ERROR, summarise, verdict
 from adai.report.tables import cells, latex, markdown
 from tests.browser import CHROMIUM, measure
-from tests.folders import OLD, comparison
+from tests.folders import OLD, comparison, flatness
 
 NAN, INTERRUPTED = math.nan, math.inf
 ERRORS = {
@@ -35,6 +35,7 @@ ERRORS = {
 def folder(tmp_path_factory):
     """A comparison in which all that can happen to a run has happened, with its report."""
     path = comparison(tmp_path_factory.mktemp("report") / "runs", ERRORS)
+    flatness(path, {"adai": [2.0, 3.0], "sgd": [1.0, 1.5, -0.5], "adam": [200.0, 210.0, 220.0]})
     assert main(["report", str(path)]) == 0
     return path
 
@@ -109,7 +110,8 @@ def test_markdown_and_latex(folder):
 
 
 def test_files(folder):
-    names = ["inertia-adai", "loss", "memory", "scatter", "test", "time"]
+    flat = [f"flatness-{name}" for name in ("largest", "trace", "sam", "filter-worst")]
+    names = [*flat, "drift-adai", "inertia-adai", "loss", "memory", "scatter", "test", "time"]
     written = {file.name for file in (folder / "figures").iterdir()}
     assert written == {f"{name}.{kind}" for name in names for kind in ("png", "pdf")}
     for name in names:
@@ -188,10 +190,10 @@ def test_the_page_is_made_for_screen_readers(page):
     assert len(outline.ids) == len(set(outline.ids))
     inside = {address[1:] for address in outline.addresses if address.startswith("#")}
     assert outline.targets | inside <= set(outline.ids)
-    assert tags.count("table") == tags.count("caption") == 2
+    assert tags.count("table") == tags.count("caption") == 3
     assert all("scope" in attributes for tag, attributes in outline.tags if tag == "th")
     figures = [attributes for tag, attributes in outline.tags if tag == "svg"]
-    assert len(figures) == 6
+    assert len(figures) == 11
     assert all(a["role"] == "img" and a["aria-labelledby"] and a["aria-describedby"] for a in figures)
     scrolled = [attributes for _, attributes in outline.tags if attributes.get("class") == "scroll"]
     assert all(a["tabindex"] == "0" and a["role"] == "region" for a in scrolled)
@@ -203,6 +205,25 @@ def test_the_page_says_what_was_run_and_how(page):
     assert re.search(r"AdamW</th>\s*<td>1</td>\s*<td>diverged</td>", page)
     assert "15 runs, 5 of them not finished" in page
     assert "Bonferroni" in page
+
+
+def test_the_page_has_the_flatness_that_was_measured(folder, page):
+    section = re.search(r'<section aria-labelledby="flatness">.*?</section>', page, re.S)[0]
+    assert re.search(r"SGD momentum</th>\s*<td[^>]*>3</td>", section)
+    assert "0.667 ± 1" in section  # 1, 1.5 and -0.5
+    assert "Batch norm: running statistics; 1000 training samples" in section
+    assert "2 finished runs are not in it." in section  # of Adai's and AdamW's
+    assert "flatness.csv" in section
+    assert "Not measured" not in page
+
+
+def test_a_page_without_flatness_says_how_to_measure_it(tmp_path, capsys):
+    path = comparison(tmp_path / "r", {"sgd": [3.0]})
+    _, page = report(path, capsys)
+    assert f"Not measured: <code>adai curvature {path}</code>" in page
+    (path / "flatness.json").write_text('{"runs": 1}')
+    assert main(["report", str(path)]) == 2
+    assert "flatness.json" in capsys.readouterr().err
 
 
 def luminance(colour):
@@ -345,7 +366,7 @@ def test_in_a_browser_every_figure_is_drawn_and_nothing_is_cut_off(folder, tmp_p
     for width, seen in zip(widths, measure(folder / "report.html", widths, tmp_path), strict=True):
         assert seen["page"] <= seen["window"] == width
         assert seen["clipped"] == []
-        assert len(seen["figures"]) == 6
+        assert len(seen["figures"]) == 11
         for figure in seen["figures"]:
             assert figure["width"] > 0.8 * min(width - 32, 400)
             assert figure["height"] > 80

@@ -2,19 +2,25 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from adai.commands.subject import about, bars, objectives
+from adai.commands.subject import about, bars, objective_at, objectives
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.curvature.eigenpairs import top_eigenpairs
+from adai.lab.curvature.kept import flatness_of_run
 from adai.lab.curvature.measure import Curvature, Effort, measure
 from adai.lab.noise.covariance import Directions, eigenbasis, projected
 from adai.lab.objective import Objective, Progress
+from adai.lab.run import writing_to
+from adai.lab.stored import finished_runs, is_comparison
 from adai.report import curvature as report
 from adai.report import eq5 as eq5_report
+from adai.report import flatness as flatness_report
 
 INTERRUPTED = 130
 EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
@@ -23,35 +29,96 @@ EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
     console = Console()
-    effort = Effort(top=options.top, rho=options.rho, surface_radius=options.radius, seed=options.seed)
-    folder = made(options.out)
+    comparisons = [path for path in options.states if is_comparison(path)]
+    try:
+        if options.eq5:
+            _eq5(options, console)
+            return 0
+        for path in comparisons:
+            _comparison(path, options, console)
+        if len(comparisons) < len(options.states) or not options.states:
+            options.states = [path for path in options.states if path not in comparisons]
+            _curvature(options, console)
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is written, and a comparison goes on from there.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _effort(options: argparse.Namespace) -> Effort:
+    return Effort(top=options.top, rho=options.rho, surface_radius=options.radius, seed=options.seed)
+
+
+def _curvature(options: argparse.Namespace, console: Console) -> None:
+    """Sets of parameters side by side, with all that there is, into the folder ``--out``."""
+    effort, folder = _effort(options), made(options.out)
     found: dict[str, Curvature] = {}
-    directions: dict[str, Directions] = {}
-    status = 0
-    with bars(console) as named:
-        try:
+    told: dict[str, Any] = {}
+    try:
+        with bars(console) as named:
             for name, objective in objectives(options):
+                _check_top(options, name, objective)
                 told = {**about(options, objective), **effort._asdict()}
-                if options.top >= objective.size:
-                    raise UserError(f"--top {options.top}: {name} has {objective.size} parameters; ask for fewer")
-                if options.eq5:
-                    directions[name] = _directions(objective, options, named(name))
-                    eq5_rows = eq5_report.write(folder, directions, told)
-                else:
-                    found[name] = measure(objective, effort, named(name))
-                    rows = report.write(folder, found, told)
-        except KeyboardInterrupt:
-            status = INTERRUPTED
-    if found:
-        console.print(report.as_table(rows))
-    if directions:
-        console.print(eq5_report.as_table(eq5_rows))
-    if found or directions:
-        console.print(f"Batch norm: {told['batch_norm']}; {told['samples']} samples.", highlight=False)
-        _say_where(console, folder, "curvature" if found else "eq5")
-    if status == INTERRUPTED:
-        print("Interrupted. What was finished is written.", file=sys.stderr)
-    return status
+                found[name] = measure(objective, effort, named(name))
+                rows = report.write(folder, found, told)
+    finally:
+        if found:
+            console.print(report.as_table(rows))
+            _say(console, told, f"Numbers and figures: {folder}/curvature.csv, curvature.json, …")
+
+
+def _comparison(path: Path, options: argparse.Namespace, console: Console) -> None:
+    """Every finished run of a comparison, kept in its folder, and a table by optimizer in the comparison's."""
+    keys = ("samples", "batch", "batch_norm", "dtype", "seed")
+    asked = {key: getattr(options, key) for key in keys}
+    runs = finished_runs(path)
+    with bars(console) as named:
+        overall = named(path.name)
+        overall("runs", 0, len(runs))
+        found = []
+        for run in runs:
+            name = f"{run.parent.name} {run.name}"
+            found.append(
+                flatness_of_run(run, asked, partial(_objective, options, name, run), _effort(options), named(name))
+            )
+            overall("runs", 1, len(runs))
+    with writing_to(path, "make it writable"):
+        measured = flatness_report.write(path, found)
+    console.print(flatness_report.as_table(measured))
+    console.print(
+        f"The table: {path}/flatness.csv, .md, .json; adai report {path} puts it into the page.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _objective(options: argparse.Namespace, name: str, run: Path) -> Objective:
+    objective = objective_at(run, options)
+    _check_top(options, name, objective)
+    return objective
+
+
+def _check_top(options: argparse.Namespace, name: str, objective: Objective) -> None:
+    if options.top >= objective.size:
+        raise UserError(f"--top {options.top}: {name} has {objective.size} parameters; ask for fewer")
+
+
+def _eq5(options: argparse.Namespace, console: Console) -> None:
+    """Gradient noise covariance against the Hessian."""
+    folder = made(options.out)
+    found: dict[str, Directions] = {}
+    told: dict[str, Any] = {}
+    try:
+        with bars(console) as named:
+            for name, objective in objectives(options):
+                _check_top(options, name, objective)
+                told = {**about(options, objective), **_effort(options)._asdict()}
+                found[name] = _directions(objective, options, named(name))
+                rows = eq5_report.write(folder, found, told)
+    finally:
+        if found:
+            console.print(eq5_report.as_table(rows))
+            _say(console, told, f"Numbers and figures: {folder}/eq5.csv, eq5.json, …")
 
 
 def _directions(objective: Objective, options: argparse.Namespace, progress: Progress) -> Directions:
@@ -69,5 +136,6 @@ def _directions(objective: Objective, options: argparse.Namespace, progress: Pro
     return projected(objective, pairs.vectors, seed=options.seed, progress=progress)
 
 
-def _say_where(console: Console, folder: Path, stem: str) -> None:
-    console.print(f"Numbers and figures: {folder}/{stem}.csv, {stem}.json, …", highlight=False, soft_wrap=True)
+def _say(console: Console, told: dict[str, Any], where: str) -> None:
+    console.print(f"Batch norm: {told['batch_norm']}; {told['samples']} samples.", highlight=False)
+    console.print(where, highlight=False, soft_wrap=True)

@@ -40,6 +40,7 @@ def run(options: argparse.Namespace) -> int:
                 except ValueError as error:
                     raise UserError(f"{name}: {error}") from error
                 rows = report.write(folder, results, {**about(options, objective), "B": options.B})
+                report.write_figures(folder, {name: results[name]}, first=len(results))
         except KeyboardInterrupt:
             status = INTERRUPTED
     if results:

@@ -1,7 +1,8 @@
 """What `adai curvature` and `adai noise` share: which parameters, on what data, and a bar for each piece of work."""
 
 import argparse
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,45 +13,59 @@ from rich.console import Console
 from adai.commands.progress import progress_bar
 from adai.lab.machine import device_named
 from adai.lab.objective import Objective, Progress
-from adai.lab.subject import Subject, by_name, by_task, with_state
+from adai.lab.stored import finished_runs, is_comparison, subject_at
+from adai.lab.subject import Subject, by_name, by_task
 
 
 def objectives(options: argparse.Namespace) -> Iterator[tuple[str, Objective]]:
     """The name and the loss of each set of parameters asked for, one at a time; the fresh weights if there is none."""
-    for file in options.states or [None]:
-        subject = _subject(options)
-        if file is not None:
-            subject = with_state(subject, file)
-        name = f"random, seed {options.seed}" if file is None else _short(file, options.states)
-        yield (
-            name,
-            subject.objective(
-                samples=options.samples,
-                seed=options.seed,
-                batch_norm=options.batch_norm,
-                batch=options.batch,
-                dtype=getattr(torch, options.dtype),
-            ),
-        )
+    if not options.states:
+        yield f"random, seed {options.seed}", _objective(options, _fresh(options))
+        return
+    places = [run for given in options.states for run in (finished_runs(given) if is_comparison(given) else [given])]
+    places = list(dict.fromkeys(places))
+    for name, place in zip(_names(places), places, strict=True):
+        yield name, objective_at(place, options)
+
+
+def objective_at(place: Path, options: argparse.Namespace) -> Objective:
+    """The loss at the parameters of a run, a checkpoint or a state dict."""
+    logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
+    device = device_named(options.device)
+    return _objective(options, subject_at(place, lambda: _fresh(options), device=device, data_dir=options.data_dir))
 
 
 def about(options: argparse.Namespace, objective: Objective) -> dict[str, Any]:
-    """What decides the results, to be written beside them."""
+    """What decides the results, to be written beside them; data and net are a run's own where there is one."""
     kept = ("dataset", "model", "task", "seed")
     given = {key: getattr(options, key) for key in kept}
     return {**given, "states": [str(file) for file in options.states], **objective.about()}
 
 
-def _subject(options: argparse.Namespace) -> Subject:
+def _objective(options: argparse.Namespace, subject: Subject) -> Objective:
+    return subject.objective(
+        samples=options.samples,
+        seed=options.seed,
+        batch_norm=options.batch_norm,
+        batch=options.batch,
+        dtype=getattr(torch, options.dtype),
+    )
+
+
+def _fresh(options: argparse.Namespace) -> Subject:
     device = device_named(options.device)
     if options.task:
         return by_task(options.task, seed=options.seed, device=device)
     return by_name(options.dataset, options.model, seed=options.seed, device=device, data_dir=options.data_dir)
 
 
-def _short(file: Path, files: list[Path]) -> str:
-    """The file's name where that tells it from the others, and else its path."""
-    return file.stem if sum(other.stem == file.stem for other in files) == 1 else str(file)
+def _names(places: Sequence[Path]) -> list[str]:
+    """The ends of the paths, as short as tells them from one another."""
+    whole = [place.absolute().with_suffix("") if place.is_file() else place.absolute() for place in places]
+    depth = next(
+        (n for n in range(1, max(len(p.parts) for p in whole)) if len({p.parts[-n:] for p in whole}) == len(whole)), 0
+    )
+    return ["/".join(p.parts[-depth:]) if depth else str(place) for p, place in zip(whole, places, strict=True)]
 
 
 @contextmanager

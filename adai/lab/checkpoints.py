@@ -45,12 +45,17 @@ def load(folder: Path) -> dict[str, Any] | None:
     """
     for file in _newest_first(folder):
         try:
-            _check(file)
-            state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-            return state
+            return read(file)
         except Exception as error:  # whatever a damaged file makes zipfile or torch raise
             logger.warning("%s is damaged (%s); going back to the one before", file, type(error).__name__)
     return None
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The state in one checkpoint, on the CPU; whatever zipfile or torch raise where it is damaged."""
+    _check(file)
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
 
 
 def _check(file: Path) -> None:

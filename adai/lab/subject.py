@@ -1,29 +1,31 @@
-"""What is looked at: a model with its parameters, data and loss, by name or your own."""
+"""What is looked at: a model with its parameters, data and loss, by name, of a run, or your own."""
 
-import importlib
-import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import TensorDataset, default_collate
 
 from adai.errors import UserError
 from adai.lab.data import load
 from adai.lab.models import build_model
 from adai.lab.objective import BatchNorm, Loss, Objective, Prepare
+from adai.lab.settings import Settings
+from adai.lab.sources import Source, Tensors, held_out
+from adai.lab.task import function_named, source
+from adai.lab.train import named_task
+
+_READ = 256  # samples read at a time from a source that memory does not hold
 
 
 class Subject(NamedTuple):
-    """A model, what it is measured on, and by which loss; see `Objective` for the parts."""
+    """A model, the training data that it is measured on, and by which loss; see `Objective` for the parts."""
 
     model: nn.Module
-    inputs: Tensor
-    targets: Tensor
+    data: Source
     loss: Loss = cross_entropy
-    prepare: Prepare | None = None
 
     def objective(
         self,
@@ -35,20 +37,31 @@ class Subject(NamedTuple):
         dtype: torch.dtype | None = None,
     ) -> Objective:
         """The loss over so many of the samples, drawn with the seed; over all of them in their order by default."""
-        inputs, targets = self.inputs, self.targets
-        if samples is not None and samples < len(targets):
-            where = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))[:samples]
-            inputs, targets = inputs[where.to(inputs.device)], targets[where.to(targets.device)]
+        inputs, targets, prepare = self._drawn(samples, seed)
         return Objective(
             self.model,
             inputs,
             targets,
             loss=self.loss,
-            prepare=self.prepare,
+            prepare=prepare,
             batch_norm=batch_norm,
             batch=batch,
             dtype=dtype,
         )
+
+    def _drawn(self, samples: int | None, seed: int) -> tuple[Tensor, Tensor, Prepare | None]:
+        """The samples in memory: as they are kept there, or else as they are read, which is then done once."""
+        total = len(self.data)
+        all_of_them = samples is None or samples >= total
+        if isinstance(self.data, Tensors) and all_of_them:
+            return self.data.inputs, self.data.targets, self.data.prepare
+        order = torch.randperm(total, generator=Generator().manual_seed(seed))
+        where = torch.arange(total) if all_of_them else order[:samples]
+        if isinstance(self.data, Tensors):
+            at = where.to(self.data.inputs.device)
+            return self.data.inputs[at], self.data.targets[at], self.data.prepare
+        inputs, targets = zip(*self.data.batches(where.split(_READ), Generator().manual_seed(seed)), strict=True)
+        return torch.cat(inputs), torch.cat(targets), None
 
 
 def by_name(
@@ -64,7 +77,7 @@ def by_name(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build_model(model, channels=channels, size=size, classes=data.classes)
-    return Subject(net.to(data.mean.device), data.train.pixels, data.train.labels, prepare=data.normalised)
+    return Subject(net.to(data.mean.device), Tensors(data.train.pixels, data.train.labels, data.normalised))
 
 
 def by_task(name: str, *, seed: int = 0, device: torch.device | None = None) -> Subject:
@@ -75,47 +88,31 @@ def by_task(name: str, *, seed: int = 0, device: torch.device | None = None) -> 
     Raises:
         UserError: there is no such function, or it returns something else.
     """
-    module, _, function = name.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        factory = getattr(importlib.import_module(module), function, None)
-    except (ModuleNotFoundError, ValueError) as error:
-        raise UserError(f"cannot import the task {name!r}: {error}") from error
-    if not callable(factory):
-        raise UserError(f"{module} has no function {function!r}; give --task package.module:function")
+    factory = function_named(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         task = factory()
     model, train = getattr(task, "model", None), getattr(task, "train", None)
-    if not isinstance(model, nn.Module) or not hasattr(train, "__getitem__"):
+    if not isinstance(model, nn.Module) or train is None or not hasattr(train, "__getitem__"):
         raise UserError(f"the task {name!r} returns {type(task).__name__}; it has to have a model, and train data")
     to = device or torch.device("cpu")
-    inputs, targets = (t.to(to) for t in _tensors(train))
-    return Subject(model.to(to), inputs, targets, getattr(task, "loss", cross_entropy))
+    return Subject(model.to(to), source(train, to, workers=0), getattr(task, "loss", cross_entropy))
 
 
-def _tensors(data: Any) -> tuple[Tensor, Tensor]:
-    if isinstance(data, TensorDataset):
-        return data.tensors[0], data.tensors[1]
-    inputs, targets = default_collate([data[i] for i in range(len(data))])
-    return inputs, targets
+def by_settings(settings: Settings, *, device: torch.device | None = None, data_dir: Path | None = None) -> Subject:
+    """The model, training data and loss of a run of `adai train`, as its seed made them, without augmentation.
 
-
-def with_state(subject: Subject, file: Path) -> Subject:
-    """The subject with parameters and buffers from ``torch.save(model.state_dict(), file)``; its model is written into.
+    Augmentation that a task of your own does to its training data stays: each sample is then read once and kept.
 
     Raises:
-        UserError: the file cannot be read, or is of another net.
+        UserError: the task or the data set is not there.
     """
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except Exception as error:  # whatever a file that is no checkpoint makes torch raise
-        raise UserError(f"{file} is not a state dict saved by torch ({type(error).__name__})") from error
-    try:
-        subject.model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not of this net: {' '.join(str(error).split())[:200]}") from error
-    return subject
+    to = device or torch.device("cpu")
+    factory = named_task(replace(settings, augment=False), to, data_dir)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        task = factory()
+    train = source(task.train, to, settings.workers)
+    if settings.validation:
+        train, _ = held_out(train, settings.validation)
+    return Subject(task.model.to(to), train, task.loss)

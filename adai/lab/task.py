@@ -97,18 +97,27 @@ def imported(name: str) -> Factory:
     Raises:
         UserError: there is none, or what it returns is not a `Task`.
     """
+    return partial(_checked, function_named(name), name)
+
+
+def function_named(name: str) -> Callable[[], Any]:
+    """The function ``package.module:function``, from the working folder or wherever Python finds modules.
+
+    Raises:
+        UserError: there is none.
+    """
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    except (ModuleNotFoundError, ValueError) as error:
         raise UserError(f"cannot import the task {name!r}: {error}") from error
-    factory = getattr(module, attribute, None)
-    if not callable(factory):
+    function: Callable[[], Any] | None = getattr(module, attribute, None)
+    if not callable(function):
         raise UserError(f"the task {name!r}: {module_name} has no function {attribute!r}; give package.module:factory")
-    return partial(_checked, factory, name)
+    return function
 
 
 def _checked(factory: Callable[[], Any], name: str) -> Task:

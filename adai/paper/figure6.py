@@ -92,7 +92,8 @@ def figure6(
         )
         results[remarked(name, remark)] = noise, noise_laws(noise, seed=settings.seed)
         about.update(objective.about())
-    return report.write(made(folder), results, about)
+    report.write_figures(made(folder), results)
+    return report.write(folder, results, about)
 
 
 def _told(progress: Progress, name: str, total: int, done: int) -> None:

@@ -12,6 +12,7 @@ from adai.lab.data import load
 from adai.lab.models.connected import ThreeLayerNet
 from adai.lab.noise.covariance import Directions, eigenbasis
 from adai.lab.objective import Progress, silent
+from adai.lab.sources import Tensors
 from adai.lab.subject import Subject
 from adai.paper.experiments import Scale, remarked
 from adai.paper.pretrained import pretrain
@@ -75,7 +76,7 @@ def figure7(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         random = ThreeLayerNet(channels, size, data.classes, settings.width)
-    subject = Subject(copy.deepcopy(random), data.train.pixels, data.train.labels, prepare=data.normalised)
+    subject = Subject(copy.deepcopy(random), Tensors(data.train.pixels, data.train.labels, data.normalised))
     pretrain(subject, epochs=settings.epochs, seed=settings.seed, progress=progress)
     results: dict[str, Directions] = {}
     about: dict[str, Any] = {}

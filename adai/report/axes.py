@@ -1,6 +1,9 @@
 """Axes as every figure has them."""
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from numpy.typing import NDArray
 
 
 def plain(ax: Axes) -> None:
@@ -8,3 +11,17 @@ def plain(ax: Axes) -> None:
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def log_where_it_helps(ax: Axes, which: str, values: NDArray[np.float64]) -> None:
+    """Take a logarithmic axis where the values differ by factors, with plain numbers on it."""
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return
+    low, high = values.min(), values.max()
+    if low > 0 and high > 3 * low:
+        ax.set(**{f"{which}scale": "log", f"{which}lim": (low / 1.15, high * 1.15)})
+        axis = ax.xaxis if which == "x" else ax.yaxis
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())

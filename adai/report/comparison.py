@@ -148,6 +148,13 @@ def over_runs(runs: Sequence[Run], column: str) -> Array:
     return table
 
 
+def mean_over_runs(values: Array) -> Array:
+    """Mean over runs of what they recorded, epoch by epoch."""
+    known = np.isfinite(values)
+    sums, counts = np.where(known, values, 0).sum(axis=0), known.sum(axis=0)
+    return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0))
+
+
 def ms_per_step(run: Run, batch: int | None) -> float:
     """Median over the epochs of the mean time of a training step, in ms; nan where it was not recorded."""
     candidates = [run.column("ms_per_step"), 1e3 * run.column("seconds") / run.column("steps")]

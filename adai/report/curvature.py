@@ -12,44 +12,12 @@ from rich.table import Table
 
 from adai.files import write_whole
 from adai.lab.curvature.density import Quadrature
-from adai.lab.curvature.measure import Curvature
+from adai.lab.curvature.measure import Curvature, Row, row
 from adai.lab.curvature.surface import Surface
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
 
 Array = NDArray[np.float64]
-
-
-class Row(NamedTuple):
-    """The curvature at one set of parameters; see `adai.lab.curvature.measure`.
-
-    Args:
-        parameters: which.
-        loss: in nats.
-        gradient_norm: ‖∇L‖: far from 0 it is no critical point, and eigenvalues tell half of the story.
-        largest: eigenvalue, λ₁.
-        largest_residual: ‖H u − λ u‖ of it.
-        trace: of H.
-        trace_se: its standard error.
-        sam: rise of the loss in the worst direction in a ball.
-        sam_first_order: rise along the gradient.
-        filter_worst: as ``sam``, in units of the filters' norms.
-        filter_average: mean rise along random filter-normalised directions.
-        filter_average_se: its standard error.
-    """
-
-    parameters: str
-    loss: float
-    gradient_norm: float
-    largest: float
-    largest_residual: float
-    trace: float
-    trace_se: float
-    sam: float
-    sam_first_order: float
-    filter_worst: float
-    filter_average: float
-    filter_average_se: float
 
 
 class Eigenvalue(NamedTuple):
@@ -79,22 +47,6 @@ class Height(NamedTuple):
     loss: float
 
 
-def row(name: str, found: Curvature) -> Row:
-    """The table's row of one set of parameters."""
-    return Row(
-        name,
-        found.loss,
-        found.gradient_norm,
-        float(found.eigenpairs.values[0]),
-        float(found.eigenpairs.residuals[0]),
-        found.trace.value,
-        found.trace.se,
-        *found.sam,
-        found.filter_worst.value,
-        *found.filter_average,
-    )
-
-
 def as_table(table: Sequence[Row]) -> Table:
     """The table for the terminal: a column for each set of parameters."""
     lines: dict[str, Callable[[Row], str]] = {
@@ -118,14 +70,14 @@ def as_table(table: Sequence[Row]) -> Table:
 
 def write(folder: Path, results: Mapping[str, Curvature], about: Mapping[str, Any]) -> list[Row]:
     """Write curvature.csv and .json, eigenvalues.csv, density.csv and .png, surface.csv and .png; returns the table."""
-    table = [row(name, found) for name, found in results.items()]
+    table = [row(name, found.flatness) for name, found in results.items()]
     write_csv(folder / "curvature.csv", table)
     write_json(folder / "curvature.json", table, {"about": about})
     eigenvalues = [
         Eigenvalue(name, rank, float(value), float(residual))
         for name, found in results.items()
         for rank, (value, residual) in enumerate(
-            zip(found.eigenpairs.values, found.eigenpairs.residuals, strict=True), start=1
+            zip(found.flatness.eigenpairs.values, found.flatness.eigenpairs.residuals, strict=True), start=1
         )
     ]
     write_csv(folder / "eigenvalues.csv", eigenvalues)
@@ -168,14 +120,16 @@ def draw_density(path: Path, results: Mapping[str, Curvature]) -> None:
     grid, width = _grid(results)
     for number, (ax, (name, found)) in enumerate(zip(axes, results.items(), strict=True)):
         density, _ = found.quadrature.density(grid, width)
-        size = len(found.eigenpairs.vectors)
+        size = len(found.flatness.eigenpairs.vectors)
         low = 0.1 / size / width  # a tenth of the share of one eigenvalue
         ax.fill_between(grid, low, np.maximum(density, low), color=f"C{number}", alpha=0.5, linewidth=0)
-        top = found.eigenpairs.values
+        top = found.flatness.eigenpairs.values
         marks = np.full(len(top), low * 2)
         ax.plot(top, marks, "v", color="k", markersize=5, linestyle="none", label=f"largest {len(top)}")
         ax.set(yscale="log", ylim=(low, 3 * density.max()), ylabel="density")
-        ax.set_title(f"{name}: trace {found.trace.value:.4g} ± {found.trace.se:.2g}", fontsize=10, loc="left")
+        ax.set_title(
+            f"{name}: trace {found.flatness.trace.value:.4g} ± {found.flatness.trace.se:.2g}", fontsize=10, loc="left"
+        )
         plain(ax)
     axes[0].legend(frameon=False, fontsize=8)
     axes[-1].set_xlabel("eigenvalue of the Hessian")

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from adai.files import write_whole
 from adai.report.comparison import Comparison
-from adai.report.panels import RC, draw_curves, draw_scatter, legend_keys
+from adai.report.panels import draw_curves, draw_scatter, legend_keys
+from adai.report.picture import RC
 from adai.report.summary import ERROR
 
 NOT_RUN = "not run"

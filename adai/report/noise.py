@@ -158,19 +158,26 @@ def as_table(table: list[Row]) -> Table:
 
 
 def write(folder: Path, results: Mapping[str, Measured], about: Mapping[str, Any]) -> list[Row]:
-    """Write noise.csv, noise.json, parameters.csv and the figures into the folder; returns the table.
-
-    The figures are figure6.png and tails.png for the first set of parameters, and with its number for the others.
-    """
+    """Write noise.csv, noise.json and parameters.csv into the folder; returns the table."""
     table = [row(name, *measured) for name, measured in results.items()]
     write_csv(folder / "noise.csv", table)
     write_csv(folder / "parameters.csv", [f for name, measured in results.items() for f in followed(name, *measured)])
     write_json(folder / "noise.json", table, {"about": about})
-    for number, (name, (noise, laws)) in enumerate(results.items(), start=1):
+    return table
+
+
+def write_figures(folder: Path, results: Mapping[str, Measured], *, first: int = 1) -> None:
+    """Draw figure6.png and tails.png for the first set of parameters, and with its number for the others.
+
+    Args:
+        folder: where to.
+        results: by the name of the parameters.
+        first: the number of the first of these.
+    """
+    for number, (name, (noise, laws)) in enumerate(results.items(), start=first):
         which = "" if number == 1 else f"-{number}"
         draw(folder / f"figure6{which}.png", name, noise, laws)
         draw_tails(folder / f"tails{which}.png", name, laws)
-    return table
 
 
 def draw(path: Path, name: str, noise: Noise, laws: NoiseLaws) -> None:

@@ -14,10 +14,10 @@ from matplotlib import rc_context
 
 from adai.files import write_whole
 from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.report import tables
+from adai.report import flatness, tables
 from adai.report.comparison import Comparison, Run
-from adai.report.figures import Missing, Picture, pictures
-from adai.report.panels import RC
+from adai.report.figures import pictures
+from adai.report.picture import RC, Missing, Picture
 from adai.report.style import themed, variable, variables
 from adai.report.summary import Summary, verdict
 
@@ -34,15 +34,30 @@ def write(comparison: Comparison, summary: Summary) -> Path:
         The page.
     """
     folder = comparison.path
+    measured = flatness.read(folder)
     (folder / "figures").mkdir(exist_ok=True)
     tables.write_csv(folder / "summary.csv", summary)
     for name, text in (("summary.md", tables.markdown(summary)), ("summary.tex", tables.latex(summary))):
         _write_text(folder / name, text)
     with rc_context(RC):
         figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
-    text = _render(comparison, summary, figures)
+        flat = _flatness(comparison, measured) if measured else None
+    text = _render(comparison, summary, figures, flat)
     _write_text(folder / "report.html", text)
     return folder / "report.html"
+
+
+def _flatness(comparison: Comparison, measured: flatness.Measured) -> dict[str, Any]:
+    """Write the files of the figures of flatness; returns what the page needs of it."""
+    folder = comparison.path / "figures"
+    table, missing = flatness.cells(measured), flatness.unmeasured(comparison, measured)
+    return {
+        "table": table,
+        "lines": [(variable(name), cells) for name, cells in zip(measured.runs, table.rows, strict=True)],
+        "figures": [_written(folder, picture) for picture in flatness.pictures(comparison, measured)],
+        "missing": f"{missing} finished {'run is' if missing == 1 else 'runs are'} not in it" if missing else "",
+        "downloads": [_download(comparison.path / f"flatness.{kind}") for kind in ("csv", "md", "json")],
+    }
 
 
 def _written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
@@ -76,7 +91,9 @@ def svg(picture: Picture) -> str:
     return themed(re.sub(r'\s(width|height)="[\d.]+pt"', "", text, count=2))
 
 
-def _render(comparison: Comparison, summary: Summary, figures: list[dict[str, Any]]) -> str:
+def _render(
+    comparison: Comparison, summary: Summary, figures: list[dict[str, Any]], flat: dict[str, Any] | None
+) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     here, config = files("adai.report"), comparison.config
     light, dark = ("".join(f"{name}:{colours[i]};" for name, colours in variables().items()) for i in (0, 1))
@@ -91,6 +108,8 @@ def _render(comparison: Comparison, summary: Summary, figures: list[dict[str, An
         measure=summary.measure.name,
         notes=notes(summary),
         figures=figures,
+        flatness=flat,
+        folder=comparison.path,
         runs=[_line(e.label, run, summary) for e in comparison.entrants for run in e.runs],
         stopped=sum(run.status != "finished" for e in comparison.entrants for run in e.runs),
         options=[(e.label, ", ".join(f"{k} = {v}" for k, v in e.options.items())) for e in comparison.entrants],

@@ -1,26 +1,20 @@
 """What a comparison's figures are made of: curves, scatter and legend, drawn on axes that others lay out."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
-from adai.report.comparison import Array, Comparison, Entrant, Run, median, over_runs
-from adai.report.style import GRID, INK, style
+from adai.report.axes import log_where_it_helps
+from adai.report.comparison import Comparison, Entrant, Run, median, over_runs
+from adai.report.picture import short
+from adai.report.style import INK, style
 from adai.report.summary import Measure
 
 # Figure 1 of the paper shows the final 40 epochs.
 LAST_EPOCHS = 40
-
-RC: dict[Any, Any] = {
-    "font.size": 11, "axes.labelsize": 11, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
-    "xtick.color": INK, "ytick.color": INK, "grid.color": GRID, "axes.grid": True, "axes.axisbelow": True,
-    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 10,
-    "svg.fonttype": "none", "svg.hashsalt": "adai", "pdf.fonttype": 42,
-}  # fmt: skip
 
 
 def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: str) -> list[str]:
@@ -44,7 +38,7 @@ def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: 
         said += [_stopped(ax, entrant, run, column) for run in entrant.stopped]
     ax.set(xlabel="epoch", ylabel=f"{name} ({unit})")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _log_where_it_helps(ax, "y", [run.column(column) for e in comparison.entrants for run in e.runs])
+    log_where_it_helps(ax, "y", np.concatenate([run.column(column) for e in comparison.entrants for run in e.runs]))
     return said
 
 
@@ -80,26 +74,11 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
         drawn.append((loss.ravel(), error.ravel()))
         said.append(f"{entrant.label} around {short(median(loss))} nats and {short(median(error))} {measure.unit}")
     for axis, values in zip("xy", zip(*drawn, strict=True), strict=False):
-        _log_where_it_helps(ax, axis, values)
+        log_where_it_helps(ax, axis, np.concatenate(values))
     if ax.get_xscale() == "linear":
         ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set(xlabel="training loss (nats)", ylabel=f"{measure.name} ({measure.unit})")
     return said
-
-
-def _log_where_it_helps(ax: Axes, which: str, columns: Sequence[Array]) -> None:
-    """Take a logarithmic axis where the values differ by factors, with plain numbers on it."""
-    values = np.concatenate([np.zeros(0), *columns])
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return
-    low, high = values.min(), values.max()
-    if low > 0 and high > 3 * low:
-        ax.set(**{f"{which}scale": "log", f"{which}lim": (low / 1.15, high * 1.15)})
-        axis = ax.xaxis if which == "x" else ax.yaxis
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())
 
 
 def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
@@ -115,8 +94,3 @@ def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
         if status in stopped:
             keys.append(Line2D([], [], color=INK, ls=":", lw=0.9, marker=marker, ms=7, mew=1.6, label=status))
     return keys
-
-
-def short(value: float) -> str:
-    """Three digits, without an exponent in front of the point."""
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"

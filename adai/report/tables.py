@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,17 +76,27 @@ def as_table(summary: Summary) -> Table:
     """The table for the terminal, in 80 columns: without differences, which the verdict names, and without memory."""
     table = cells(summary)
     kept = [n for n, text in enumerate(table.headings) if not text.startswith(DIFFERENCE) and not text.endswith("MB")]
+    headings, *rows = ([line[n] for n in kept] for line in (table.headings, *table.rows))
+    return for_terminal(Cells(table.title, headings, rows))
+
+
+def for_terminal(table: Cells, wrapped: Collection[str] = ("seeds",)) -> Table:
+    """Any table for the terminal; where it is too wide, the columns with these headings take several lines."""
     view = Table(title=table.title, title_justify="left")
-    for n in kept:
-        view.add_column(table.headings[n], justify="right" if n else "left", no_wrap=table.headings[n] != "seeds")
+    for n, heading in enumerate(table.headings):
+        view.add_column(heading, justify="right" if n else "left", no_wrap=heading not in wrapped)
     for row in table.rows:
-        view.add_row(*(row[n] for n in kept))
+        view.add_row(*row)
     return view
 
 
 def markdown(summary: Summary) -> str:
     """The table for a README."""
-    table = cells(summary)
+    return with_title(cells(summary))
+
+
+def with_title(table: Cells) -> str:
+    """Any table for a README, and its title below."""
     text = as_markdown(table.headings, table.rows)
     return f"{text}\n{table.title[0].upper()}{table.title[1:]}.\n"
 

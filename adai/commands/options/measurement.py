@@ -13,7 +13,7 @@ def add_curvature(commands: Commands) -> None:
         "curvature",
         help="how flat the loss is around a net's parameters; eq. 5 and Figure 7",
         description="Hessian eigenvalues, trace and spectral density, sharpness, and the loss along the top two "
-        "eigenvectors, of one or several nets side by side.",
+        "eigenvectors, of one or several nets side by side. Of a comparison: a table by optimizer, in its folder.",
     )
     _add_subject(curvature, out="runs/curvature", samples=1000)
     curvature.add_argument("--top", type=positive, default=5, metavar="K", help="largest eigenvalues (default: 5)")
@@ -51,8 +51,9 @@ def _add_subject(parser: ArgumentParser, *, out: str, samples: int | None) -> No
         "states",
         nargs="*",
         type=Path,
-        metavar="FILE",
-        help="parameters: torch.save(model.state_dict(), FILE) (default: random initialisation)",
+        metavar="RUN",
+        help="a folder of adai train or adai compare, a checkpoint, or torch.save(model.state_dict(), RUN); a run "
+        "brings its own data and net (default: random initialisation)",
     )
     parser.add_argument("--dataset", default="digits", metavar="NAME", help="as for adai compare (default: digits)")
     parser.add_argument("--model", default="smallnet", metavar="NAME", help="as for adai compare (default: smallnet)")

@@ -54,8 +54,8 @@ def lanczos_quadrature(
     """Stochastic Lanczos quadrature: Lanczos from random unit vectors; Ritz values, weighted by squared first entries.
 
     Use it for the shape of the bulk and for outliers; moments to order 2 steps − 1 are exact for each probe. Do not
-    read single eigenvalues within the bulk off it. It takes steps × probes products and keeps steps vectors in memory,
-    fully reorthogonalised.
+    read single eigenvalues within the bulk off it. It takes steps × probes products and keeps as many vectors in
+    memory, fully reorthogonalised.
 
     Args:
         objective: the loss.
@@ -69,35 +69,43 @@ def lanczos_quadrature(
     """
     steps = min(steps, objective.size)
     generator = torch.Generator().manual_seed(seed)
+    starts = [torch.randn(objective.size, generator=generator, dtype=torch.float64) for _ in range(probes)]
+    lines = [_Lanczos(start.to(objective.theta), steps) for start in starts]
+    for _ in range(steps):
+        going = [line for line in lines if not line.over]
+        if going:  # all at once: their products share the way through the model
+            for line, w in zip(going, objective.hvp(torch.stack([line.v for line in going])), strict=True):
+                line.go_on(w)
+        progress(probes)
     nodes, weights = np.zeros((probes, steps)), np.zeros((probes, steps))
-    for probe in range(probes):
-        start = torch.randn(objective.size, generator=generator, dtype=torch.float64).to(objective.theta)
-        diagonal, off = _lanczos(objective, start, steps, progress)
-        values, vectors = eigh_tridiagonal(diagonal, off)
+    for probe, line in enumerate(lines):
+        values, vectors = eigh_tridiagonal(line.diagonal, line.off)
         nodes[probe] = values[0]  # the filling lies within the range
         nodes[probe, : len(values)], weights[probe, : len(values)] = values, vectors[0] ** 2
     return Quadrature(nodes, weights)
 
 
-def _lanczos(
-    objective: Objective, start: Tensor, steps: int, progress: Callable[[int], None]
-) -> tuple[list[float], list[float]]:
-    """The diagonals of the tridiagonal matrix of at most that size."""
-    basis = torch.zeros(steps, objective.size).to(objective.theta)
-    diagonal: list[float] = []
-    off: list[float] = []
-    v = start / start.norm()
-    for step in range(steps):
-        basis[step] = v
-        w = objective.hvp(v)
-        progress(1)
-        diagonal.append(float(w @ v))
+class _Lanczos:
+    """The diagonals of the tridiagonal matrix of at most that size, from products with each ``v`` in turn."""
+
+    def __init__(self, start: Tensor, steps: int) -> None:
+        self.v = start / start.norm()
+        self.over = False
+        self.diagonal: list[float] = []
+        self.off: list[float] = []
+        self._basis = torch.zeros(steps, start.numel()).to(start)
+
+    def go_on(self, w: Tensor) -> None:
+        """Take in w = H v."""
+        step = len(self.diagonal)
+        self._basis[step] = self.v
+        self.diagonal.append(float(w @ self.v))
         for _ in range(2):  # once is not enough in floating point, twice is
-            w = w - basis[: step + 1].T @ (basis[: step + 1] @ w)
+            w = w - self._basis[: step + 1].T @ (self._basis[: step + 1] @ w)
         norm = float(w.norm())
-        if step + 1 == steps or norm <= 100 * torch.finfo(w.dtype).eps * max(map(abs, diagonal + off)):
-            break  # an invariant subspace: nothing is left to find
-        off.append(norm)
-        v = w / norm
-    progress(steps - len(diagonal))
-    return diagonal, off
+        largest = max(map(abs, self.diagonal + self.off))
+        if step + 1 == len(self._basis) or norm <= 100 * torch.finfo(w.dtype).eps * largest:
+            self.over = True  # an invariant subspace: nothing is left to find
+            return
+        self.off.append(norm)
+        self.v = w / norm

@@ -77,5 +77,7 @@ def top_eigenpairs(
         ) from error
     order = np.argsort(values)[::-1]
     U = torch.from_numpy(np.ascontiguousarray(vectors[:, order])).to(objective.theta)
-    residuals = [float((objective.hvp(u) - float(x) * u).norm()) for x, u in zip(values[order], U.T, strict=True)]
-    return Eigenpairs(values[order].astype(np.float64), U, np.array(residuals), products + k)
+    found = torch.from_numpy(values[order]).to(U)
+    progress(k)
+    residuals = (objective.hvp(U.T.contiguous()).T - U * found).norm(dim=0).double().cpu().numpy()
+    return Eigenpairs(values[order].astype(np.float64), U, residuals, products + k)

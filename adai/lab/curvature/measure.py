@@ -38,23 +38,77 @@ class Effort(NamedTuple):
     filter_radius: float = 0.1
     ascent: int = 10
     directions: int = 10
-    points: int = 15
+    points: int = 11
     surface_radius: float = 0.5
     seed: int = 0
 
 
-class Curvature(NamedTuple):
-    """What was found: see the functions of the same names."""
+class Flatness(NamedTuple):
+    """What is a number or a few: see the functions of the same names."""
 
     loss: float
     gradient_norm: float
     eigenpairs: Eigenpairs
     trace: Trace
-    quadrature: Quadrature
     sam: Worst
     filter_worst: Worst
     filter_average: Average
+
+
+class Curvature(NamedTuple):
+    """The same, and what is a curve or a surface."""
+
+    flatness: Flatness
+    quadrature: Quadrature
     surface: Surface | None
+
+
+class Row(NamedTuple):
+    """The flatness at one set of parameters, as numbers alone.
+
+    Args:
+        parameters: which.
+        loss: in nats.
+        gradient_norm: ‖∇L‖: far from 0 it is no critical point, and eigenvalues tell half of the story.
+        largest: eigenvalue, λ₁.
+        largest_residual: ‖H u − λ u‖ of it.
+        trace: of H.
+        trace_se: its standard error.
+        sam: rise of the loss in the worst direction in a ball.
+        sam_first_order: rise along the gradient.
+        filter_worst: as ``sam``, in units of the filters' norms.
+        filter_average: mean rise along random filter-normalised directions.
+        filter_average_se: its standard error.
+    """
+
+    parameters: str
+    loss: float
+    gradient_norm: float
+    largest: float
+    largest_residual: float
+    trace: float
+    trace_se: float
+    sam: float
+    sam_first_order: float
+    filter_worst: float
+    filter_average: float
+    filter_average_se: float
+
+
+def row(name: str, found: Flatness) -> Row:
+    """The numbers of one set of parameters."""
+    return Row(
+        name,
+        found.loss,
+        found.gradient_norm,
+        float(found.eigenpairs.values[0]),
+        float(found.eigenpairs.residuals[0]),
+        found.trace.value,
+        found.trace.se,
+        *found.sam,
+        found.filter_worst.value,
+        *found.filter_average,
+    )
 
 
 def measure(objective: Objective, effort: Effort, progress: Progress = silent) -> Curvature:
@@ -65,6 +119,20 @@ def measure(objective: Objective, effort: Effort, progress: Progress = silent) -
         effort: how much to compute.
         progress: told what is being done.
     """
+    flatness = measure_flatness(objective, effort, progress)
+    lines = effort.steps * effort.probes
+    quadrature = lanczos_quadrature(
+        objective,
+        steps=effort.steps,
+        probes=effort.probes,
+        seed=effort.seed,
+        progress=lambda n: progress("spectral density", n, lines),
+    )
+    return Curvature(flatness, quadrature, _surface(objective, flatness.eigenpairs, effort, progress))
+
+
+def measure_flatness(objective: Objective, effort: Effort, progress: Progress = silent) -> Flatness:
+    """The numbers alone, about half of the work; arguments as of `measure`."""
     scale = filter_scale(objective)
     expected = 3 * max(2 * effort.top + 1, 20)  # about so many products for ARPACK
     pairs = top_eigenpairs(
@@ -80,8 +148,7 @@ def measure(objective: Objective, effort: Effort, progress: Progress = silent) -
         seed=effort.seed,
     )
     ascents = 4 * effort.ascent  # from the gradient, a random start, and both sides of the eigenvector
-    lines = effort.steps * effort.probes
-    return Curvature(
+    return Flatness(
         loss=objective.loss(),
         gradient_norm=float(objective.gradient().norm()),
         eigenpairs=pairs,
@@ -90,13 +157,6 @@ def measure(objective: Objective, effort: Effort, progress: Progress = silent) -
             effort.products,
             seed=effort.seed,
             progress=lambda n: progress("trace", n, effort.products),
-        ),
-        quadrature=lanczos_quadrature(
-            objective,
-            steps=effort.steps,
-            probes=effort.probes,
-            seed=effort.seed,
-            progress=lambda n: progress("spectral density", n, lines),
         ),
         sam=worst(rho=effort.rho, progress=lambda n: progress("SAM sharpness", n, ascents)),
         filter_worst=worst(
@@ -112,7 +172,6 @@ def measure(objective: Objective, effort: Effort, progress: Progress = silent) -
             seed=effort.seed,
             progress=lambda n: progress("random directions", n, effort.directions),
         ),
-        surface=_surface(objective, pairs, effort, progress),
     )
 
 

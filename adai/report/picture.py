@@ -1,0 +1,53 @@
+"""A figure of the page with the description that stands for it where it cannot be seen, and its looks."""
+
+from typing import Any, NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from adai.report.style import GRID, INK
+
+# One column of a paper wide: on a phone the letters are still large enough.
+WIDTH, HEIGHT = 4.8, 3.2
+
+RC: dict[Any, Any] = {
+    "font.size": 11, "axes.labelsize": 11, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
+    "xtick.color": INK, "ytick.color": INK, "grid.color": GRID, "axes.grid": True, "axes.axisbelow": True,
+    "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 10,
+    "svg.fonttype": "none", "svg.hashsalt": "adai", "pdf.fonttype": 42,
+}  # fmt: skip
+
+
+class Picture(NamedTuple):
+    """A figure, and what to say of it.
+
+    Args:
+        key: its name in files.
+        title: what it shows.
+        description: what is to be seen, with the numbers.
+        figure: the drawing.
+    """
+
+    key: str
+    title: str
+    description: str
+    figure: Figure
+
+
+class Missing(NamedTuple):
+    """A figure whose numbers were not recorded."""
+
+    key: str
+    title: str
+    why: str
+
+
+def one_axes() -> tuple[Figure, Axes]:
+    """An empty figure of the usual size."""
+    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    return figure, figure.subplots()
+
+
+def short(value: float) -> str:
+    """Three digits, without an exponent in front of the point."""
+    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"

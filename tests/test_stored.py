@@ -1,0 +1,257 @@
+"""Parameters on disk: runs, checkpoints, comparisons; flatness of a comparison, kept and resumed."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import mse_loss
+from torch.utils.data import Dataset, TensorDataset
+
+from adai.cli import main
+from adai.errors import UserError
+from adai.lab import checkpoints
+from adai.lab.compare import compare
+from adai.lab.curvature import kept
+from adai.lab.runs import RunFolder
+from adai.lab.settings import Settings
+from adai.lab.stored import finished_runs, is_comparison, settings_of, subject_at
+from adai.lab.subject import by_name, by_settings
+from adai.lab.task import Task
+from adai.lab.train import train
+
+HERE = "tests.test_stored"
+
+
+def points():
+    """40 points in 3 classes, in a net with batch norm."""
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(40, 4, generator=generator), torch.randint(3, (40,), generator=generator))
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    return Task(net, data, data)
+
+
+class Line(Dataset):
+    """y = 2x, an example at a time."""
+
+    def __len__(self):
+        return 30
+
+    def __getitem__(self, i):
+        return torch.tensor([i / 10]), torch.tensor([i / 5])
+
+
+def line():
+    return Task(nn.Linear(1, 1), Line(), Line(), mse_loss)
+
+
+def never():
+    raise AssertionError("the run says what its parameters belong to")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = tmp_path_factory.mktemp("stored") / "points"
+    compare(
+        RunFolder(path), task=f"{HERE}:points", optimizers=["sgd", "adam"], seeds=2, epochs=3, batch=20, warmup_steps=0
+    )
+    return path
+
+
+@pytest.fixture
+def comparison(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "points"))
+
+
+@pytest.fixture(scope="module")
+def once_measured(made, tmp_path_factory):
+    path = Path(shutil.copytree(made, tmp_path_factory.mktemp("measured") / "points"))
+    assert flatness(path)[0] == 0
+    return path
+
+
+@pytest.fixture
+def measured(once_measured, tmp_path):
+    return Path(shutil.copytree(once_measured, tmp_path / "measured"))
+
+
+def by_hand(state):
+    """The mean loss over all points at these parameters."""
+    task = points()
+    task.model.load_state_dict(state["model"])
+    x, y = task.train.tensors
+    with torch.no_grad():
+        return task.loss(task.model.eval()(x), y).item()
+
+
+# --- where parameters are ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_its_last_checkpoint_with_its_own_net_data_and_loss(comparison):
+    run = comparison / "sgd" / "seed1"
+    last = checkpoints.read(run / "checkpoint-000003.pt")
+    assert subject_at(run, never).objective().loss() == pytest.approx(by_hand(last), rel=1e-5)
+    before = checkpoints.read(run / "checkpoint-000002.pt")
+    found = subject_at(run / "checkpoint-000002.pt", never).objective().loss()
+    assert found == pytest.approx(by_hand(before), rel=1e-5)
+    assert abs(found - by_hand(last)) > 1e-4
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_named(comparison, caplog):
+    run = comparison / "sgd" / "seed1"
+    file = run / "checkpoint-000003.pt"
+    file.write_bytes(file.read_bytes()[:-100])
+    before = checkpoints.read(run / "checkpoint-000002.pt")
+    assert subject_at(run, never).objective().loss() == pytest.approx(by_hand(before), rel=1e-5)
+    assert "checkpoint-000003.pt is damaged" in caplog.text
+
+
+def test_a_checkpoint_away_from_its_run_needs_the_net_to_be_named(comparison, tmp_path):
+    alone = Path(shutil.copy(comparison / "adam" / "seed0" / "checkpoint-000003.pt", tmp_path / "alone.pt"))
+    named = by_settings(Settings.of(f"{HERE}:points"))
+    found = subject_at(alone, lambda: named).objective().loss()
+    assert found == pytest.approx(by_hand(checkpoints.read(alone)), rel=1e-5)
+
+
+def test_a_state_dict_of_an_old_torch_is_read_too(tmp_path):
+    net = points().model
+    torch.save(net.state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    found = subject_at(tmp_path / "old.pt", lambda: by_settings(Settings.of(f"{HERE}:points"))).model
+    torch.testing.assert_close(found.state_dict(), net.state_dict())
+
+
+def test_finished_runs_are_those_that_reached_the_end_in_the_order_asked_for(comparison):
+    assert is_comparison(comparison)
+    assert not is_comparison(comparison / "sgd" / "seed0")
+    rows = comparison / "sgd" / "seed1" / "metrics.jsonl"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:2]))
+    found = [str(run.relative_to(comparison)) for run in finished_runs(comparison)]
+    assert found == ["sgd/seed0", "adam/seed0", "adam/seed1"]
+    shutil.rmtree(comparison / "sgd")
+    shutil.rmtree(comparison / "adam")
+    with pytest.raises(UserError, match="has no finished run"):
+        finished_runs(comparison)
+
+
+def test_a_named_data_set_comes_without_augmentation(tmp_path):
+    settings = Settings.of("digits", epochs=1, limit=100, augment=True, warmup_steps=0)
+    train(settings, tmp_path / "run")
+    assert settings_of(tmp_path / "run") == settings
+    one, other = (subject_at(tmp_path / "run", never).objective().loss() for _ in range(2))
+    assert one == other
+    assert len(subject_at(tmp_path / "run", never).data) == 100
+
+
+def test_data_that_memory_does_not_hold_is_drawn_as_data_in_memory_is():
+    streamed = by_settings(Settings.of(f"{HERE}:line", workers=0))
+    inputs, targets, _ = streamed._drawn(7, seed=3)
+    torch.testing.assert_close(targets, 2 * inputs)
+    order = torch.randperm(30, generator=torch.Generator().manual_seed(3))[:7]
+    torch.testing.assert_close(inputs[:, 0], order / 10)
+    whole = streamed._drawn(None, seed=3)[0]
+    torch.testing.assert_close(whole[:, 0], torch.arange(30) / 10)
+    in_memory = by_name("digits", "smallnet")
+    assert torch.equal(in_memory._drawn(None, 0)[0], in_memory.data.inputs)
+
+
+# --- flatness of a comparison -----------------------------------------------------------------------------------------
+
+
+def flatness(comparison, *options):
+    status = main(["curvature", str(comparison), "--top", "2", *options])
+    file = comparison / "flatness.csv"
+    if not file.exists():
+        return status, None
+    with file.open() as rows:
+        return status, {row["optimizer"]: row for row in csv.DictReader(rows)}
+
+
+def test_the_table_is_the_mean_over_what_the_runs_keep(measured, capsys):
+    comparison = measured
+    status, table = flatness(comparison)
+    assert status == 0
+    assert list(table) == ["sgd", "adam"]
+    for name, row in table.items():
+        each = [json.loads((comparison / name / f"seed{seed}" / "curvature.json").read_text()) for seed in (0, 1)]
+        for key in ("loss", "largest", "trace", "sam", "filter_worst"):
+            values = [one["numbers"][key] for one in each]
+            assert float(row[f"{key}_mean"]) == pytest.approx(mean(values), rel=1e-9)
+            assert float(row[f"{key}_sd"]) == pytest.approx(stdev(values), rel=1e-9)
+        assert row["seeds"] == "2"
+        assert row["batch_norm"] == each[0]["about"]["batch_norm"] == "running statistics"
+    run = comparison / "adam" / "seed1"
+    H = subject_at(run, never).objective().hessian()
+    numbers = json.loads((run / "curvature.json").read_text())["numbers"]
+    assert numbers["largest"] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Batch norm: running statistics; 40 training samples" in printed
+    text = (comparison / "flatness.md").read_text()
+    assert "| SGD momentum | 2 | " in text
+    assert "Batch norm: running statistics" in text
+
+
+def test_what_a_run_keeps_is_not_computed_again_unless_something_else_is_asked(measured, monkeypatch):
+    comparison = measured
+    asked = []
+    real = kept.measure_flatness
+    monkeypatch.setattr(kept, "measure_flatness", lambda *a: asked.append(a) or real(*a))
+    before = (comparison / "flatness.csv").read_bytes()
+    _, table = flatness(comparison)
+    assert (comparison / "flatness.csv").read_bytes() == before
+    assert asked == []
+    _, other = flatness(comparison, "--batch-norm", "batch", "--batch", "20")
+    assert len(asked) == 4
+    assert other["sgd"]["batch_norm"] == "statistics of each minibatch of 20"
+    assert other["sgd"]["largest_mean"] != table["sgd"]["largest_mean"]
+    (comparison / "adam" / "seed0" / "curvature.json").write_text("{")
+    flatness(comparison, "--batch-norm", "batch", "--batch", "20")
+    assert len(asked) == 5
+
+
+def test_an_interruption_keeps_the_finished_runs_and_writes_no_half_table(comparison, monkeypatch, capsys):
+    real, calls = kept.measure_flatness, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(kept, "measure_flatness", interrupted)
+    assert flatness(comparison) == (130, None)
+    assert "goes on from there" in capsys.readouterr().err
+    assert len(list(comparison.glob("*/*/curvature.json"))) == 2
+    assert not list(comparison.rglob(".*"))
+    assert flatness(comparison)[0] == 0
+    assert len(calls) == 5
+
+
+def test_runs_checkpoints_and_comparisons_are_named_side_by_side(comparison, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    runs = [str(comparison / "sgd" / "seed0"), str(comparison / "sgd" / "seed0" / "checkpoint-000002.pt")]
+    assert main(["curvature", *runs, "--top", "2", "--out", str(out)]) == 0
+    with (out / "curvature.csv").open() as rows:
+        assert [row["parameters"] for row in csv.DictReader(rows)] == ["seed0", "checkpoint-000002"]
+    monkeypatch.setattr("adai.report.noise.write_figures", lambda *_, **__: None)
+    few = ["--B", "8", "--minibatches", "60", "--parameters", "5"]
+    assert main(["noise", str(comparison), *few, "--out", str(out)]) == 0
+    with (out / "noise.csv").open() as rows:
+        names = [row["parameters"] for row in csv.DictReader(rows)]
+    assert names == ["sgd/seed0", "sgd/seed1", "adam/seed0", "adam/seed1"]
+
+
+@pytest.mark.parametrize("command", ["curvature", "noise"])
+def test_folders_of_something_else_are_said_in_one_line(command, comparison, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    bare = comparison / "sgd" / "seed0"
+    for file in bare.glob("*.pt"):
+        file.unlink()
+    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "holds no checkpoint")):
+        assert main([command, str(path), "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert what in error
+        assert error.count("\n") == 1
