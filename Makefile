@@ -3,16 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-processes lint env env-processes clean
+.PHONY: demo test test-slow lint env env-slow clean
 
 demo: env
 	$(BIN)/adai compare --out runs/demo
 
 test: lint
-	$(BIN)/python -m pytest -n 2 -m 'not processes'
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
-test-processes: env-processes
-	$(BIN)/python -m pytest -n 2 -m processes
+test-slow: env-slow
+	$(BIN)/python -m pytest -n 2 -m slow
 
 lint: env
 	$(BIN)/ruff check .
@@ -31,10 +31,10 @@ $(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/cpu/*.[ch])
 	$(PIP_INSTALL) --editable '.[lab,dev]'
 	touch $@
 
-env-processes: $(VENV)/ready-processes
+env-slow: $(VENV)/ready-slow
 
 # Ray and three trainers, which nothing else needs.
-$(VENV)/ready-processes: $(VENV)/ready
+$(VENV)/ready-slow: $(VENV)/ready
 	$(PIP_INSTALL) --editable '.[lab,dev,ray,integrations]'
 	touch $@
 

@@ -16,6 +16,8 @@ from adai.lab.stored import subject_at
 from adai.lab.subject import by_name, by_task
 from adai.paper import figure6, figure7
 
+pytestmark = pytest.mark.slow
+
 PNG = b"\x89PNG"
 
 

@@ -17,7 +17,7 @@ from adai.lab.train import train
 from tests.points import task
 from tests.untimed import untimed
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 # Batches of 9 are shared as 5 and 4, each in two parts; the last has 4.
 OPTIONS = ["--task", "tests.points:task", "--epochs", "3", "--batch", "9", "--lr", "0.5", "--accumulate", "2"]

@@ -16,7 +16,7 @@ from adai.lab.executors import Processes
 from adai.lab.runs import RunFolder
 from tests.untimed import alike
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 # A task of three examples, and a file in the working folder that says how often it still has to fail.
 TASK = """

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from adai import Adai
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 STEPS = 6
 

@@ -17,6 +17,8 @@ from adai.lab.noise.stable import Stable, fit_stable
 from adai.lab.noise.tail import hill, mohammadi
 from adai.lab.objective import Objective
 
+pytestmark = pytest.mark.slow
+
 F64 = torch.float64
 
 

@@ -11,6 +11,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 from adai.errors import UserError
 from adai.lab.objective import Objective
 
+pytestmark = pytest.mark.slow
+
 F64 = torch.float64
 
 

@@ -20,6 +20,8 @@ from adai.paper.published import TABLE1
 from adai.report.grid import SCATTER, TEST_ERROR, TOP5_ERROR, Panel, draw_panel
 from tests.folders import comparison
 
+pytestmark = pytest.mark.slow
+
 PAPER = os.environ.get("ADAI_PAPER_DIR")
 DATA = os.environ.get("ADAI_DATA_DIR")
 NAN, INTERRUPTED = float("nan"), float("inf")

@@ -7,7 +7,7 @@ from adai.lab.compare import compare
 from adai.lab.runs import RunFolder
 from tests.untimed import alike
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 
 def test_a_node_that_dies_costs_nothing(tmp_path):

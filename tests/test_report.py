@@ -21,6 +21,8 @@ from adai.report.tables import cells, latex, markdown
 from tests.browser import CHROMIUM, measure
 from tests.folders import OLD, comparison, flatness
 
+pytestmark = pytest.mark.slow
+
 NAN, INTERRUPTED = math.nan, math.inf
 ERRORS = {
     "adai": [3.0, 3.1, 3.2],

@@ -23,7 +23,7 @@ from adai.lab.task import image_task
 from adai.lab.train import train
 from tests.untimed import untimed
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 EPOCHS = 3
 

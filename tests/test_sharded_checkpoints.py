@@ -17,7 +17,7 @@ from adai import Adai
 from tests.modes import MODES
 from tests.nets import OPTIONS, alone, error, net, train
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 # The bias correction is dropped after 8 steps in float64: checkpoints are taken before and after.
 SETTLING = {**OPTIONS, "eps": 0.99, "betas": (0.9, 0.99)}

@@ -23,7 +23,7 @@ from tests.modes import MODES, HandMade
 from tests.nets import OPTIONS, alone, batches, error, net, part, train
 from tests.ranks import Failure, Ranks
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 
 def train_both(mode, dtype, options):

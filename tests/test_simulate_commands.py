@@ -13,6 +13,8 @@ from adai.simulate.escape import Times
 from adai.simulate.settings import SETTINGS
 from adai.simulate.study import Study, run
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["escape", "--k", "3.6", "4.5", "6", "--replicas", "30"]
 
 

@@ -9,6 +9,8 @@ from scipy.stats import ttest_rel
 from adai.lab.stats import BOOTSTRAP_SEEDS, Difference, paired_difference, spread
 from adai.report.summary import ERROR, Row, Summary, verdict
 
+pytestmark = pytest.mark.slow
+
 
 def test_spread_by_hand():
     assert spread([1.0, 2.0, 6.0]) == (3.0, pytest.approx(math.sqrt((4 + 1 + 9) / 2)))

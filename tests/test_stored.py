@@ -24,6 +24,8 @@ from adai.lab.subject import by_name, by_settings
 from adai.lab.task import Task
 from adai.lab.train import train
 
+pytestmark = pytest.mark.slow
+
 HERE = "tests.test_stored"
 
 

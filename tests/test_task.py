@@ -17,6 +17,8 @@ from adai.lab.task import Task
 from adai.lab.train import train
 from tests.untimed import untimed
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parent.parent / "docs" / "train.md"
 
 

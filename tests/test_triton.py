@@ -20,6 +20,8 @@ from adai.optim.triton import table
 from tests.conftest import ENGINES
 from tests.test_engines import assert_close, train
 
+pytestmark = pytest.mark.slow
+
 if torch.cuda.is_available():
     pytest.skip("the interpreter is for machines without a GPU; see test_cuda.py", allow_module_level=True)
 interpreter = pytest.importorskip("triton.runtime.interpreter", reason="Triton is not installed")

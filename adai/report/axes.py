@@ -1,5 +1,7 @@
 """Axes as every figure has them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -13,8 +15,9 @@ def plain(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def log_where_it_helps(ax: Axes, which: str, values: NDArray[np.float64]) -> None:
+def log_where_it_helps(ax: Axes, which: str, columns: Sequence[NDArray[np.float64]]) -> None:
     """Take a logarithmic axis where the values differ by factors, with plain numbers on it."""
+    values = np.concatenate([np.zeros(0), *columns])
     values = values[np.isfinite(values)]
     if not values.size:
         return

@@ -55,7 +55,7 @@ def _ratio(entrant: Entrant, adam: Entrant) -> Picture | Missing:
     ax.axhline(1, color=INK, lw=0.8, ls=":")
     ax.set(xlabel="epoch", ylabel="ratio of mean squared drifts")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    log_where_it_helps(ax, "y", np.append(ratio.ravel(), 1.0))
+    log_where_it_helps(ax, "y", [ratio.ravel(), np.ones(1)])
     ends = np.flatnonzero(np.isfinite(mean))[[0, -1]]
     first, last = (short(mean[end]) for end in ends)
     text = (

@@ -38,7 +38,7 @@ def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: 
         said += [_stopped(ax, entrant, run, column) for run in entrant.stopped]
     ax.set(xlabel="epoch", ylabel=f"{name} ({unit})")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    log_where_it_helps(ax, "y", np.concatenate([run.column(column) for e in comparison.entrants for run in e.runs]))
+    log_where_it_helps(ax, "y", [run.column(column) for e in comparison.entrants for run in e.runs])
     return said
 
 
@@ -74,7 +74,7 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
         drawn.append((loss.ravel(), error.ravel()))
         said.append(f"{entrant.label} around {short(median(loss))} nats and {short(median(error))} {measure.unit}")
     for axis, values in zip("xy", zip(*drawn, strict=True), strict=False):
-        log_where_it_helps(ax, axis, np.concatenate(values))
+        log_where_it_helps(ax, axis, values)
     if ax.get_xscale() == "linear":
         ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.set(xlabel="training loss (nats)", ylabel=f"{measure.name} ({measure.unit})")
