@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Where it is set, as in many containers, every process compiles torch's modules again, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow lint env env-slow clean
 
 demo: env
-	$(BIN)/adai compare --out runs/demo
+	$(BIN)/adai compare --flatness --jobs 2 --out runs/demo
 
 test: lint
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

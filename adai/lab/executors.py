@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -51,7 +50,9 @@ def in_process(jobs: Sequence[Job], tick: Tick) -> list[Failure]:
 
 
 class Processes:
-    """Several at a time, each in a process of its own, which may crash without harm to the others.
+    """Several at a time, each in a process beside this one, which may crash without harm to the others.
+
+    A process that has done a run takes the next: starting one takes longer than a short run.
 
     Args:
         at_once: how many.
@@ -65,67 +66,86 @@ class Processes:
 
     def __call__(self, jobs: Sequence[Job], tick: Tick) -> list[Failure]:
         """Do all jobs; returns those that failed."""
-        waiting = deque((job, 1) for job in jobs)
-        running: dict[Any, _Process] = {}
+        waiting = deque(_Attempt(job, 1) for job in jobs)
+        idle: list[_Worker] = []
+        busy: dict[Any, _Worker] = {}
         failures = []
         try:
-            while waiting or running:
-                while waiting and len(running) < self.at_once:
-                    process = _Process.start(*waiting.popleft(), self.threads)
-                    running[process.process.sentinel] = process
-                for sentinel in wait(list(running), timeout=SECOND):
-                    ended = running.pop(sentinel)
-                    reason = ended.reason()
-                    if reason is not None and ended.attempt < ATTEMPTS:
-                        waiting.appendleft((ended.job, ended.attempt + 1))
+            while waiting or busy:
+                while waiting and len(busy) < self.at_once:
+                    worker = idle.pop() if idle else _Worker(self.threads)
+                    worker.begin(waiting.popleft())
+                    busy[worker.line] = worker
+                for line in wait(list(busy), timeout=SECOND):
+                    worker = busy.pop(line)
+                    job, number = worker.attempt
+                    reason = worker.end()
+                    if worker.process.is_alive():
+                        idle.append(worker)
+                    if reason is not None and number < ATTEMPTS:
+                        waiting.appendleft(_Attempt(job, number + 1))
                     elif reason is not None:
-                        failures.append(Failure(ended.job, reason))
+                        failures.append(Failure(job, reason))
                 tick()
         finally:
-            for process in running.values():
-                process.process.terminate()
-            for process in running.values():
-                process.process.join()
+            for worker in [*idle, *busy.values()]:
+                worker.process.terminate()
+            for worker in [*idle, *busy.values()]:
+                worker.process.join()
         return failures
 
 
-class _Process(NamedTuple):
-    """A job under way."""
+class _Attempt(NamedTuple):
+    """A job, and how many times it has been begun."""
 
-    process: SpawnProcess
-    told: Connection
     job: Job
-    attempt: int
+    number: int
 
-    @classmethod
-    def start(cls, job: Job, attempt: int, threads: int) -> "_Process":
+
+class _Worker:
+    """A process that does one job after the other, until one of them kills it."""
+
+    attempt: _Attempt
+
+    def __init__(self, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # forking a process that has run torch's threads can hang
-        told, tell = context.Pipe(duplex=False)
-        process = context.Process(target=_carry_out, args=(job, threads, tell))
-        process.start()
-        tell.close()
-        return cls(process, told, job, attempt)
+        self.line, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, threads))
+        self.process.start()
+        theirs.close()
 
-    def reason(self) -> str | None:
-        """Why it failed, once it has ended; None where it did not."""
-        self.process.join()
-        with self.told, contextlib.suppress(EOFError):
-            return str(self.told.recv())
+    def begin(self, attempt: _Attempt) -> None:
+        """Give it a job; its line has something to read when the job has ended."""
+        self.attempt = attempt
+        with contextlib.suppress(BrokenPipeError):  # it died while it was idle, which `end` will see
+            self.line.send(attempt.job)
+
+    def end(self) -> str | None:
+        """Why the job failed, once it has ended; None where it did not."""
+        try:
+            reason: str | None = self.line.recv()
+            return reason
+        except (EOFError, ConnectionResetError):
+            self.process.join()
         code = self.process.exitcode or 0
         if code < 0:
             return f"the process was killed by {signal.Signals(-code).name}"
-        return f"the process exited with status {code}" if code else None
+        return f"the process exited with status {code}"
 
 
-def _carry_out(job: Job, threads: int, tell: Connection) -> None:
-    """The whole life of a process: one job."""
+def _work(line: Connection, threads: int) -> None:
+    """The whole life of a process: for every job that comes in, why it failed goes back."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    try:
-        job.do()
-    except Exception as error:  # goes to the parent, which reports it
-        tell.send(explain(job, error))
+    while True:
+        job = line.recv()
+        try:
+            job.do()
+            reason = None
+        except Exception as error:  # goes to the parent, which reports it
+            reason = explain(job, error)
+        line.send(reason)
 
 
 def _end_with_parent() -> None:
