@@ -5,10 +5,8 @@ import math
 
 import numpy as np
 
-from adai.lab.curvature.kept import Kept
 from adai.lab.curvature.measure import Row
 from adai.lab.optimizers import RECIPES
-from adai.report.flatness import write
 
 OLD = ("epoch", "train_loss", "test_error", "lr")
 
@@ -78,12 +76,11 @@ def write_rows(folder, rows, columns=None):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def flatness(path, values):
-    """Write a comparison's flatness, whose every measure is the given value of an optimizer's seeds."""
-    about = {"batch_norm": "running statistics", "samples": 1000}
-    found = [
-        Kept(name, seed, about, Row("", *[value] * (len(Row._fields) - 1)))
-        for name, of_seeds in values.items()
-        for seed, value in enumerate(of_seeds)
-    ]
-    write(path, found)
+def flatness(path, values, samples=1000):
+    """Write the flatness of a comparison's runs, whose every measure is the given value of an optimizer's seeds."""
+    about = {"batch_norm": "running statistics", "samples": samples}
+    names = [name for name in Row._fields if name != "parameters"]
+    for optimizer, of_seeds in values.items():
+        for seed, value in enumerate(of_seeds):
+            kept = {"settings": {"samples": samples}, "about": about, "numbers": dict.fromkeys(names, value)}
+            (path / optimizer / f"seed{seed}" / "curvature.json").write_text(json.dumps(kept))

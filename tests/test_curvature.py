@@ -186,7 +186,7 @@ def test_logistic_regression_has_the_hessian_of_the_textbook():
 
 def test_no_convergence_is_said(monkeypatch):
     real = eigenpairs.eigsh
-    monkeypatch.setattr(eigenpairs, "eigsh", lambda *a, **o: real(*a, **o, maxiter=1, ncv=4))
+    monkeypatch.setattr(eigenpairs, "eigsh", lambda *a, **o: real(*a, **{**o, "maxiter": 1, "ncv": 4}))
     objective, _ = parabola()
     with pytest.raises(UserError, match="of 3 eigenvalues had converged"):
         top_eigenpairs(objective, 3, tol=1e-14)

@@ -7,13 +7,17 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from markupsafe import Markup
 
 from adai.cli import main
 from adai.errors import UserError
 from adai.lab.optimizers import RECIPES
+from adai.lab.stats import paired_difference
 from adai.report.comparison import Run, ms_per_step, read
 from adai.report.figures import pictures
+from adai.report.flatness import verdict as flatness_verdict
 from adai.report.page import write
 from adai.report.style import style, variables
 from adai.report.summary import ERROR, summarise, verdict
@@ -223,9 +227,42 @@ def test_a_page_without_flatness_says_how_to_measure_it(tmp_path, capsys):
     path = comparison(tmp_path / "r", {"sgd": [3.0]})
     _, page = report(path, capsys)
     assert f"Not measured: <code>adai curvature {path}</code>" in page
-    (path / "flatness.json").write_text('{"runs": 1}')
+    (path / "sgd" / "seed0" / "curvature.json").write_text('{"runs": 1}')
     assert main(["report", str(path)]) == 2
-    assert "flatness.json" in capsys.readouterr().err
+    assert "curvature.json" in capsys.readouterr().err
+
+
+def test_flatness_is_the_last_column_and_has_a_sentence(tmp_path, capsys):
+    path = comparison(tmp_path / "r", {"adai": [3.0] * 3, "sgd": [3.0] * 3, "adam": [3.0] * 3, "yogi": [3.0] * 2})
+    values = {"adai": [1.0, 2.0, 4.0], "sgd": [0.9, 2.2, 4.0], "adam": [100.0, 210.0, 400.0], "yogi": [9.0, 9.0]}
+    flatness(path, values)
+    assert main(["report", str(path)]) == 0
+    out, page = capsys.readouterr().out, (path / "report.html").read_text()
+    (line,) = (line for line in out.splitlines() if line.startswith("│ Adai "))
+    assert line.endswith("│     2.33 ± 1.5 │")
+    assert "ms / step" not in out  # it has the place of time
+    assert max(map(len, out.splitlines()[:9])) <= 80
+    gap = paired_difference(np.log(values["adam"]), np.log(values["adai"]), comparisons=2)
+    times, low, high = (f"{math.exp(x):.{digits}g}" for x, digits in zip(gap[:3], (3, 2, 3), strict=True))
+    text = f"The top eigenvalue of H is {times} times Adai's with Adam ({low} to {high}), and no difference is shown"
+    assert text in " ".join(out.split())
+    sentence = flatness_verdict(read(path), read(path).flatness, "adai")
+    assert "Yogi" not in sentence
+    assert "The losses there are 2.3 to 237, and curvature shrinks" in sentence
+    assert str(Markup.escape(sentence)).replace(" %", "\u00a0%") in page
+    table = (path / "summary.csv").read_text().splitlines()
+    header, row = (line.split(",") for line in (table[0], next(line for line in table if line.startswith("adai,"))))
+    assert float(row[header.index("top_eigenvalue_mean")]) == pytest.approx(7 / 3)
+
+
+def test_flatness_measured_in_two_ways_is_not_mixed(tmp_path):
+    path = comparison(tmp_path / "r", {"adai": [3.0] * 2, "sgd": [3.0] * 2})
+    flatness(path, {"adai": [1.0, 2.0], "sgd": [3.0, 4.0]})
+    flatness(path, {"sgd": [5.0]}, samples=10)
+    found = read(path).flatness
+    assert found.about["samples"] == 1000
+    assert found.values("adai", "largest") == {0: 1.0, 1: 2.0}
+    assert found.values("sgd", "largest") == {1: 4.0}
 
 
 def luminance(colour):

@@ -17,6 +17,7 @@ from adai.errors import UserError
 from adai.lab import checkpoints
 from adai.lab.compare import compare
 from adai.lab.curvature import kept
+from adai.lab.executors import Processes, in_process
 from adai.lab.runs import RunFolder
 from adai.lab.settings import Settings
 from adai.lab.stored import finished_runs, is_comparison, settings_of, subject_at
@@ -230,6 +231,39 @@ def test_an_interruption_keeps_the_finished_runs_and_writes_no_half_table(compar
     assert not list(comparison.rglob(".*"))
     assert flatness(comparison)[0] == 0
     assert len(calls) == 5
+
+
+@pytest.mark.parametrize("execute", [in_process, Processes(2)])
+def test_a_comparison_measures_its_own_runs(execute, tmp_path):
+    options = {"task": f"{HERE}:points", "optimizers": ["sgd", "adam"], "epochs": 1, "execute": execute}
+    folder, quick = RunFolder(tmp_path / "runs"), kept.QUICK
+    assert compare(folder, **options, seeds=1) == []
+    assert kept.settings_like(folder.path) is None
+    other = quick._replace(samples=30)
+    assert compare(folder, **options, seeds=1, flatness=other) == []
+    # A seed more, and the runs that are there say how it is measured.
+    assert compare(folder, **options, seeds=2, flatness=quick) == []
+    runs = finished_runs(folder.path)
+    assert len(runs) == 4
+    assert [kept.kept_with(run) for run in runs] == [other] * 4
+    numbers = json.loads((runs[0] / "curvature.json").read_text())["numbers"]
+    H = subject_at(runs[0], never).objective(samples=30).hessian()
+    assert numbers["largest"] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
+
+
+def test_a_run_whose_flatness_fails_is_named(tmp_path, monkeypatch, capsys):
+    def fail(*_):
+        raise OverflowError("too much")
+
+    monkeypatch.setattr(kept, "measure_flatness", fail)
+    command = ["compare", "--task", f"{HERE}:points", "--optimizers", "sgd", "--seeds", "1", "--epochs", "1"]
+    command += ["--flatness", "--out", str(tmp_path / "runs")]
+    assert main(command) == 1
+    assert "failed 2 times: OverflowError: too much" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert main(command) == 0
+    assert "top eigenvalue" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "flatness.csv").exists()
 
 
 def test_runs_checkpoints_and_comparisons_are_named_side_by_side(comparison, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from adai.commands.queue import GOES_ON, INTERRUPTED, carry_out, executor
 from adai.commands.report import show
 from adai.errors import UserError
 from adai.lab.compare import compare
+from adai.lab.curvature.kept import QUICK
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS
 from adai.lab.runs import RunFolder
 
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace) -> int:
         seeds=options.seeds,
         overrides=overrides,
         tune=_tuning(options),
+        flatness=QUICK if options.flatness else None,
         data_dir=options.data_dir,
         command=shlex.join(["adai", *options.arguments]),
         **given,

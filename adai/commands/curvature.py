@@ -1,19 +1,20 @@
 """`adai curvature`: how flat the loss is around a net's parameters."""
 
 import argparse
+import logging
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from adai.commands.subject import about, bars, objective_at, objectives
+from adai.commands.subject import about, bars, objectives
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.curvature.eigenpairs import top_eigenpairs
-from adai.lab.curvature.kept import flatness_of_run
+from adai.lab.curvature.eigenpairs import expected_products, top_eigenpairs
+from adai.lab.curvature.kept import FlatnessSettings, measure_run
 from adai.lab.curvature.measure import Curvature, Effort, measure
+from adai.lab.machine import device_named
 from adai.lab.noise.covariance import Directions, eigenbasis, projected
 from adai.lab.objective import Objective, Progress
 from adai.lab.run import writing_to
@@ -21,6 +22,8 @@ from adai.lab.stored import finished_runs, is_comparison
 from adai.report import curvature as report
 from adai.report import eq5 as eq5_report
 from adai.report import flatness as flatness_report
+from adai.report.comparison import read
+from adai.report.summary import reference_of
 
 INTERRUPTED = 130
 EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
@@ -69,33 +72,29 @@ def _curvature(options: argparse.Namespace, console: Console) -> None:
 
 def _comparison(path: Path, options: argparse.Namespace, console: Console) -> None:
     """Every finished run of a comparison, kept in its folder, and a table by optimizer in the comparison's."""
-    keys = ("samples", "batch", "batch_norm", "dtype", "seed")
-    asked = {key: getattr(options, key) for key in keys}
-    runs = finished_runs(path)
+    settings = FlatnessSettings(
+        options.samples, options.batch, options.batch_norm, options.dtype, _effort(options)._replace(top=1)
+    )
+    device, runs = device_named(options.device), finished_runs(path)
+    logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
     with bars(console) as named:
         overall = named(path.name)
         overall("runs", 0, len(runs))
-        found = []
         for run in runs:
-            name = f"{run.parent.name} {run.name}"
-            found.append(
-                flatness_of_run(run, asked, partial(_objective, options, name, run), _effort(options), named(name))
-            )
+            progress = named(f"{run.parent.name} {run.name}")
+            measure_run(run, settings, device=device, data_dir=options.data_dir, progress=progress)
             overall("runs", 1, len(runs))
+    comparison = read(path)
+    measured = comparison.flatness
     with writing_to(path, "make it writable"):
-        measured = flatness_report.write(path, found)
+        flatness_report.write(path, measured)
     console.print(flatness_report.as_table(measured))
+    console.print(flatness_report.verdict(comparison, measured, reference_of(comparison)), highlight=False)
     console.print(
         f"The table: {path}/flatness.csv, .md, .json; adai report {path} puts it into the page.",
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _objective(options: argparse.Namespace, name: str, run: Path) -> Objective:
-    objective = objective_at(run, options)
-    _check_top(options, name, objective)
-    return objective
 
 
 def _check_top(options: argparse.Namespace, name: str, objective: Objective) -> None:
@@ -125,7 +124,7 @@ def _directions(objective: Objective, options: argparse.Namespace, progress: Pro
     """Every eigenvector of a small net; of a large one those of the eigenvalues largest in size, and random ones."""
     if objective.size <= EXACT:
         return eigenbasis(objective, progress=progress)
-    expected = 3 * max(2 * options.top + 1, 20)
+    expected = expected_products(options.top)
     pairs = top_eigenpairs(
         objective,
         options.top,

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.errors import UserError
+from adai.report import flatness
 from adai.report.comparison import read
 from adai.report.page import write
 from adai.report.summary import summarise, verdict
@@ -28,6 +29,9 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
     summary = summarise(comparison, reference)
     console.print(as_table(summary))
     console.print(verdict(summary), highlight=False)
+    flat = flatness.verdict(comparison, comparison.flatness, summary.reference)
+    if flat:
+        console.print(flat, highlight=False)
     with console.status("drawing the report"):
         try:
             page = write(comparison, summary)

@@ -21,6 +21,7 @@ class Standing(NamedTuple):
 
     rows: list[Row]
     status: str
+    measured: bool
 
 
 class Board:
@@ -33,8 +34,8 @@ class Board:
         """How far that run is."""
         if job.folder in self._over:
             return self._over[job.folder]
-        standing = Standing(job.run.rows(), job.run.status)
-        if standing.status != "unfinished":
+        standing = Standing(job.run.rows(), job.run.status, job.measured)
+        if not job.to_do:
             self._over[job.folder] = standing
         return standing
 
@@ -42,6 +43,11 @@ class Board:
         """How many epochs need no more work; all of them where the run has diverged."""
         standing = self.standing(job)
         return job.settings.epochs if standing.status == "diverged" else len(standing.rows)
+
+    def measured(self, jobs: Sequence[Job]) -> tuple[int, int]:
+        """Of how many runs the flatness is known, or never will be, and of how many it was asked for."""
+        asked = [self.standing(job) for job in jobs if job.flatness]
+        return sum(standing.measured or standing.status == "diverged" for standing in asked), len(asked)
 
     def table(self, jobs: Sequence[Job]) -> Table:
         """A row for every model and optimizer."""
@@ -73,11 +79,13 @@ def standings(console: Console) -> Iterator[Watch]:
     with Live(bars, console=console, refresh_per_second=4, transient=True) as live:
 
         def show(jobs: Sequence[Job]) -> None:
-            done = sum(map(board.epochs, jobs))
-            total = sum(job.settings.epochs for job in jobs)
-            if bars.tasks[bar].total != total:
-                bars.reset(bar, total=total, completed=done)  # the time left is of what is done from here on
-            bars.update(bar, completed=done, description=f"{done} of {total} epochs")
+            done, total = sum(map(board.epochs, jobs)), sum(job.settings.epochs for job in jobs)
+            known, asked = board.measured(jobs)
+            if bars.tasks[bar].total != total + asked:
+                # The time left is of what is done from here on.
+                bars.reset(bar, total=total + asked, completed=done + known)
+            text = f"{done} of {total} epochs" + (f", flatness of {known} of {asked} runs" if asked else "")
+            bars.update(bar, completed=done + known, description=text)
             live.update(Group(bars, board.table(jobs)))
 
         yield show

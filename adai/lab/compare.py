@@ -9,6 +9,7 @@ import torch
 from torch.nn import Parameter
 
 from adai.errors import UserError
+from adai.lab.curvature.kept import FlatnessSettings, settings_like
 from adai.lab.distributed import world_size
 from adai.lab.executors import Executor, in_process
 from adai.lab.jobs import Failure, Job, Watch
@@ -35,6 +36,7 @@ def compare(
     seeds: int = 3,
     overrides: Mapping[str, Mapping[str, float]] | None = None,
     tune: "Tuning | None" = None,
+    flatness: FlatnessSettings | None = None,
     data_dir: Path | None = None,
     command: str = "",
     execute: Executor = in_process,
@@ -55,6 +57,8 @@ def compare(
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
         overrides: ``lr`` and ``weight_decay`` other than the recipe's, by optimizer.
         tune: chooses them instead, with so many trials for each optimizer; the runs compared are fresh ones.
+        flatness: measure it after the last epoch of every run, with these settings, or those of runs that have been
+            measured already.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
         execute: carries out the runs: `in_process`, `adai.lab.executors.Processes` or `adai.lab.on_ray.OnRay`.
@@ -85,7 +89,7 @@ def compare(
         parts = [part.tuned(tune, execute, watch, common) for part in parts]
     for part in parts:
         part.open(seeds, tune.trials if tune else 0, command)
-    jobs = [job for seed in range(seeds) for part in parts for job in part.jobs(seed, common)]
+    jobs = [job for seed in range(seeds) for part in parts for job in part.jobs(seed, flatness, common)]
     watch(jobs)
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 
@@ -120,7 +124,7 @@ class Part(NamedTuple):
         device = device_named(self.common.device)
         self.folder.open({**shared, "trials": trials, "seeds": seeds, "optimizers": options}, about(device, command))
 
-    def jobs(self, seed: int, common: dict[str, Any]) -> list[Job]:
+    def jobs(self, seed: int, flatness: FlatnessSettings | None, common: dict[str, Any]) -> list[Job]:
         """The runs of one seed."""
         model = f"{self.common.model}, " if self.common.model else ""
         return [
@@ -128,6 +132,7 @@ class Part(NamedTuple):
                 f"{model}{recipe(name).label}, seed {seed}",
                 replace(own, seed=seed),
                 self.folder.run(name, seed).path.absolute(),
+                flatness=flatness and (settings_like(self.folder.path) or flatness),
                 **common,
             )
             for name, own in self.runs.items()

@@ -10,6 +10,8 @@ import torch
 
 from adai.errors import UserError
 from adai.files import write_whole
+from adai.lab.curvature.kept import FlatnessSettings, kept_with, measure_run
+from adai.lab.machine import device_named
 from adai.lab.run import Run
 from adai.lab.settings import Settings
 from adai.lab.train import Progress, silent, train
@@ -26,6 +28,7 @@ class Job(NamedTuple):
         folder: where they go; absolute, and the same for every machine that may take up the job.
         data_dir: where data sets lie by name, or None.
         command: the command line, kept beside the results.
+        flatness: with what its flatness is measured after the last epoch, or None.
     """
 
     label: str
@@ -33,6 +36,7 @@ class Job(NamedTuple):
     folder: Path
     data_dir: Path | None = None
     command: str = ""
+    flatness: FlatnessSettings | None = None
 
     @property
     def run(self) -> Run:
@@ -42,11 +46,20 @@ class Job(NamedTuple):
     @property
     def to_do(self) -> bool:
         """Whether anything is left of it."""
-        return self.run.status == "unfinished"
+        status = self.run.status
+        return status == "unfinished" or (status == "finished" and self.flatness is not None and not self.measured)
+
+    @property
+    def measured(self) -> bool:
+        """Whether the flatness that was asked for is there."""
+        return self.flatness is not None and kept_with(self.folder) == self.flatness
 
     def do(self, progress: Progress = silent) -> None:
         """Carry it out, or what is left of it."""
         train(self.settings, self.folder, data_dir=self.data_dir, command=self.command, progress=progress)
+        if self.flatness and self.run.status == "finished":
+            device = device_named(self.settings.device)
+            measure_run(self.folder, self.flatness, device=device, data_dir=self.data_dir)
 
 
 # Called now and then with the jobs that are to be done at present; their folders tell how far they are.

@@ -5,9 +5,9 @@ Columns that the rows lack are nan throughout, so folders of any version can be 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,19 @@ Status = Literal["finished", "diverged", "unfinished", "not started"]
 
 @dataclass(frozen=True)
 class Run:
-    """One optimizer from one seed, an epoch a row."""
+    """One optimizer from one seed.
+
+    Attributes:
+        seed: of the run.
+        status: what became of it.
+        rows: an epoch a row.
+        curvature: what its ``curvature.json`` says: ``settings``, ``about`` and ``numbers``; empty if there is none.
+    """
 
     seed: int
     status: Status
     rows: Sequence[dict[str, Any]]
+    curvature: dict[str, Any] = field(default_factory=dict)
 
     def column(self, name: str) -> Array:
         """One number an epoch; nan where it was not recorded, or not finite."""
@@ -57,6 +65,23 @@ class Entrant:
         return [run for run in self.runs if run.status != "finished" and run.rows]
 
 
+class Flatness(NamedTuple):
+    """How flat the minima are that finished runs found, all measured alike.
+
+    Args:
+        about: what it was computed with, batch norm's mode among it.
+        runs: by optimizer and seed the numbers of `adai.lab.curvature.measure.Row`; None for what was not finite.
+    """
+
+    about: dict[str, Any]
+    runs: dict[str, dict[int, dict[str, Any]]]
+
+    def values(self, optimizer: str, measure: str) -> dict[int, float]:
+        """One number a run, by seed, of those that have it."""
+        runs = self.runs.get(optimizer, {})
+        return {seed: float(value) for seed, own in runs.items() if (value := own.get(measure)) is not None}
+
+
 @dataclass(frozen=True)
 class Comparison:
     """All of it.
@@ -79,6 +104,20 @@ class Comparison:
     def recorded(self, column: str) -> bool:
         """Whether any epoch of any run has a number there."""
         return any(np.isfinite(run.column(column)).any() for e in self.entrants for run in e.runs)
+
+    @property
+    def flatness(self) -> Flatness:
+        """That of the finished runs; where they were measured in several ways, of those measured as most were."""
+        known = [(e.name, run) for e in self.entrants for run in e.finished if run.curvature]
+        ways = [json.dumps(run.curvature["settings"], sort_keys=True) for _, run in known]
+        most = max(ways, key=ways.count, default=None)
+        runs: dict[str, dict[int, dict[str, Any]]] = {}
+        about: dict[str, Any] = {}
+        for way, (name, run) in zip(ways, known, strict=True):
+            if way == most:
+                about = run.curvature["about"]
+                runs.setdefault(name, {})[run.seed] = run.curvature["numbers"]
+        return Flatness(about, runs)
 
 
 def read(path: Path) -> Comparison:
@@ -118,12 +157,26 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _run(path: Path, name: str, seed: int, epochs: int) -> Run:
-    rows = _rows(path / name / f"seed{seed}" / "metrics.jsonl")
+    folder = path / name / f"seed{seed}"
+    rows = _rows(folder / "metrics.jsonl")
     if not rows:
         return Run(seed, "not started", rows)
     if rows[-1].get("train_loss") is None:
         return Run(seed, "diverged", rows)
-    return Run(seed, "finished" if len(rows) >= epochs else "unfinished", rows)
+    status: Status = "finished" if len(rows) >= epochs else "unfinished"
+    return Run(seed, status, rows, _curvature(folder / "curvature.json"))
+
+
+def _curvature(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not all(isinstance(content[key], dict) for key in ("settings", "about", "numbers")):
+            raise TypeError("settings, about and numbers are no objects")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot read {file} ({error!r}); delete it, and adai curvature makes it anew") from error
+    return content
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -5,13 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Entrant, median
 from adai.report.picture import WIDTH, Missing, Picture, short
 from adai.report.style import style
 
 
 def dots(
-    key: str, name: str, unit: str, values: Sequence[tuple[Entrant, Sequence[float]]], *, title: str = ""
+    key: str,
+    name: str,
+    unit: str,
+    values: Sequence[tuple[Entrant, Sequence[float]]],
+    *,
+    factors: bool = False,
+    title: str = "",
 ) -> Picture | Missing:
     """A line an optimizer: a mark for each run, and the median of them in figures.
 
@@ -20,6 +27,7 @@ def dots(
         name: what the number is.
         unit: its unit; may be empty.
         values: each optimizer's; what is not finite is left out.
+        factors: optimizers may differ by factors: the axis is logarithmic then, and has no bars from 0.
         title: default the name.
     """
     title = title or f"{name[0].upper()}{name[1:]}"
@@ -29,16 +37,19 @@ def dots(
         return Missing(key, title, f"the {name}")
     figure = Figure(figsize=(WIDTH, 0.9 + 0.34 * len(known)), layout="constrained")
     ax = figure.subplots()
+    everything = np.concatenate([of_runs for _, of_runs in known])
+    ax.set_xlim(1.2 * min(0, everything.min()), 1.2 * max(0, everything.max()) or 1)
+    if factors:
+        log_where_it_helps(ax, "x", [everything])
     for number, (entrant, of_runs) in enumerate(known):
         look = style(entrant.name)
-        ax.plot([0, median(of_runs)], [number, number], color=look.light, lw=2.5, alpha=0.35, solid_capstyle="butt")
+        if ax.get_xscale() == "linear":
+            ax.plot([0, median(of_runs)], [number, number], color=look.light, lw=2.5, alpha=0.35, solid_capstyle="butt")
         ax.plot(of_runs, np.full(of_runs.size, number), look.marker, color=look.light, ms=6, alpha=0.8, ls="")
-        right = max(of_runs.max(), 0)
+        right = of_runs.max() if ax.get_xscale() == "log" else max(of_runs.max(), 0)
         ax.annotate(short(median(of_runs)), (right, number), xytext=(8, 0), textcoords="offset points", va="center")
     ax.set_yticks(range(len(known)), [entrant.label for entrant, _ in known])
     ax.set(xlabel=f"{name} ({unit})" if unit else name, ylim=(len(known) - 0.4, -0.6))
-    everything = np.concatenate([of_runs for _, of_runs in known])
-    ax.set_xlim(1.2 * min(0, everything.min()), 1.2 * max(0, everything.max()) or 1)
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
     said = "; ".join(f"{entrant.label} {short(median(of_runs))} {unit}".rstrip() for entrant, of_runs in known)

@@ -1,18 +1,16 @@
 """The figures of a comparison, each with the description that stands for it where it cannot be seen."""
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from adai.report.comparison import Comparison, Entrant, Run, mean_over_runs, median, ms_per_step, over_runs
 from adai.report.dots import dots
 from adai.report.drift import drift_pictures
-from adai.report.panels import LAST_EPOCHS, draw_curves, draw_scatter, legend_keys
-from adai.report.picture import HEIGHT, RC, Missing, Picture, one_axes, short
+from adai.report.panels import LAST_EPOCHS, add_legend, draw_curves, draw_scatter
+from adai.report.picture import RC, Missing, Picture, one_axes, short
 from adai.report.style import style
 from adai.report.summary import Measure
 
@@ -43,7 +41,7 @@ def _curves(comparison: Comparison, column: str, name: str, unit: str, key: str)
         return Missing(key, title, f"the {name}")
     figure, ax = one_axes()
     said = draw_curves(ax, comparison, column, name, unit)
-    _legend(figure, comparison)
+    add_legend(figure, comparison)
     return Picture(key, title, f"{'; '.join(said)}. Mean over seeds; band from lowest to highest.", figure)
 
 
@@ -55,7 +53,7 @@ def _scatter(comparison: Comparison, measure: Measure) -> Picture | Missing:
     said = draw_scatter(ax, comparison, measure)
     if not said:
         return Missing("scatter", title, f"the {measure.name} beside the training loss of a run that did not diverge")
-    _legend(figure, comparison, lines=False)
+    add_legend(figure, comparison, lines=False)
     return Picture("scatter", title, f"Medians: {'; '.join(said)}. A point an epoch and seed.", figure)
 
 
@@ -88,9 +86,3 @@ def _inertia(entrant: Entrant) -> Picture:
         f"between {short(ten[-1])} and {short(ninety[-1])}. Means over seeds."
     )
     return Picture(f"inertia-{entrant.name}", f"Inertia of {entrant.label} by epoch", text, figure)
-
-
-def _legend(figure: Figure, comparison: Comparison, *, lines: bool = True) -> None:
-    keys = legend_keys(comparison, lines=lines)
-    figure.set_figheight(HEIGHT + 0.22 * math.ceil(len(keys) / 3))
-    figure.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2)

@@ -1,24 +1,24 @@
-"""How flat the minima of a comparison are: a table by optimizer, its files, and the figures of the page."""
+"""How flat the minima of a comparison are: a table by optimizer, its files, what it says, and figures."""
 
 import csv
-import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
+import numpy as np
 from rich.table import Table
 
-from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.curvature.kept import Kept
 from adai.lab.optimizers import RECIPES
-from adai.lab.run import finite, write_json
-from adai.lab.stats import spread
-from adai.report.comparison import Comparison
+from adai.lab.run import write_json
+from adai.lab.stats import MIN_SEEDS, Difference, paired_difference, spread
+from adai.report.axes import log_where_it_helps
+from adai.report.comparison import Comparison, Flatness, median
 from adai.report.dots import dots
-from adai.report.picture import Missing, Picture
-from adai.report.tables import NONE, Cells, for_terminal, with_title
+from adai.report.panels import add_legend
+from adai.report.picture import Missing, Picture, one_axes, short
+from adai.report.style import style
+from adai.report.summary import joined, seeds_of
+from adai.report.tables import Cells, for_terminal, significant, with_title
 
 # Of `adai.lab.curvature.measure.Row`, with the headings.
 MEASURES = {
@@ -30,64 +30,18 @@ MEASURES = {
 }
 
 
-class Measured(NamedTuple):
-    """What ``flatness.json`` of a comparison says.
-
-    Args:
-        about: what it was computed with, batch norm's mode among it.
-        runs: for each optimizer the numbers of its runs, by seed; None for what was not finite.
-    """
-
-    about: dict[str, Any]
-    runs: dict[str, dict[int, dict[str, Any]]]
-
-    def values(self, optimizer: str, measure: str) -> list[float]:
-        """One number a run, in the order of the seeds, of those that have it."""
-        runs = self.runs.get(optimizer, {})
-        return [float(value) for seed in sorted(runs) if (value := runs[seed].get(measure)) is not None]
-
-
-def write(folder: Path, found: Sequence[Kept]) -> Measured:
-    """Write ``flatness.csv``, ``.md`` and ``.json`` into a comparison's folder, the last one last.
-
-    Args:
-        folder: of the comparison.
-        found: its runs, at least one; all computed with the same.
-    """
-    runs: dict[str, dict[int, dict[str, Any]]] = {}
-    for kept in found:
-        numbers = kept.row._asdict()
-        del numbers["parameters"]
-        runs.setdefault(kept.optimizer, {})[kept.seed] = finite(numbers)
-    measured = Measured(found[0].about, runs)
+def write(folder: Path, measured: Flatness) -> None:
+    """Write ``flatness.csv``, ``.md`` and ``.json`` into a comparison's folder."""
     _write_csv(folder / "flatness.csv", measured)
     text = with_title(cells(measured))
     write_whole(folder / "flatness.md", lambda part: part.write_text(text, encoding="utf-8"))
-    rows = [{"optimizer": name, "seed": seed, **own} for name, of_it in runs.items() for seed, own in of_it.items()]
+    rows = [
+        {"optimizer": name, "seed": seed, **own} for name, of_it in measured.runs.items() for seed, own in of_it.items()
+    ]
     write_json(folder / "flatness.json", {"about": measured.about, "runs": rows})
-    return measured
 
 
-def read(folder: Path) -> Measured | None:
-    """What was measured of a comparison; None where nothing was.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    file = folder / "flatness.json"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        runs: dict[str, dict[int, dict[str, Any]]] = {}
-        for row in content["runs"]:
-            runs.setdefault(row["optimizer"], {})[int(row["seed"])] = row
-        return Measured(dict(content["about"]), runs)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot read {file} ({error!r}); delete it, and adai curvature makes it anew") from error
-
-
-def _write_csv(path: Path, measured: Measured) -> None:
+def _write_csv(path: Path, measured: Flatness) -> None:
     """Every number in full; the deviation of a single seed stays empty."""
     about = measured.about
 
@@ -97,14 +51,14 @@ def _write_csv(path: Path, measured: Measured) -> None:
             means = [f"{key}_{what}" for key in MEASURES for what in ("mean", "sd")]
             writer.writerow(["optimizer", "seeds", *means, "batch_norm", "samples"])
             for name, runs in measured.runs.items():
-                numbers = [x for key in MEASURES for x in spread(measured.values(name, key))]
+                numbers = [x for key in MEASURES for x in spread([*measured.values(name, key).values()])]
                 shown = ["" if math.isnan(x) else x for x in numbers]
                 writer.writerow([name, len(runs), *shown, about["batch_norm"], about["samples"]])
 
     write_whole(path, write)
 
 
-def cells(measured: Measured) -> Cells:
+def cells(measured: Flatness) -> Cells:
     """The table as people read it, a row an optimizer in the order they were asked for."""
     about = measured.about
     title = (
@@ -112,13 +66,13 @@ def cells(measured: Measured) -> Cells:
         f"Batch norm: {about['batch_norm']}; {about['samples']} training samples"
     )
     rows = [
-        [_label(name), str(len(runs)), *(_cell(measured.values(name, key)) for key in MEASURES)]
+        [_label(name), str(len(runs)), *(significant([*measured.values(name, key).values()]) for key in MEASURES)]
         for name, runs in measured.runs.items()
     ]
     return Cells(title, ["optimizer", "seeds", *MEASURES.values()], rows)
 
 
-def as_table(measured: Measured) -> Table:
+def as_table(measured: Flatness) -> Table:
     """The table for the terminal: a column an optimizer."""
     table = cells(measured)
     headings, *rows = map(list, zip(table.headings, *table.rows, strict=True))
@@ -130,27 +84,86 @@ def _label(name: str) -> str:
     return RECIPES[name].label if name in RECIPES else name
 
 
-def _cell(values: list[float]) -> str:
-    mean, sd = spread(values)
-    if not values:
-        return NONE
-    return f"{mean:.3g}" + (f" ± {sd:.2g}" if math.isfinite(sd) else "")
+def verdict(comparison: Comparison, measured: Flatness, reference: str) -> str:
+    """One sentence: how many times the reference's top eigenvalue each rival's is, with intervals, and at what losses.
+
+    Empty where no rival shares `MIN_SEEDS` seeds with the reference. The intervals are those of `paired_difference`
+    between logarithms.
+    """
+    key = "largest"
+    logs = {
+        entrant.name: {s: math.log(x) for s, x in measured.values(entrant.name, key).items() if x > 0}
+        for entrant in comparison.entrants
+    }
+    ours = logs.pop(reference)
+    shared = {name: sorted(own.keys() & ours.keys()) for name, own in logs.items()}
+    shared = {name: seeds for name, seeds in shared.items() if len(seeds) >= MIN_SEEDS}
+    if not shared:
+        return ""
+    gaps = {
+        name: paired_difference([logs[name][s] for s in seeds], [ours[s] for s in seeds], comparisons=len(shared))
+        for name, seeds in shared.items()
+    }
+    us, losses = _label(reference), [spread([*measured.values(n, "loss").values()]).mean for n in (reference, *shared)]
+    differ = [f"{_plain(math.exp(g.mean))} times with {_label(n)} ({_range(g)})" for n, g in gaps.items() if g.shown]
+    equal = joined([f"{_label(n)} ({_range(g)} times)" for n, g in gaps.items() if not g.shown])
+    if differ:
+        differ[0] = differ[0].replace("times", f"times {us}'s", 1)
+        sentence = f"The {MEASURES[key]} of H is {joined(differ)}"
+        sentence += f", and no difference is shown to {equal}" if equal else ""
+    else:
+        sentence = f"No difference shown in the {MEASURES[key]} of H between {us} and {equal}"
+    return (
+        f"{sentence} ({seeds_of([*gaps.values()])}, 95 % intervals that hold together). The losses there are "
+        f"{_plain(min(losses))} to {_plain(max(losses))}, and curvature shrinks as the loss does."
+    )
 
 
-def pictures(comparison: Comparison, measured: Measured) -> list[Picture | Missing]:
-    """Each measure as a mark a run, on a line for each optimizer."""
-    return [
+def _range(gap: Difference) -> str:
+    return f"{_plain(math.exp(gap.low))} to {_plain(math.exp(gap.high))}"
+
+
+def _plain(x: float) -> str:
+    return f"{x:.0f}" if x >= 100 else f"{x:.2g}"
+
+
+def pictures(comparison: Comparison, measured: Flatness) -> list[Picture | Missing]:
+    """The top eigenvalue against the loss, and the other measures as a mark a run on a line for each optimizer."""
+    others = [
         dots(
             f"flatness-{key.replace('_', '-')}",
             name,
             "nats" if key in ("sam", "filter_worst") else "",
-            [(entrant, measured.values(entrant.name, key)) for entrant in comparison.entrants],
+            [(entrant, [*measured.values(entrant.name, key).values()]) for entrant in comparison.entrants],
+            factors=True,
         )
         for key, name in MEASURES.items()
-        if key != "loss"
+        if key not in ("loss", "largest")
     ]
+    return [_against_loss(comparison, measured), *others]
 
 
-def unmeasured(comparison: Comparison, measured: Measured) -> int:
+def _against_loss(comparison: Comparison, measured: Flatness) -> Picture:
+    """Marks on one rising line say that the loss alone makes the difference."""
+    figure, ax = one_axes()
+    said, drawn = [], []
+    for entrant in comparison.entrants:
+        look, (loss, largest) = style(entrant.name), (measured.values(entrant.name, key) for key in ("loss", "largest"))
+        x, y = (np.array([column[seed] for seed in loss.keys() & largest.keys()]) for column in (loss, largest))
+        if x.size:
+            ax.scatter(x, y, s=36, marker=look.marker, color=look.light, alpha=0.8, linewidths=0, clip_on=False)
+            drawn.append((x, y))
+            said.append(f"{entrant.label} {short(median(y))} at {short(median(x))} nats")
+    for axis, values in zip("xy", zip(*drawn, strict=True), strict=False):
+        log_where_it_helps(ax, axis, values)
+    ax.set(xlabel="loss on the samples (nats)", ylabel=MEASURES["largest"])
+    add_legend(figure, comparison, lines=False)
+    description = (
+        f"Medians: {'; '.join(said)}. A mark a run; along one rising line the loss alone makes the difference."
+    )
+    return Picture("flatness-largest", "Top eigenvalue against the loss", description, figure)
+
+
+def unmeasured(comparison: Comparison, measured: Flatness) -> int:
     """How many finished runs were not measured."""
     return sum(run.seed not in measured.runs.get(e.name, {}) for e in comparison.entrants for run in e.finished)

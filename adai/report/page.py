@@ -15,7 +15,7 @@ from matplotlib import rc_context
 from adai.files import write_whole
 from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
 from adai.report import flatness, tables
-from adai.report.comparison import Comparison, Run
+from adai.report.comparison import Comparison, Flatness, Run
 from adai.report.figures import pictures
 from adai.report.picture import RC, Missing, Picture
 from adai.report.style import themed, variable, variables
@@ -26,7 +26,7 @@ _VERSIONS = ("adai", "torch", "python", "machine", "device", "threads")
 
 
 def write(comparison: Comparison, summary: Summary) -> Path:
-    """Write ``report.html``, ``summary.csv``, ``.md``, ``.tex`` and ``figures/`` into the comparison's folder.
+    """Write ``report.html``, ``summary.*``, ``figures/`` and, where it is known, ``flatness.*`` into the folder.
 
     Each file is written whole or not at all; the page last, so that it is never ahead of its figures.
 
@@ -34,24 +34,26 @@ def write(comparison: Comparison, summary: Summary) -> Path:
         The page.
     """
     folder = comparison.path
-    measured = flatness.read(folder)
+    measured = comparison.flatness
     (folder / "figures").mkdir(exist_ok=True)
     tables.write_csv(folder / "summary.csv", summary)
     for name, text in (("summary.md", tables.markdown(summary)), ("summary.tex", tables.latex(summary))):
         _write_text(folder / name, text)
     with rc_context(RC):
         figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
-        flat = _flatness(comparison, measured) if measured else None
+        flat = _flatness(comparison, measured, summary.reference) if measured.runs else None
     text = _render(comparison, summary, figures, flat)
     _write_text(folder / "report.html", text)
     return folder / "report.html"
 
 
-def _flatness(comparison: Comparison, measured: flatness.Measured) -> dict[str, Any]:
-    """Write the files of the figures of flatness; returns what the page needs of it."""
+def _flatness(comparison: Comparison, measured: Flatness, reference: str) -> dict[str, Any]:
+    """Write the files of flatness; returns what the page needs of it."""
     folder = comparison.path / "figures"
+    flatness.write(comparison.path, measured)
     table, missing = flatness.cells(measured), flatness.unmeasured(comparison, measured)
     return {
+        "verdict": flatness.verdict(comparison, measured, reference),
         "table": table,
         "lines": [(variable(name), cells) for name, cells in zip(measured.runs, table.rows, strict=True)],
         "figures": [_written(folder, picture) for picture in flatness.pictures(comparison, measured)],

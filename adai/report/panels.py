@@ -1,15 +1,17 @@
 """What a comparison's figures are made of: curves, scatter and legend, drawn on axes that others lay out."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison, Entrant, Run, median, over_runs
-from adai.report.picture import short
+from adai.report.picture import HEIGHT, short
 from adai.report.style import INK, style
 from adai.report.summary import Measure
 
@@ -94,3 +96,10 @@ def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
         if status in stopped:
             keys.append(Line2D([], [], color=INK, ls=":", lw=0.9, marker=marker, ms=7, mew=1.6, label=status))
     return keys
+
+
+def add_legend(figure: Figure, comparison: Comparison, *, lines: bool = True) -> None:
+    """Put a legend below the axes, and make the figure higher by as much."""
+    keys = legend_keys(comparison, lines=lines)
+    figure.set_figheight(HEIGHT + 0.22 * math.ceil(len(keys) / 3))
+    figure.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2)

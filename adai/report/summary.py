@@ -48,6 +48,7 @@ class Row(NamedTuple):
         ms_per_step: median over epochs, then over seeds; nan where not recorded, as are the next two.
         state_bytes: memory of the optimizer's state.
         peak_bytes: the most memory that the device gave out.
+        largest: the Hessian's top eigenvalue after the last epoch, by seed, of the runs in which it was measured.
         difference: of ``last`` to the reference over shared seeds; None for the reference, and below two shared seeds.
     """
 
@@ -62,6 +63,7 @@ class Row(NamedTuple):
     ms_per_step: float
     state_bytes: float
     peak_bytes: float
+    largest: dict[int, float]
     difference: Difference | None = None
 
     @property
@@ -95,12 +97,10 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
     Raises:
         UserError: the reference takes no part.
     """
-    names = [entrant.name for entrant in comparison.entrants]
-    reference = reference or ("adai" if "adai" in names or not names else names[0])
-    if names and reference not in names:
-        raise UserError(f"unknown reference {reference!r}; choose from {', '.join(names)}")
+    reference = reference_of(comparison, reference)
     measure = LOSS if comparison.recorded(LOSS.column) and not comparison.recorded(ERROR.column) else ERROR
-    rows = [_row(entrant, measure, comparison.config.get("batch")) for entrant in comparison.entrants]
+    flatness, batch = comparison.flatness, comparison.config.get("batch")
+    rows = [_row(e, measure, batch, flatness.values(e.name, "largest")) for e in comparison.entrants]
     against = {row.optimizer: row for row in rows}
     shared = {
         row.optimizer: sorted(row.last.keys() & against[reference].last.keys())
@@ -117,7 +117,20 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
     return Summary(measure, reference, rows, comparisons)
 
 
-def _row(entrant: Entrant, measure: Measure, batch: int | None) -> Row:
+def reference_of(comparison: Comparison, asked: str | None = None) -> str:
+    """The optimizer that the others are compared with: the one asked for, else Adai, else the first.
+
+    Raises:
+        UserError: it takes no part.
+    """
+    names = [entrant.name for entrant in comparison.entrants]
+    reference = asked or ("adai" if "adai" in names or not names else names[0])
+    if names and reference not in names:
+        raise UserError(f"unknown reference {reference!r}; choose from {', '.join(names)}")
+    return reference
+
+
+def _row(entrant: Entrant, measure: Measure, batch: int | None, largest: dict[int, float]) -> Row:
     finished = entrant.finished
     values = {run.seed: run.column(measure.column) for run in finished}
     return Row(
@@ -132,6 +145,7 @@ def _row(entrant: Entrant, measure: Measure, batch: int | None) -> Row:
         median(np.array([ms_per_step(run, batch) for run in entrant.runs])),
         median(np.array([median(run.column("optimizer_state_bytes")) for run in entrant.runs])),
         median(np.array([median(run.column("peak_memory_bytes")) for run in entrant.runs])),
+        largest,
     )
 
 
@@ -162,7 +176,7 @@ def verdict(summary: Summary) -> str:
     }
     shown = [f"{what} {_listed(group, measure)}" for what, group in groups.items() if group]
     equal = [(r, d) for r, d in judged if not d.shown]
-    after = f"after the last epoch ({_seeds([d for _, d in judged])}"
+    after = f"after the last epoch ({seeds_of([d for _, d in judged])}"
     after += ", 95 % interval)" if len(judged) == 1 else ", 95 % intervals that hold together)"
     if shown:
         sentence = f"{reference.label} has a {' and a '.join(shown)} {after}"
@@ -176,7 +190,7 @@ def verdict(summary: Summary) -> str:
 
 def _listed(group: list[tuple[Row, Difference]], measure: Measure) -> str:
     """Each rival with the size of the gap, counted from the reference where it is one-sided."""
-    return _joined([f"{row.label} ({_gap(difference, measure)})" for row, difference in group])
+    return joined([f"{row.label} ({_gap(difference, measure)})" for row, difference in group])
 
 
 def _gap(d: Difference, measure: Measure) -> str:
@@ -189,7 +203,8 @@ def _gap(d: Difference, measure: Measure) -> str:
     return f"by {mean} {measure.step}, {low_text} to {high_text}"
 
 
-def _seeds(differences: Sequence[Difference]) -> str:
+def seeds_of(differences: Sequence[Difference]) -> str:
+    """``3 seeds``, or ``3 to 5 seeds`` where some differences have fewer."""
     counts = {d.seeds for d in differences}
     return f"{min(counts)} seeds" if len(counts) == 1 else f"{min(counts)} to {max(counts)} seeds"
 
@@ -197,10 +212,11 @@ def _seeds(differences: Sequence[Difference]) -> str:
 def _left_out(rows: Sequence[Row], judged: set[str], reference: Row) -> str:
     """What the sentence does not cover: runs that did not end, and rivals with too few seeds."""
     few = [row.label for row in rows if row.optimizer not in judged and row is not reference]
-    text = f"; no verdict on {_joined(few)}, below {MIN_SEEDS} shared seeds" if few else ""
+    text = f"; no verdict on {joined(few)}, below {MIN_SEEDS} shared seeds" if few else ""
     stopped = [f"{row.label} ({row.runs})" for row in rows if row.others]
-    return text + (f"; runs that did not finish are not in it: {_joined(stopped)}" if stopped else "")
+    return text + (f"; runs that did not finish are not in it: {joined(stopped)}" if stopped else "")
 
 
-def _joined(parts: Sequence[str]) -> str:
+def joined(parts: Sequence[str]) -> str:
+    """``a, b and c``."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))

@@ -14,6 +14,7 @@ from adai.report.summary import Row, Summary
 
 NONE = "–"
 DIFFERENCE = "difference to"
+TIME, EIGENVALUE = "ms / step", "top eigenvalue"
 
 
 class Cells(NamedTuple):
@@ -38,11 +39,13 @@ def cells(summary: Summary) -> Cells:
         columns[f"{DIFFERENCE} {label}"] = lambda row: _difference(row, summary)
     columns["train loss"] = lambda row: _number(spread(row.train_losses).mean, 4)
     costs = {
-        "ms / step": _cost(lambda row: row.ms_per_step, 2),
+        TIME: _cost(lambda row: row.ms_per_step, 2),
         "state MB": _cost(lambda row: row.state_bytes / 1e6, 2),
         "peak MB": _cost(lambda row: row.peak_bytes / 1e6, 0),
     }
-    columns |= {heading: cell for heading, cell in costs.items() if any(cell(row) != NONE for row in rows)}
+    flatness = {EIGENVALUE: lambda row: significant([*row.largest.values()])}
+    last = costs | flatness
+    columns |= {heading: cell for heading, cell in last.items() if any(cell(row) != NONE for row in rows)}
     title = (
         f"{measure.name} in {'percent' if measure.unit == '%' else measure.unit}, mean ± standard deviation over seeds"
     )
@@ -53,6 +56,12 @@ def plus_minus(values: Sequence[float], digits: int) -> str:
     """Mean and standard deviation; of one value, that value."""
     mean, sd = spread(values)
     return _number(mean, digits) + (f" ± {sd:.{digits}f}" if math.isfinite(sd) else "")
+
+
+def significant(values: Sequence[float]) -> str:
+    """Mean to three digits and standard deviation to two, whatever their size; of one value, that value."""
+    mean, sd = spread(values)
+    return NONE if math.isnan(mean) else f"{mean:.3g}" + (f" ± {sd:.2g}" if math.isfinite(sd) else "")
 
 
 def _number(value: float, digits: int) -> str:
@@ -73,18 +82,25 @@ def _difference(row: Row, summary: Summary) -> str:
 
 
 def as_table(summary: Summary) -> Table:
-    """The table for the terminal, in 80 columns: without differences, which the verdict names, and without memory."""
+    """The table for the terminal, in 80 columns: without differences, which the verdict names, and without memory.
+
+    Where flatness is known it has the place of time.
+    """
     table = cells(summary)
-    kept = [n for n, text in enumerate(table.headings) if not text.startswith(DIFFERENCE) and not text.endswith("MB")]
+    left_out = (DIFFERENCE, "state MB", "peak MB", *([TIME] if EIGENVALUE in table.headings else []))
+    kept = [n for n, text in enumerate(table.headings) if not text.startswith(left_out)]
     headings, *rows = ([line[n] for n in kept] for line in (table.headings, *table.rows))
-    return for_terminal(Cells(table.title, headings, rows))
+    return for_terminal(Cells(table.title, headings, rows), wrapped=("seeds", "train loss"))
 
 
-def for_terminal(table: Cells, wrapped: Collection[str] = ("seeds",)) -> Table:
+def for_terminal(table: Cells, wrapped: Collection[str]) -> Table:
     """Any table for the terminal; where it is too wide, the columns with these headings take several lines."""
     view = Table(title=table.title, title_justify="left")
     for n, heading in enumerate(table.headings):
-        view.add_column(heading, justify="right" if n else "left", no_wrap=heading not in wrapped)
+        longest = max(map(len, heading.split()), default=0)
+        view.add_column(
+            heading, justify="right" if n else "left", no_wrap=heading not in wrapped, min_width=longest or None
+        )
     for row in table.rows:
         view.add_row(*row)
     return view
@@ -137,7 +153,8 @@ def _tex(text: str) -> str:
 def write_csv(path: Path, summary: Summary) -> None:
     """Write the table as CSV, every number in full; what there is not stays empty."""
     header = ["optimizer", "seeds", "planned", "best_{0}_mean", "best_{0}_sd", "last_{0}_mean", "last_{0}_sd",
-              "train_loss_mean", "train_loss_sd", "ms_per_step_median", "state_bytes", "peak_bytes", "reference",
+              "train_loss_mean", "train_loss_sd", "ms_per_step_median", "state_bytes", "peak_bytes",
+              "top_eigenvalue_mean", "top_eigenvalue_sd", "reference",
               "difference_mean", "difference_low", "difference_high", "difference_seeds"]  # fmt: skip
     measure = summary.measure.column.removeprefix("test_")
 
@@ -148,7 +165,7 @@ def write_csv(path: Path, summary: Summary) -> None:
             for row in summary.rows:
                 spreads = [spread(list(x)) for x in (row.best.values(), row.last.values(), row.train_losses)]
                 cost = (row.ms_per_step, row.state_bytes, row.peak_bytes)
-                numbers = [*(x for s in spreads for x in s), *cost]
+                numbers = [*(x for s in spreads for x in s), *cost, *spread([*row.largest.values()])]
                 counts = [row.optimizer, row.finished, row.planned]
                 gap = [summary.reference, *row.difference] if row.difference else [""] * 5
                 writer.writerow([*counts, *("" if math.isnan(x) else x for x in numbers), *gap])

@@ -54,6 +54,11 @@ def add_compare(commands: Commands) -> None:
         metavar="N",
         help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
     )
+    compare.add_argument(
+        "--flatness",
+        action="store_true",
+        help="measure how flat the minima are, on 500 training samples (more: adai curvature RUNS)",
+    )
     add_executors(compare)
     add_training_options(compare)
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")

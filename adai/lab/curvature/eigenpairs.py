@@ -46,7 +46,7 @@ def top_eigenpairs(
         which: largest (``LA``), smallest (``SA``), or largest in magnitude (``LM``).
         tol: relative accuracy of the eigenvalues.
         seed: of the random start.
-        progress: told how many more products were taken; it may be several times 2k + 1.
+        progress: told how many more products were taken; see `expected_products`.
 
     Raises:
         ValueError: such a k.
@@ -69,7 +69,7 @@ def top_eigenpairs(
     operator: Any = LinearOperator((objective.size, objective.size), matvec=product, dtype=dtype)
     start: Any = np.random.default_rng(seed).standard_normal(objective.size).astype(dtype)
     try:
-        values, vectors = eigsh(operator, k=k, which=which, tol=tol, v0=start)
+        values, vectors = eigsh(operator, k=k, which=which, tol=tol, v0=start, ncv=min(_basis(k), objective.size))
     except ArpackNoConvergence as error:
         raise UserError(
             f"{len(error.eigenvalues)} of {k} eigenvalues had converged after {products} products; ask for fewer, "
@@ -81,3 +81,13 @@ def top_eigenpairs(
     progress(k)
     residuals = (objective.hvp(U.T.contiguous()).T - U * found).norm(dim=0).double().cpu().numpy()
     return Eigenpairs(values[order].astype(np.float64), U, residuals, products + k)
+
+
+def expected_products(k: int) -> int:
+    """About so many products k eigenpairs take, for a progress bar: it is not known before."""
+    return 3 * _basis(k)
+
+
+def _basis(k: int) -> int:
+    """How many vectors ARPACK keeps. Its own choice is 20 at least; the outliers of a net need half of them."""
+    return max(2 * k + 1, 10)

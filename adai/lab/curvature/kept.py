@@ -1,64 +1,111 @@
 """The flatness of a finished run, kept in its folder so that it is computed once."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from adai.errors import UserError
 from adai.lab.curvature.measure import Effort, Row, measure_flatness, row
-from adai.lab.objective import Objective, Progress
-from adai.lab.run import read_json, write_json, writing_to
+from adai.lab.objective import BatchNorm, Progress, silent
+from adai.lab.run import finite, read_json, write_json, writing_to
+from adai.lab.stored import settings_of, subject_at
+from adai.lab.subject import by_settings
 
 FILE = "curvature.json"
 
 
-class Kept(NamedTuple):
-    """One run's flatness.
+class FlatnessSettings(NamedTuple):
+    """What decides the numbers: runs compare only where it is the same.
 
     Args:
-        optimizer: whose run.
-        seed: of the run.
-        about: what it was computed with, batch norm's mode among it; see `Objective.about`.
-        row: the numbers.
+        samples: of the training data, drawn with the effort's seed; None for all.
+        batch: samples at a time.
+        batch_norm: its statistics, as `Objective` takes them.
+        dtype: to compute in, ``float32`` or ``float64``.
+        effort: how much to compute.
     """
 
-    optimizer: str
-    seed: int
-    about: dict[str, Any]
-    row: Row
+    samples: int | None = 1000
+    batch: int = 256
+    batch_norm: BatchNorm = "running"
+    dtype: str = "float32"
+    effort: Effort = Effort(top=1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**self._asdict(), "effort": self.effort._asdict()}
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "FlatnessSettings":
+        """Back from `as_dict`.
+
+        Raises:
+            TypeError: it is something else.
+            KeyError: likewise.
+        """
+        return cls(**{**content, "effort": Effort(**content["effort"])})
 
 
-def flatness_of_run(
+# A column of flatness that costs a comparison little.
+QUICK = FlatnessSettings(samples=500, effort=Effort(top=1, products=12, ascent=4, directions=5))
+
+
+def measure_run(
     run: Path,
-    asked: dict[str, Any],
-    objective: Callable[[], Objective],
-    effort: Effort,
-    progress: Progress,
-) -> Kept:
-    """The flatness that the run's folder keeps, or else a new one, which is then kept.
+    settings: FlatnessSettings,
+    *,
+    device: torch.device | None = None,
+    data_dir: Path | None = None,
+    progress: Progress = silent,
+) -> None:
+    """Measure the flatness at a finished run's last checkpoint into ``curvature.json``; nothing where that is done.
 
     Args:
-        run: the folder of a finished run.
-        asked: what decides the numbers; those that were computed with something else are computed again.
-        objective: makes the loss at the run's parameters.
-        effort: how much to compute.
+        run: its folder.
+        settings: what decides the numbers; those that were computed with something else are computed again.
+        device: where to compute; default the CPU.
+        data_dir: where data sets lie by name.
         progress: told what is being done.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the run, its data or its task cannot be read, or the folder cannot be written.
     """
-    config = read_json(run / "config.json")
-    whose = config["optimizer"], config["seed"]
-    asked = {**asked, **effort._asdict()}
+    if kept_with(run) == settings:
+        return
+    subject = subject_at(
+        run,
+        lambda: by_settings(settings_of(run), device=device, data_dir=data_dir),
+        device=device,
+        data_dir=data_dir,
+    )
+    objective = subject.objective(
+        samples=settings.samples,
+        seed=settings.effort.seed,
+        batch_norm=settings.batch_norm,
+        batch=settings.batch,
+        dtype=getattr(torch, settings.dtype),
+    )
+    numbers = row("", measure_flatness(objective, settings.effort, progress))._asdict()
+    del numbers["parameters"]
+    content = {"settings": settings.as_dict(), "about": objective.about(), "numbers": finite(numbers)}
+    with writing_to(run, "make it writable, and the same command goes on from there"):
+        write_json(run / FILE, content)
+
+
+def kept_with(run: Path) -> FlatnessSettings | None:
+    """What the numbers that a run keeps were computed with; None where it keeps none, or the file is damaged."""
     file = run / FILE
     try:
-        there = read_json(file) if file.is_file() else {}
-    except UserError:  # damaged: it is made anew
-        there = {}
-    if there.get("asked") == asked and set(there.get("numbers", ())) == set(Row._fields):
-        return Kept(*whose, there["about"], Row(**there["numbers"]))
-    loss = objective()
-    numbers = row(" seed ".join(map(str, whose)), measure_flatness(loss, effort, progress))
-    with writing_to(run, "make it writable, and the same command goes on from there"):
-        write_json(file, {"asked": asked, "about": loss.about(), "numbers": numbers._asdict()})
-    return Kept(*whose, loss.about(), numbers)
+        content = read_json(file) if file.is_file() else {}
+        whole = set(content["numbers"]) == {*Row._fields} - {"parameters"}
+        return FlatnessSettings.of(content["settings"]) if whole else None
+    except (UserError, KeyError, TypeError):
+        return None
+
+
+def settings_like(runs: Path) -> FlatnessSettings | None:
+    """What the first measured run of a comparison was measured with, for the others to be measured likewise."""
+    files = sorted(runs.glob(f"*/seed*/{FILE}"))
+    return next((kept for file in files if (kept := kept_with(file.parent))), None)

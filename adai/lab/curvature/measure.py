@@ -4,7 +4,7 @@ from functools import partial
 from typing import NamedTuple
 
 from adai.lab.curvature.density import Quadrature, lanczos_quadrature
-from adai.lab.curvature.eigenpairs import Eigenpairs, top_eigenpairs
+from adai.lab.curvature.eigenpairs import Eigenpairs, expected_products, top_eigenpairs
 from adai.lab.curvature.sharpness import Average, Worst, average_sharpness, filter_scale, worst_sharpness
 from adai.lab.curvature.surface import Surface, loss_surface
 from adai.lab.curvature.trace import Trace, trace
@@ -134,7 +134,7 @@ def measure(objective: Objective, effort: Effort, progress: Progress = silent) -
 def measure_flatness(objective: Objective, effort: Effort, progress: Progress = silent) -> Flatness:
     """The numbers alone, about half of the work; arguments as of `measure`."""
     scale = filter_scale(objective)
-    expected = 3 * max(2 * effort.top + 1, 20)  # about so many products for ARPACK
+    expected = expected_products(effort.top)
     pairs = top_eigenpairs(
         objective, effort.top, seed=effort.seed, progress=lambda n: progress("eigenvalues", n, expected)
     )
