@@ -244,7 +244,7 @@ def test_flatness_is_the_last_column_and_has_a_sentence(tmp_path, capsys):
     assert max(map(len, out.splitlines()[:9])) <= 80
     gap = paired_difference(np.log(values["adam"]), np.log(values["adai"]), comparisons=2)
     times, low, high = (f"{math.exp(x):.{digits}g}" for x, digits in zip(gap[:3], (3, 2, 3), strict=True))
-    text = f"The top eigenvalue of H is {times} times Adai's with Adam ({low} to {high}), and no difference is shown"
+    text = f"The top eigenvalue of H is {times} times Adai’s with Adam ({low} to {high}), and no difference is shown"
     assert text in " ".join(out.split())
     sentence = flatness_verdict(read(path), read(path).flatness, "adai")
     assert "Yogi" not in sentence

@@ -108,7 +108,7 @@ def verdict(comparison: Comparison, measured: Flatness, reference: str) -> str:
     differ = [f"{_plain(math.exp(g.mean))} times with {_label(n)} ({_range(g)})" for n, g in gaps.items() if g.shown]
     equal = joined([f"{_label(n)} ({_range(g)} times)" for n, g in gaps.items() if not g.shown])
     if differ:
-        differ[0] = differ[0].replace("times", f"times {us}'s", 1)
+        differ[0] = differ[0].replace("times", f"times {us}’s", 1)
         sentence = f"The {MEASURES[key]} of H is {joined(differ)}"
         sentence += f", and no difference is shown to {equal}" if equal else ""
     else:
