@@ -14,8 +14,10 @@ from torch.utils.data import TensorDataset
 from adai.cli import main
 from adai.errors import UserError
 from adai.lab.run import Run
+from adai.lab.settings import Settings
 from adai.lab.stored import subject_at
 from adai.lab.subject import by_name, by_task
+from adai.lab.train import train
 from adai.paper import figure6, figure7
 from adai.paper.pretrained import FOLDER, pretrained
 
@@ -117,6 +119,33 @@ def test_noise_writes_table_numbers_and_figures(states, tmp_path, capsys):
     assert len(lines(out / "parameters.csv")) <= 60
     pictures = ("figure6.png", "figure6-2.png", "tails.png", "tails-2.png")
     assert all((out / name).read_bytes().startswith(PNG) for name in pictures)
+
+
+@pytest.mark.parametrize("command", ["curvature", "noise"])
+def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monkeypatch, capsys):
+    for seed in (0, 1):
+        settings = Settings.of("digits", model="fc3-4", optimizer="sgd", epochs=1, limit=60, seed=seed)
+        train(settings, tmp_path / f"seed{seed}")
+    run, checkpoint = tmp_path / "seed0", tmp_path / "seed1" / "checkpoint-000001.pt"
+    plain = run / "plain.pt"  # in a run's folder, yet nothing says that it is the run's
+    torch.save(by_name("digits", "fc3-4").model.state_dict(), plain)
+    few = ["--samples", "60", *(["--top", "2"] if command == "curvature" else ["--B", "8", "--minibatches", "60"])]
+    monkeypatch.setattr("adai.report.noise.write_figures", lambda *_, **__: None)
+    monkeypatch.setattr("adai.report.curvature.draw_surfaces", lambda *_: None)
+
+    def status(*arguments):
+        return main([command, *map(str, arguments), *few, "--out", str(tmp_path / "out")])
+
+    for named in (["--dataset", "digits"], ["--model", "fc3-4"], TINY, ["--dataset", "digits", "--model", "fc3-4"]):
+        assert status(run, checkpoint, *named) == 2
+        error = capsys.readouterr().err
+        assert f"every RUN brings its own data and net; leave out {' and '.join(named[::2])}" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert status(run, checkpoint) == 0
+    assert status(run, plain, "--model", "fc3-4") == 0
+    about = json.loads((tmp_path / "out" / f"{command}.json").read_text())["about"]
+    assert (about["dataset"], about["model"]) == ("digits", "fc3-4")
 
 
 @pytest.mark.parametrize(
