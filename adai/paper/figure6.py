@@ -41,7 +41,7 @@ class Settings(NamedTuple):
 
 
 def settings_at(scale: Scale) -> Settings:
-    """The paper's network and images, or at quick scale what needs no GPU: about two minutes on one core."""
+    """The paper's network and images, or at quick scale what needs no GPU: about a minute on one core."""
     return Settings() if scale.note else Settings(dataset="cifar10", model="resnet18")
 
 
@@ -57,7 +57,7 @@ def figure6(
     and figure6-2.png and tails-2.png for random initialisation. The training run is in ``pretrained`` within it, and
     goes on there after an interruption.
 
-    About two minutes on one core with the default settings. Batch norm takes its running statistics.
+    About a minute on one core with the default settings. Batch norm takes its running statistics.
 
     Args:
         folder: made if it is not there.

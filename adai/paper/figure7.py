@@ -51,7 +51,7 @@ def figure7(
     progress: Progress = silent,
     remark: str = "",
 ) -> list[Row]:
-    """Train, compute in float64, and write eq5.csv, eq5.json, directions.csv and figure7.png into the folder.
+    """Train, compute in float64, and write eq5.csv, .json, decades.csv, directions.csv and figure7.png into the folder.
 
     The training run is in ``pretrained`` within it, and goes on there after an interruption.
 
