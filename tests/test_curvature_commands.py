@@ -12,9 +12,14 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from adai.cli import main
+from adai.errors import UserError
+from adai.lab.run import Run
+from adai.lab.settings import Settings
 from adai.lab.stored import subject_at
 from adai.lab.subject import by_name, by_task
+from adai.lab.train import train
 from adai.paper import figure6, figure7
+from adai.paper.pretrained import FOLDER, pretrained
 
 pytestmark = pytest.mark.slow
 
@@ -116,6 +121,33 @@ def test_noise_writes_table_numbers_and_figures(states, tmp_path, capsys):
     assert all((out / name).read_bytes().startswith(PNG) for name in pictures)
 
 
+@pytest.mark.parametrize("command", ["curvature", "noise"])
+def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monkeypatch, capsys):
+    for seed in (0, 1):
+        settings = Settings.of("digits", model="fc3-4", optimizer="sgd", epochs=1, limit=60, seed=seed)
+        train(settings, tmp_path / f"seed{seed}")
+    run, checkpoint = tmp_path / "seed0", tmp_path / "seed1" / "checkpoint-000001.pt"
+    plain = run / "plain.pt"  # in a run's folder, yet nothing says that it is the run's
+    torch.save(by_name("digits", "fc3-4").model.state_dict(), plain)
+    few = ["--samples", "60", *(["--top", "2"] if command == "curvature" else ["--B", "8", "--minibatches", "60"])]
+    monkeypatch.setattr("adai.report.noise.write_figures", lambda *_, **__: None)
+    monkeypatch.setattr("adai.report.curvature.draw_surfaces", lambda *_: None)
+
+    def status(*arguments):
+        return main([command, *map(str, arguments), *few, "--out", str(tmp_path / "out")])
+
+    for named in (["--dataset", "digits"], ["--model", "fc3-4"], TINY, ["--dataset", "digits", "--model", "fc3-4"]):
+        assert status(run, checkpoint, *named) == 2
+        error = capsys.readouterr().err
+        assert f"every RUN brings its own data and net; leave out {' and '.join(named[::2])}" in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert status(run, checkpoint) == 0
+    assert status(run, plain, "--model", "fc3-4") == 0
+    about = json.loads((tmp_path / "out" / f"{command}.json").read_text())["about"]
+    assert (about["dataset"], about["model"]) == ("digits", "fc3-4")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -158,7 +190,7 @@ def test_the_seed_draws_the_weights_and_leaves_the_callers_generator_alone():
 
 
 def test_figure7_of_the_digits(tmp_path):
-    table = figure7.figure7(tmp_path, figure7.Settings(dataset="digits", width=3, epochs=2, samples=60))
+    table = figure7.figure7(tmp_path, figure7.Settings(dataset="digits", model="fc3-4", epochs=2, samples=60))
     assert [(row.parameters, row.B) for row in table] == [(p, B) for p in ("pretrained", "random") for B in (1, 10)]
     assert json.loads((tmp_path / "eq5.json").read_text())["about"]["dtype"] == "float64"
     assert (tmp_path / "figure7.png").read_bytes().startswith(PNG)
@@ -169,4 +201,44 @@ def test_figure6_of_the_digits(tmp_path):
     trained, random = figure6.figure6(tmp_path, settings)
     assert (trained.parameters, random.parameters) == ("after 1 epochs", "random initialisation")
     assert (tmp_path / "figure6.png").read_bytes().startswith(PNG)
-    assert json.loads((tmp_path / "noise.json").read_text())["about"]["minibatches"] == 40
+    about = json.loads((tmp_path / "noise.json").read_text())["about"]
+    assert about["minibatches"] == 40
+    assert about["training"]["test_error"] == Run(tmp_path / FOLDER).rows()[-1]["test_error"]
+    # The net is there to be looked at: the same noise as in the figure.
+    few = ["--B", "32", "--minibatches", "40", "--parameters", "20", "--out", str(tmp_path / "again")]
+    assert main(["noise", str(tmp_path / FOLDER), *few]) == 0
+    (again,) = lines(tmp_path / "again" / "noise.csv")
+    assert float(again["noise_scale"]) == pytest.approx(trained.noise_scale, rel=1e-5)
+
+
+def test_pretraining_goes_on_after_an_interruption(tmp_path):
+    """Ten steps an epoch: of two epochs, half of the second is lost."""
+    told = []
+
+    def interrupting(what, more, total):
+        told.append((what, more, total))
+        if len(told) == 16:
+            raise KeyboardInterrupt
+
+    whole = pretrained(tmp_path / "whole", "digits", "fc3-4", epochs=2)
+    with pytest.raises(KeyboardInterrupt):
+        pretrained(tmp_path / "cut", "digits", "fc3-4", epochs=2, progress=interrupting)
+    assert told == [("training", 0, 20)] + [("training", 1, 20)] * 15
+    told.clear()
+    rest = pretrained(tmp_path / "cut", "digits", "fc3-4", epochs=2, progress=interrupting)
+    assert told == [("training", 10, 20)] + [("training", 1, 20)] * 10
+    again = pretrained(tmp_path / "cut", "digits", "fc3-4", epochs=2, progress=interrupting)
+    assert len(told) == 11  # nothing is left to do
+    assert whole.ended == rest.ended == again.ended
+    for one in (rest, again):
+        torch.testing.assert_close(one.trained.model.state_dict(), whole.trained.model.state_dict(), rtol=0, atol=0)
+    fresh = by_name("digits", "fc3-4").model.state_dict()
+    torch.testing.assert_close(whole.random.model.state_dict(), fresh, rtol=0, atol=0)
+
+
+def test_pretraining_that_diverged_is_said(tmp_path):
+    pretrained(tmp_path, "digits", "fc3-4", epochs=1)
+    run = Run(tmp_path / FOLDER)
+    run.write_rows([{**row, "train_loss": None} for row in run.rows()])
+    with pytest.raises(UserError, match="diverged, so there is no net to look at"):
+        pretrained(tmp_path, "digits", "fc3-4", epochs=1)

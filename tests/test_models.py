@@ -12,6 +12,8 @@ SIZES = {
     "smallnet": (1, 8, 10, 9_978, None),
     "convnet": (1, 28, 10, 29_178, None),
     "fc3": (1, 28, 10, 89_610, None),
+    "fc3-10": (1, 28, 10, 8_070, None),
+    "fc3-4": (1, 28, 10, 3_210, None),
     "resnet18": (3, 32, 10, 11_173_962, 11.17),
     "resnet34": (3, 32, 100, 21_328_292, 21.3),
     "resnet50": (3, 224, 1000, 25_557_032, 25.56),
@@ -93,5 +95,5 @@ def test_residual_stages_shrink_the_image_as_the_form_says(name, size, stages):
 
 
 def test_an_unknown_model_names_the_choices():
-    with pytest.raises(UserError, match="unknown model 'alexnet'; choose from smallnet, convnet, fc3, resnet18"):
+    with pytest.raises(UserError, match="unknown model 'alexnet'; choose from smallnet, convnet, fc3, fc3-10"):
         build_model("alexnet", channels=3, size=32, classes=10)

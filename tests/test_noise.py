@@ -1,6 +1,7 @@
 """Gradient noise against naive loops, closed forms and scipy."""
 
-from itertools import combinations, product
+import math
+from itertools import combinations, pairwise, product
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from adai.lab.noise.scale import noise_scale
 from adai.lab.noise.stable import Stable, fit_stable
 from adai.lab.noise.tail import hill, mohammadi
 from adai.lab.objective import Objective
+from adai.report.eq5 import decades
 
 pytestmark = pytest.mark.slow
 
@@ -127,6 +129,15 @@ def test_eq5_takes_the_range_and_finds_a_line():
     inside = (H >= 1e-4) & (H <= 0.5)
     assert fit.factor.value == pytest.approx(np.exp(np.mean(np.log(C[inside] / H[inside]))), rel=1e-4)
     assert eq5(directions, 10, 10**6, low=0.5, high=0.5) is None
+
+
+def test_decades_of_H_have_each_their_factor():
+    H = np.array([-1.0, 1e-5, 2e-4, 5e-4, 1e-3, 0.5, 3.0])
+    C = np.array([1.0, 1.0, 2e-4, 4.5e-4, 1e-3 / 4, 0.25, 6.0])
+    found = decades({"net": Directions(H, C, 0.0, 0.0, True, ("eigenvector",) * len(H))})
+    assert [(row.low, row.high) for row in found] == list(pairwise([1e-4, 1e-3, 1e-2, 0.1, 0.5, math.inf]))
+    assert [row.directions for row in found] == [2, 1, 0, 0, 2]
+    assert [row.factor for row in found] == [pytest.approx(math.sqrt(0.9)), 0.25, None, None, pytest.approx(1)]
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from adai.commands.subject import about, bars, objectives
+from adai.commands.subject import about, bars, objectives, settle
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.curvature.eigenpairs import expected_products, top_eigenpairs
@@ -31,6 +31,7 @@ EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
+    settle(options)
     console = Console()
     comparisons = [path for path in options.states if is_comparison(path)]
     try:

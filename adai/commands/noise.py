@@ -6,7 +6,7 @@ from functools import partial
 
 from rich.console import Console
 
-from adai.commands.subject import about, bars, objectives
+from adai.commands.subject import about, bars, objectives, settle
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.noise.measure import noise_laws
@@ -20,6 +20,7 @@ INTERRUPTED = 130
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
+    settle(options)
     console = Console()
     folder = made(options.out)
     results: dict[str, Measured] = {}

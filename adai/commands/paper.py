@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         _measured(options, console, scale, folder / options.item)
     except KeyboardInterrupt:
-        print("Interrupted. Nothing is kept: the same command starts anew.", file=sys.stderr)
+        print(GOES_ON, file=sys.stderr)
         return INTERRUPTED
     return 0
 

@@ -10,11 +10,30 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from adai.commands.options.measurement import DATASET, MODEL
 from adai.commands.progress import progress_bar
+from adai.errors import UserError
 from adai.lab.machine import device_named
 from adai.lab.objective import Objective, Progress
-from adai.lab.stored import finished_runs, is_comparison, subject_at
+from adai.lab.stored import brings_its_own, finished_runs, is_comparison, subject_at
 from adai.lab.subject import Subject, by_name, by_task
+
+NAMING = ("dataset", "model", "task")
+
+
+def settle(options: argparse.Namespace) -> None:
+    """Fill in data set and net where some parameters need them; where every RUN brings its own they stay None.
+
+    Raises:
+        UserError: they are named, and no RUN would use them.
+    """
+    if options.states and all(map(brings_its_own, options.states)):
+        named = [f"--{name}" for name in NAMING if getattr(options, name) is not None]
+        if named:
+            raise UserError(f"every RUN brings its own data and net; leave out {' and '.join(named)}")
+    elif options.task is None:
+        options.dataset = DATASET if options.dataset is None else options.dataset
+        options.model = MODEL if options.model is None else options.model
 
 
 def objectives(options: argparse.Namespace) -> Iterator[tuple[str, Objective]]:
@@ -36,9 +55,8 @@ def objective_at(place: Path, options: argparse.Namespace) -> Objective:
 
 
 def about(options: argparse.Namespace, objective: Objective) -> dict[str, Any]:
-    """What decides the results, to be written beside them; data and net are a run's own where there is one."""
-    kept = ("dataset", "model", "task", "seed")
-    given = {key: getattr(options, key) for key in kept}
+    """What decides the results, to be written beside them; data and net are None where they are the runs' own."""
+    given = {key: getattr(options, key) for key in (*NAMING, "seed")}
     return {**given, "states": [str(file) for file in options.states], **objective.about()}
 
 

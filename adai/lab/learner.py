@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -81,18 +81,18 @@ class Learner:
         whole, rest = divmod(len(self.train), self.settings.batch)
         return whole + (rest >= self.ranks.world)
 
-    def epoch(self, done: int) -> Row:
+    def epoch(self, done: int, stepped: Callable[[], None] = lambda: None) -> Row:
         """Train for an epoch after ``done`` others, evaluate, and say what both gave: a row with `COLUMNS`.
 
-        Where the loss has blown up there is nothing to evaluate.
+        Where the loss has blown up there is nothing to evaluate. ``stepped`` is called after every step.
         """
-        trained = self._train(done)
+        trained = self._train(done, stepped)
         evaluated = self._evaluate() if math.isfinite(trained["train_loss"] or 0) else {}
         row: Row = dict.fromkeys(COLUMNS)
         row |= {**trained, **evaluated, "optimizer_state_bytes": state_bytes(self.optimizer)}
         return row | inertia(self.optimizer)
 
-    def _train(self, done: int) -> Row:
+    def _train(self, done: int, stepped: Callable[[], None]) -> Row:
         self.parallel.train()
         tally = Tally(self.device)
         norms = torch.zeros(2, device=self.device)  # sum of the finite ones, and how many
@@ -112,6 +112,7 @@ class Learner:
                 norm = self._step(step)
                 norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
                 step += 1
+                stepped()
         means = tally.means(self.ranks)  # waits for the device
         seconds = time.perf_counter() - began
         norm_sum, norm_count = norms.tolist()

@@ -65,7 +65,7 @@ def subject_at(
     """
     run = path if path.is_dir() else path.parent
     state = _last_state(path) if path.is_dir() else _read(path)
-    of_a_run = "model" in state and "optimizer" in state
+    of_a_run = _of_a_run(state)
     if of_a_run and (run / "config.json").is_file():
         subject = by_settings(settings_of(run), device=device, data_dir=data_dir)
     else:
@@ -75,6 +75,20 @@ def subject_at(
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not of this net: {' '.join(str(error).split())[:200]}") from error
     return subject
+
+
+def brings_its_own(path: Path) -> bool:
+    """Whether a run or comparison there says what the parameters belong to, so that `subject_at` need not be told.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    run = path if path.is_dir() else path.parent
+    return (run / "config.json").is_file() and (path.is_dir() or _of_a_run(_read(path)))
+
+
+def _of_a_run(state: State) -> bool:
+    return "model" in state and "optimizer" in state
 
 
 def settings_of(run: Path) -> Settings:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,16 @@ AFTER_AN_EPOCH = "all epochs before this one are kept: make room, and the same c
 Progress = Callable[[list[Row]], None]
 
 
+# Called at the start and after every step: how many more steps are done, and of how many in the whole run.
+Stepped = Callable[[int, int], None]
+
+
 def silent(rows: list[Row]) -> None:
     """No progress is shown."""
+
+
+def uncounted(more: int, total: int) -> None:
+    """Nobody counts the steps."""
 
 
 def train(
@@ -38,6 +46,7 @@ def train(
     data_dir: Path | None = None,
     command: str = "",
     progress: Progress = silent,
+    stepped: Stepped = uncounted,
 ) -> Run:
     """Do a training run, or what is left of it; on a finished or diverged one, nothing.
 
@@ -52,6 +61,7 @@ def train(
         data_dir: where data sets lie by name; default the environment's ``ADAI_DATA_DIR``.
         command: the command line, kept beside the results.
         progress: called with the rows so far, at the start and after every epoch.
+        stepped: told how many more steps are done, and of how many, where anything is left to do.
 
     Returns:
         The run on disk: ``run.rows()``, ``run.status``.
@@ -69,7 +79,7 @@ def train(
                 checkpoints.tidy(folder)
         rows = processes.agreed(run.rows() if processes.first else [])
         if not processes.first:
-            progress = silent
+            progress, stepped = silent, uncounted
         if processes.agreed(run.status if processes.first else "unfinished") != "unfinished":
             progress(rows)
             return run
@@ -82,8 +92,10 @@ def train(
             with writing_to(folder, AFTER_AN_EPOCH):
                 run.write_rows(rows)
         progress(rows)
+        total = settings.epochs * learner.steps
+        stepped(len(rows) * learner.steps, total)
         while len(rows) < settings.epochs and not diverged(rows):
-            rows = [*rows, finite(learner.epoch(len(rows)))]
+            rows = [*rows, finite(learner.epoch(len(rows), partial(stepped, 1, total)))]
             state = {} if diverged(rows) else {"rows": rows, **learner.state()}
             if processes.first:
                 with writing_to(folder, AFTER_AN_EPOCH):

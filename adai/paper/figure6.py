@@ -1,19 +1,15 @@
 """Figure 6: is gradient noise Gaussian across minibatches, and heavy-tailed across parameters?"""
 
-import copy
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
-import torch
 
 from adai.files import made
 from adai.lab.noise.measure import noise_laws
 from adai.lab.noise.sampling import minibatch_noise
 from adai.lab.objective import Progress, silent
-from adai.lab.subject import by_name
 from adai.paper.experiments import Scale, remarked
-from adai.paper.pretrained import pretrain
+from adai.paper.pretrained import pretrained
 from adai.report import noise as report
 from adai.report.noise import Measured, Row
 
@@ -24,7 +20,7 @@ class Settings(NamedTuple):
     Args:
         dataset: as `adai.lab.data.load` knows it.
         model: a net of `adai.lab.models`.
-        epochs: of training; random initialisation is measured too.
+        epochs: of training, as `adai.paper.pretrained` does it; random initialisation is measured too.
         samples: training images to draw minibatches from; all of them as None.
         B: batch size.
         minibatches: how many.
@@ -45,7 +41,7 @@ class Settings(NamedTuple):
 
 
 def settings_at(scale: Scale) -> Settings:
-    """The paper's network and images, or at quick scale what needs no GPU: about two minutes on one core."""
+    """The paper's network and images, or at quick scale what needs no GPU: about a minute on one core."""
     return Settings() if scale.note else Settings(dataset="cifar10", model="resnet18")
 
 
@@ -58,9 +54,10 @@ def figure6(
     remark: str = "",
 ) -> list[Row]:
     """Train, measure, and write noise.csv, noise.json, parameters.csv, figure6.png and tails.png into the folder,
-    and figure6-2.png and tails-2.png for random initialisation.
+    and figure6-2.png and tails-2.png for random initialisation. The training run is in ``pretrained`` within it, and
+    goes on there after an interruption.
 
-    About two minutes on one core with the default settings. Batch norm takes its running statistics.
+    About a minute on one core with the default settings. Batch norm takes its running statistics.
 
     Args:
         folder: made if it is not there.
@@ -73,15 +70,20 @@ def figure6(
         The table.
     """
     settings = settings or Settings()
-    subject = by_name(
-        settings.dataset, settings.model, seed=settings.seed, device=torch.device(settings.device), data_dir=data_dir
+    net = pretrained(
+        folder,
+        settings.dataset,
+        settings.model,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        device=settings.device,
+        data_dir=data_dir,
+        progress=progress,
     )
-    random = copy.deepcopy(subject.model)
-    pretrain(subject, epochs=settings.epochs, seed=settings.seed, progress=progress)
     results: dict[str, Measured] = {}
-    about = settings._asdict()
-    for name, model in ((f"after {settings.epochs} epochs", subject.model), ("random initialisation", random)):
-        objective = subject._replace(model=model).objective(samples=settings.samples, seed=settings.seed)
+    about = {**settings._asdict(), "training": net.ended}
+    for name, subject in ((f"after {settings.epochs} epochs", net.trained), ("random initialisation", net.random)):
+        objective = subject.objective(samples=settings.samples, seed=settings.seed)
         noise = minibatch_noise(
             objective,
             B=settings.B,

@@ -1,6 +1,5 @@
 """Figure 7: is C = H/B along the Hessian's eigenvectors, trained and at random initialisation?"""
 
-import copy
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,14 +7,10 @@ from typing import Any, NamedTuple
 import torch
 
 from adai.files import made
-from adai.lab.data import load
-from adai.lab.models.connected import ThreeLayerNet
 from adai.lab.noise.covariance import Directions, eigenbasis
 from adai.lab.objective import Progress, silent
-from adai.lab.sources import Tensors
-from adai.lab.subject import Subject
 from adai.paper.experiments import Scale, remarked
-from adai.paper.pretrained import pretrain
+from adai.paper.pretrained import pretrained
 from adai.report import eq5
 from adai.report.eq5 import Row
 
@@ -28,15 +23,15 @@ class Settings(NamedTuple):
 
     Args:
         dataset: as `adai.lab.data.load` knows it.
-        width: units in each hidden layer.
-        epochs: of training, over all training images.
+        model: a net of `adai.lab.models`.
+        epochs: of training over all training images, as `adai.paper.pretrained` does it.
         samples: training images over which H and C are taken.
         batches: batch sizes, a column each.
         seed: of the weights, the order, and the images.
     """
 
     dataset: str = "mnist"
-    width: int = 10
+    model: str = "fc3-10"
     epochs: int = 10
     samples: int = 1000
     batches: tuple[int, ...] = (1, 10, 100)
@@ -45,7 +40,7 @@ class Settings(NamedTuple):
 
 def settings_at(scale: Scale) -> Settings:
     """The defaults, or at quick scale what takes a minute."""
-    return Settings(width=4, epochs=1, samples=200) if scale.note else Settings()
+    return Settings(model="fc3-4", epochs=1, samples=200) if scale.note else Settings()
 
 
 def figure7(
@@ -56,7 +51,9 @@ def figure7(
     progress: Progress = silent,
     remark: str = "",
 ) -> list[Row]:
-    """Train, compute in float64, and write eq5.csv, eq5.json, directions.csv and figure7.png into the folder.
+    """Train, compute in float64, and write eq5.csv, .json, decades.csv, directions.csv and figure7.png into the folder.
+
+    The training run is in ``pretrained`` within it, and goes on there after an interruption.
 
     About ten minutes on one core with the default settings, most of it for eigenvectors, and 3 GB of memory.
 
@@ -71,21 +68,21 @@ def figure7(
         The table, a row for each set of parameters and batch size.
     """
     settings = settings or Settings()
-    data = load(settings.dataset, device=torch.device("cpu"), data_dir=data_dir)
-    channels, size = data.train.pixels.shape[1:3]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        random = ThreeLayerNet(channels, size, data.classes, settings.width)
-    subject = Subject(copy.deepcopy(random), Tensors(data.train.pixels, data.train.labels, data.normalised))
-    pretrain(subject, epochs=settings.epochs, seed=settings.seed, progress=progress)
+    net = pretrained(
+        folder,
+        settings.dataset,
+        settings.model,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        data_dir=data_dir,
+        progress=progress,
+    )
     results: dict[str, Directions] = {}
     about: dict[str, Any] = {}
-    for name, model in (("pretrained", subject.model), ("random", random)):
-        objective = subject._replace(model=model).objective(
-            samples=settings.samples, seed=settings.seed, dtype=torch.float64
-        )
+    for name, subject in (("pretrained", net.trained), ("random", net.random)):
+        objective = subject.objective(samples=settings.samples, seed=settings.seed, dtype=torch.float64)
         results[remarked(name, remark)] = eigenbasis(objective, progress=partial(_labelled, progress, name))
-        about = {**settings._asdict(), **objective.about()}
+        about = {**settings._asdict(), "training": net.ended, **objective.about()}
     return eq5.write(made(folder), results, about, settings.batches)
 
 

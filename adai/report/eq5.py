@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from adai.report.rows import write_csv, write_json
 from adai.theory.estimate import Interval
 
 BATCHES = (1, 10, 100)
+EDGES = (LOW, 1e-3, 1e-2, 1e-1, HIGH, math.inf)  # the paper's range by decades, and what lies above it
 
 
 class Row(NamedTuple):
@@ -49,6 +51,28 @@ class Point(NamedTuple):
     kind: str
     H: float
     C1: float
+
+
+class Decade(NamedTuple):
+    """C/H at B = 1, geometric mean over the directions with H from ``low`` up to below ``high``; None without any."""
+
+    parameters: str
+    low: float
+    high: float
+    directions: int
+    factor: float | None
+
+
+def decades(results: Mapping[str, Directions]) -> list[Decade]:
+    """C/H by decade of H: where eq. 5 holds, which one slope does not say."""
+    table = []
+    for name, directions in results.items():
+        H, C = directions.H, directions.C
+        for low, high in pairwise(EDGES):
+            here = (low <= H) & (high > H) & (C > 0)
+            factor = float(np.exp(np.mean(np.log(C[here] / H[here])))) if here.any() else None
+            table.append(Decade(name, low, high, int(here.sum()), factor))
+    return table
 
 
 def rows(results: Mapping[str, Directions], n: int, batches: Sequence[int] = BATCHES) -> list[Row]:
@@ -90,7 +114,7 @@ def _interval(value: float, low: float, high: float) -> str:
 def write(
     folder: Path, results: Mapping[str, Directions], about: Mapping[str, Any], batches: Sequence[int] = BATCHES
 ) -> list[Row]:
-    """Write eq5.csv, eq5.json, directions.csv and figure7.png into the folder; returns the table."""
+    """Write eq5.csv, eq5.json, decades.csv, directions.csv and figure7.png into the folder; returns the table."""
     n: int = about["samples"]
     table = rows(results, n, batches)
     points = [
@@ -99,6 +123,7 @@ def write(
         for point in zip(directions.kind, directions.H.tolist(), directions.C.tolist(), strict=True)
     ]
     write_csv(folder / "directions.csv", points)
+    write_csv(folder / "decades.csv", decades(results))
     write_csv(folder / "eq5.csv", table)
     write_json(folder / "eq5.json", table, {"about": about})
     draw(folder / "figure7.png", results, n, batches)

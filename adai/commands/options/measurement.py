@@ -6,6 +6,10 @@ from pathlib import Path
 from adai.commands.options.later import Commands, later
 from adai.commands.options.numbers import above_0, above_1, positive, whole
 
+# What is looked at where no RUN brings its own data and net, and none are named.
+DATASET = "digits"
+MODEL = "smallnet"
+
 
 def add_curvature(commands: Commands) -> None:
     """Add `adai curvature`."""
@@ -55,8 +59,8 @@ def _add_subject(parser: ArgumentParser, *, out: str, samples: int | None) -> No
         help="a folder of adai train or adai compare, a checkpoint, or torch.save(model.state_dict(), RUN); a run "
         "brings its own data and net (default: random initialisation)",
     )
-    parser.add_argument("--dataset", default="digits", metavar="NAME", help="as for adai compare (default: digits)")
-    parser.add_argument("--model", default="smallnet", metavar="NAME", help="as for adai compare (default: smallnet)")
+    parser.add_argument("--dataset", metavar="NAME", help=f"as for adai compare (default: {DATASET})")
+    parser.add_argument("--model", metavar="NAME", help=f"as for adai compare (default: {MODEL})")
     parser.add_argument(
         "--task",
         metavar="MODULE:FUNCTION",

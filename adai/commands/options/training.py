@@ -29,8 +29,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--model",
         metavar="NAME",
-        help="smallnet, convnet, fc3, resnet18, resnet34, resnet50, vgg16, densenet121, googlenet (default: smallnet; "
-        "mnist convnet, cifar10 resnet18, cifar100 resnet34, imagenet resnet50)",
+        help="smallnet, convnet, fc3, fc3-10, fc3-4, resnet18, resnet34, resnet50, vgg16, densenet121, googlenet "
+        "(default: smallnet; mnist convnet, cifar10 resnet18, cifar100 resnet34, imagenet resnet50)",
     )
     what.add_argument(
         "--task", metavar="MODULE:FUNCTION", help="your own model and data instead: a function that returns a Task"

@@ -5,7 +5,7 @@ from typing import Protocol
 from torch import nn
 
 from adai.errors import UserError
-from adai.lab.models.connected import ThreeLayerNet
+from adai.lab.models.connected import ThreeLayerNet, fc3_4, fc3_10
 from adai.lab.models.densenet import densenet121
 from adai.lab.models.googlenet import googlenet
 from adai.lab.models.resnet import resnet18, resnet34, resnet50
@@ -26,6 +26,8 @@ MODELS: dict[str, Constructor] = {
     "smallnet": SmallNet,
     "convnet": ConvNet,
     "fc3": ThreeLayerNet,
+    "fc3-10": fc3_10,
+    "fc3-4": fc3_4,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
