@@ -155,6 +155,7 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
         (["curvature", "{file}"], "is not a state dict saved by torch"),
         (["curvature", "{other}", *TINY], "is not of this net"),
         (["curvature", "--task", "no.such:task"], "cannot import the task"),
+        (["curvature", *TINY, "--dataset", "mnist"], "brings its own data and net; leave out --dataset"),
         (["curvature", "--task", "tests.test_curvature_commands:gone"], "has no function 'gone'"),
         (["curvature", "--task", "tests.test_curvature_commands:nothing"], "returns NoneType"),
         (["curvature", "--rho", "0"], "'0' is not a number above 0"),

@@ -1,5 +1,7 @@
 """The queue of runs: the same numbers wherever they are carried out, and nothing lost when a process or a node dies."""
 
+import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -31,6 +33,8 @@ TASK = """
         if left.exists() and int(left.read_text()) > 0:
             left.write_text(str(int(left.read_text()) - 1))
             {failure}
+        with open("processes.txt", "a") as processes:
+            print(os.getpid(), file=processes)
         data = TensorDataset(torch.eye(3), torch.arange(3))
         return Task(torch.nn.Linear(3, 3), data, data)
 """
@@ -84,6 +88,20 @@ def test_a_run_that_dies_twice_is_reported_and_the_others_finish(failing, tmp_pa
     # The cause is gone: the same call finishes it.
     assert compare(folder, **options) == []
     assert folder.finished("adai", 0)
+
+
+def test_a_process_takes_the_next_run_and_is_replaced_when_it_dies(failing, tmp_path):
+    def processes(way, times):
+        folder, task = RunFolder(tmp_path / way), failing(way, times)
+        (tmp_path / "processes.txt").unlink(missing_ok=True)
+        assert compare(folder, task=task, optimizers=["adai", "sgd"], seeds=1, epochs=1, execute=Processes(1)) == []
+        return [int(line) for line in (tmp_path / "processes.txt").read_text().split()]
+
+    first, second = processes("raise", 0)
+    assert first == second != os.getpid()
+    first, second = processes("die", 1)  # the one that died had not come to write its number
+    assert first == second
+    assert multiprocessing.active_children() == []
 
 
 def test_failures_in_this_process_too(failing, tmp_path):

@@ -104,6 +104,7 @@ def test_a_task_that_is_not_there_is_said_in_one_line(name, message, here, capsy
     assert capsys.readouterr().err == f"adai train: {message}\n"
 
 
-def test_a_task_with_a_named_model_is_refused(capsys):
-    assert main(["train", "--task", "x:y", "--model", "resnet18"]) == 2
-    assert capsys.readouterr().err == "adai train: the task x:y brings its own model; leave --model out\n"
+@pytest.mark.parametrize("named", [["--model", "resnet18"], ["--dataset", "digits"]])
+def test_a_task_beside_a_named_model_or_data_set_is_refused(named, capsys):
+    assert main(["train", "--task", "x:y", *named]) == 2
+    assert capsys.readouterr().err == f"adai train: --task brings its own data and net; leave out {named[0]}\n"

@@ -25,12 +25,14 @@ def settle(options: argparse.Namespace) -> None:
     """Fill in data set and net where some parameters need them; where every RUN brings its own they stay None.
 
     Raises:
-        UserError: they are named, and no RUN would use them.
+        UserError: they are named, and no RUN would use them, or a task brings its own.
     """
+    named = [f"--{name}" for name in NAMING if getattr(options, name) is not None]
     if options.states and all(map(brings_its_own, options.states)):
-        named = [f"--{name}" for name in NAMING if getattr(options, name) is not None]
         if named:
             raise UserError(f"every RUN brings its own data and net; leave out {' and '.join(named)}")
+    elif options.task is not None and len(named) > 1:
+        raise UserError(f"--task brings its own data and net; leave out {' and '.join(named[:-1])}")
     elif options.task is None:
         options.dataset = DATASET if options.dataset is None else options.dataset
         options.model = MODEL if options.model is None else options.model
@@ -44,10 +46,10 @@ def objectives(options: argparse.Namespace) -> Iterator[tuple[str, Objective]]:
     places = [run for given in options.states for run in (finished_runs(given) if is_comparison(given) else [given])]
     places = list(dict.fromkeys(places))
     for name, place in zip(_names(places), places, strict=True):
-        yield name, objective_at(place, options)
+        yield name, _objective_at(place, options)
 
 
-def objective_at(place: Path, options: argparse.Namespace) -> Objective:
+def _objective_at(place: Path, options: argparse.Namespace) -> Objective:
     """The loss at the parameters of a run, a checkpoint or a state dict."""
     logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
     device = device_named(options.device)
@@ -88,7 +90,10 @@ def _names(places: Sequence[Path]) -> list[str]:
 
 @contextmanager
 def bars(console: Console) -> Iterator[Callable[[str], Progress]]:
-    """Gives, for each name, a progress that shows a bar with time left for every piece of work."""
+    """Gives, for each name, a progress that shows a bar with time left for every piece of work.
+
+    What is finished goes when work on another name begins: a comparison has many runs.
+    """
     with progress_bar(console) as shown:
         tasks: dict[tuple[str, str], Any] = {}
 
@@ -96,6 +101,9 @@ def bars(console: Console) -> Iterator[Callable[[str], Progress]]:
             def progress(what: str, done: int, total: int) -> None:
                 key = name, what
                 if key not in tasks:
+                    for (other, _), task in tasks.items():
+                        if other != name and shown.tasks[shown.task_ids.index(task)].finished:
+                            shown.update(task, visible=False)
                     tasks[key] = shown.add_task(f"{name}: {what}", total=total)
                 task = tasks[key]
                 shown.update(task, advance=done)

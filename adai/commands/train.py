@@ -36,13 +36,20 @@ def run(options: argparse.Namespace) -> int:
     there: list[int] = []  # how many epochs there were at the start, once that is known
     board = Board(folder / "tensorboard") if options.tensorboard else None
     with progress_bar(console) as bars:
-        bar = bars.add_task(chosen.optimizer, total=chosen.epochs)
+        bar = bars.add_task(chosen.optimizer, total=None)
 
         def show(rows: list[Row]) -> None:
             there.append(len(rows))
             if board:
                 board.show(rows)
-            bars.update(bar, completed=len(rows), description=_line(rows[-1]) if rows else chosen.optimizer)
+            done = f"{len(rows)} of {chosen.epochs} epochs"
+            bars.update(bar, description=f"{done}, {_line(rows[-1])}" if rows else chosen.optimizer)
+
+        def stepped(more: int, total: int) -> None:
+            if bars.tasks[bar].total is None:
+                bars.reset(bar, total=total, completed=more)  # the time left is of what is done from here on
+            else:
+                bars.advance(bar, more)
 
         try:
             result = train(
@@ -51,7 +58,10 @@ def run(options: argparse.Namespace) -> int:
                 data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
                 progress=show,
+                stepped=stepped,
             )
+            if bars.tasks[bar].total is None:  # nothing was left to do
+                bars.update(bar, total=1, completed=1)
         except KeyboardInterrupt:
             print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
             return INTERRUPTED

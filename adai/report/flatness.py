@@ -75,7 +75,8 @@ def cells(measured: Flatness) -> Cells:
 def as_table(measured: Flatness) -> Table:
     """The table for the terminal: a column an optimizer."""
     table = cells(measured)
-    headings, *rows = map(list, zip(table.headings, *table.rows, strict=True))
+    narrow = [heading.replace("-", "-\n") for heading in table.headings]
+    headings, *rows = map(list, zip(narrow, *table.rows, strict=True))
     names = ["", *headings[1:]]
     return for_terminal(Cells(table.title, names, rows), wrapped=names)
 

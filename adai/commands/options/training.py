@@ -21,7 +21,6 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is learnt")
     what.add_argument(
         "--dataset",
-        default="digits",
         metavar="NAME",
         help="digits (default), mnist, cifar10, cifar100, imagenet, a name on the Hugging Face hub, or a folder of "
         "parquet files or of images in class folders",
@@ -81,7 +80,10 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
 def task(options: argparse.Namespace) -> str:
     """The data set, or the function, that was asked for."""
     if options.task is None:
-        return str(options.dataset)
+        return str(options.dataset or "digits")
+    named = [f"--{name}" for name in ("dataset", "model") if getattr(options, name) is not None]
+    if named:
+        raise UserError(f"--task brings its own data and net; leave out {' and '.join(named)}")
     if ":" not in options.task:
         raise UserError(f"the task {options.task!r} names no function; give package.module:factory")
     return str(options.task)
