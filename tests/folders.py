@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from adai.lab.curvature.kept import FlatnessSettings
 from adai.lab.curvature.measure import Row
 from adai.lab.optimizers import RECIPES
 
@@ -82,5 +83,9 @@ def flatness(path, values, samples=1000):
     names = [name for name in Row._fields if name != "parameters"]
     for optimizer, of_seeds in values.items():
         for seed, value in enumerate(of_seeds):
-            kept = {"settings": {"samples": samples}, "about": about, "numbers": dict.fromkeys(names, value)}
+            kept = {
+                "settings": FlatnessSettings(samples).as_dict(),
+                "about": about,
+                "numbers": dict.fromkeys(names, value),
+            }
             (path / optimizer / f"seed{seed}" / "curvature.json").write_text(json.dumps(kept))

@@ -190,3 +190,15 @@ def test_no_convergence_is_said(monkeypatch):
     objective, _ = parabola()
     with pytest.raises(UserError, match="of 3 eigenvalues had converged"):
         top_eigenpairs(objective, 3, tol=1e-14)
+
+
+def test_the_eigenvalues_of_a_dead_net_are_0():
+    dead = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    with torch.no_grad():
+        dead[0].bias.fill_(-100)
+        dead[2].weight.zero_()
+    objective = Objective(dead, torch.zeros(5, 3), torch.zeros(5, 2), loss=lambda y, t: (y - y.detach()).sum())
+    pairs = top_eigenpairs(objective, 2)
+    assert pairs.values.tolist() == [0, 0]
+    assert pairs.residuals.tolist() == [0, 0]
+    torch.testing.assert_close(pairs.vectors.T @ pairs.vectors, torch.eye(2), atol=1e-6, rtol=0)

@@ -29,12 +29,12 @@ TASK = """
     from adai.lab.task import Task
 
     def task():
+        with open("processes.txt", "a") as processes:
+            print(os.getpid(), file=processes)
         left = Path("failures.txt")
         if left.exists() and int(left.read_text()) > 0:
             left.write_text(str(int(left.read_text()) - 1))
             {failure}
-        with open("processes.txt", "a") as processes:
-            print(os.getpid(), file=processes)
         data = TensorDataset(torch.eye(3), torch.arange(3))
         return Task(torch.nn.Linear(3, 3), data, data)
 """
@@ -90,17 +90,18 @@ def test_a_run_that_dies_twice_is_reported_and_the_others_finish(failing, tmp_pa
     assert folder.finished("adai", 0)
 
 
-def test_a_process_takes_the_next_run_and_is_replaced_when_it_dies(failing, tmp_path):
-    def processes(way, times):
-        folder, task = RunFolder(tmp_path / way), failing(way, times)
+@pytest.mark.parametrize("way", ["raise", "die"])
+def test_a_process_takes_the_next_run_and_is_replaced_when_one_fails(way, failing, tmp_path):
+    def processes(times):
+        folder, task = RunFolder(tmp_path / f"runs{times}"), failing(way, times)
         (tmp_path / "processes.txt").unlink(missing_ok=True)
         assert compare(folder, task=task, optimizers=["adai", "sgd"], seeds=1, epochs=1, execute=Processes(1)) == []
         return [int(line) for line in (tmp_path / "processes.txt").read_text().split()]
 
-    first, second = processes("raise", 0)
+    first, second = processes(0)
     assert first == second != os.getpid()
-    first, second = processes("die", 1)  # the one that died had not come to write its number
-    assert first == second
+    failed, first, second = processes(1)
+    assert first == second != failed
     assert multiprocessing.active_children() == []
 
 

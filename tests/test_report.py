@@ -227,9 +227,9 @@ def test_a_page_without_flatness_says_how_to_measure_it(tmp_path, capsys):
     path = comparison(tmp_path / "r", {"sgd": [3.0]})
     _, page = report(path, capsys)
     assert f"Not measured: <code>adai curvature {path}</code>" in page
-    (path / "sgd" / "seed0" / "curvature.json").write_text('{"runs": 1}')
-    assert main(["report", str(path)]) == 2
-    assert "curvature.json" in capsys.readouterr().err
+    for damaged in (b'{"runs": 1}', b'{"settings": {}, "about": {}, "numbers": {}}', b"\xff\xfe"):
+        (path / "sgd" / "seed0" / "curvature.json").write_bytes(damaged)
+        assert "Not measured: " in report(path, capsys)[1]
 
 
 def test_flatness_is_the_last_column_and_has_a_sentence(tmp_path, capsys):
@@ -239,7 +239,7 @@ def test_flatness_is_the_last_column_and_has_a_sentence(tmp_path, capsys):
     assert main(["report", str(path)]) == 0
     out, page = capsys.readouterr().out, (path / "report.html").read_text()
     (line,) = (line for line in out.splitlines() if line.startswith("│ Adai "))
-    assert line.endswith("│     2.33 ± 1.5 │")
+    assert line.rstrip("│ ").endswith("│  2.33 ± 1.5")
     assert "ms / step" not in out  # it has the place of time
     assert max(map(len, out.splitlines()[:9])) <= 80
     gap = paired_difference(np.log(values["adam"]), np.log(values["adai"]), comparisons=2)
@@ -248,14 +248,49 @@ def test_flatness_is_the_last_column_and_has_a_sentence(tmp_path, capsys):
     assert text in " ".join(out.split())
     sentence = flatness_verdict(read(path), read(path).flatness, "adai")
     assert "Yogi" not in sentence
-    assert "The losses there are 2.3 to 237, and curvature shrinks" in sentence
+    assert "intervals that hold together). The mean losses are 2.3 to 237, and curvature shrinks" in sentence
     assert str(Markup.escape(sentence)).replace(" %", "\u00a0%") in page
     table = (path / "summary.csv").read_text().splitlines()
     header, row = (line.split(",") for line in (table[0], next(line for line in table if line.startswith("adai,"))))
     assert float(row[header.index("top_eigenvalue_mean")]) == pytest.approx(7 / 3)
 
 
-def test_flatness_measured_in_two_ways_is_not_mixed(tmp_path):
+@pytest.mark.parametrize(
+    ("rivals", "begins", "ends"),
+    [
+        ({"adam": 9.0}, "The top eigenvalue of H is 9 times Adai’s with Adam (", ", 95 % interval)"),
+        (
+            {"sgd": 1.0},
+            "No difference shown in the top eigenvalue of H between Adai and SGD momentum (",
+            ", 95 % interval)",
+        ),
+        ({"adam": 9.0, "sgd": 0.1}, "The top eigenvalue of H is ", ", 95 % intervals that hold together)"),
+    ],
+)
+def test_the_sentence_of_flatness_with_all_or_none_shown(rivals, begins, ends, tmp_path):
+    path = comparison(tmp_path / "r", {"adai": [3.0] * 3, **{name: [3.0] * 3 for name in rivals}})
+    noise = [1.0, 1.01, 0.99]
+    own = {name: [factor * x for x in reversed(noise)] for name, factor in rivals.items()}
+    flatness(path, {"adai": noise, **own})
+    sentence = flatness_verdict(read(path), read(path).flatness, "adai")
+    assert sentence.startswith(begins)
+    assert f"{ends}. The mean losses are" in sentence
+
+
+def test_wide_numbers_are_wrapped_and_not_cut(tmp_path, capsys):
+    path = comparison(tmp_path / "r", {"adai": [10.03, 11.2, 12.1], "sgd": [90.01, 45.2, 70.4]})
+    flatness(path, {"adai": [1331.0, 2000.0, 1750.0], "sgd": [123456.0, 99999.0, 2e5]})
+    assert main(["report", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if line.startswith(("┃", "│"))]
+    assert {len(line) for line in table} == {len(table[0])}
+    assert len(table[0]) <= 80
+    words = " ".join(table).replace("│", " ").split()
+    assert {"1694", "338", "141152", "11.11", "1.04"} <= {*words}
+    assert not [word for word in words if "…" in word]
+
+
+def test_flatness_measured_in_two_ways_is_not_mixed(tmp_path, capsys):
     path = comparison(tmp_path / "r", {"adai": [3.0] * 2, "sgd": [3.0] * 2})
     flatness(path, {"adai": [1.0, 2.0], "sgd": [3.0, 4.0]})
     flatness(path, {"sgd": [5.0]}, samples=10)
@@ -263,6 +298,9 @@ def test_flatness_measured_in_two_ways_is_not_mixed(tmp_path):
     assert found.about["samples"] == 1000
     assert found.values("adai", "largest") == {0: 1.0, 1: 2.0}
     assert found.values("sgd", "largest") == {1: 4.0}
+    out, page = report(path, capsys)
+    assert "Flatness: 1 finished run is not in it." in out
+    assert "1 finished run is not in it." in page
 
 
 def luminance(colour):

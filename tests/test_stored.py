@@ -17,6 +17,7 @@ from adai.errors import UserError
 from adai.lab import checkpoints
 from adai.lab.compare import compare
 from adai.lab.curvature import kept
+from adai.lab.curvature.measure import Row
 from adai.lab.executors import Processes, in_process
 from adai.lab.runs import RunFolder
 from adai.lab.settings import Settings
@@ -245,25 +246,46 @@ def test_a_comparison_measures_its_own_runs(execute, tmp_path):
     assert compare(folder, **options, seeds=2, flatness=quick) == []
     runs = finished_runs(folder.path)
     assert len(runs) == 4
-    assert [kept.kept_with(run) for run in runs] == [other] * 4
+    assert [kept.kept_in(run).settings for run in runs] == [other] * 4
     numbers = json.loads((runs[0] / "curvature.json").read_text())["numbers"]
     H = subject_at(runs[0], never).objective(samples=30).hessian()
     assert numbers["largest"] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
 
 
-def test_a_run_whose_flatness_fails_is_named(tmp_path, monkeypatch, capsys):
-    def fail(*_):
-        raise OverflowError("too much")
+def test_the_settings_of_most_runs_are_those_of_the_next(tmp_path):
+    few, many = kept.QUICK, kept.FlatnessSettings()
+    for seed, settings in enumerate((many, few, few)):
+        folder = tmp_path / "sgd" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        numbers = dict.fromkeys({*Row._fields} - {"parameters"}, 1.0)
+        about = {"batch_norm": "", "samples": 1}
+        content = {"settings": settings.as_dict(), "about": about, "numbers": numbers}
+        (folder / "curvature.json").write_text(json.dumps(content))
+    assert kept.settings_like(tmp_path) == few
+
+
+@pytest.mark.parametrize("error", [OverflowError("too much"), UserError("too much")])
+def test_a_run_whose_flatness_fails_is_named_and_the_others_go_on(error, tmp_path, monkeypatch, capsys):
+    real = kept.measure_flatness
+    calls = []
+
+    def fail(*arguments):
+        calls.append(arguments)
+        if len(calls) <= 2:
+            raise error
+        return real(*arguments)
 
     monkeypatch.setattr(kept, "measure_flatness", fail)
-    command = ["compare", "--task", f"{HERE}:points", "--optimizers", "sgd", "--seeds", "1", "--epochs", "1"]
+    command = ["compare", "--task", f"{HERE}:points", "--optimizers", "sgd,adam", "--seeds", "1", "--epochs", "1"]
     command += ["--flatness", "--out", str(tmp_path / "runs")]
     assert main(command) == 1
-    assert "failed 2 times: OverflowError: too much" in capsys.readouterr().out
-    monkeypatch.undo()
+    out = " ".join(capsys.readouterr().out.split())
+    assert "SGD momentum, seed 0 failed 2 times: " in out
+    assert "too much" in out
+    assert "Flatness: 1 finished run is not in it." in out
     assert main(command) == 0
-    assert "top eigenvalue" in capsys.readouterr().out
-    assert (tmp_path / "runs" / "flatness.csv").exists()
+    assert "not in it" not in capsys.readouterr().out
+    assert (tmp_path / "runs" / "flatness.csv").read_text().count("\n") == 3
 
 
 def test_runs_checkpoints_and_comparisons_are_named_side_by_side(comparison, tmp_path, monkeypatch):

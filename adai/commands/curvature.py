@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from adai.commands.report import say_flatness
 from adai.commands.subject import about, bars, objectives, settle
 from adai.errors import UserError
 from adai.files import made
@@ -90,7 +91,7 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> No
     with writing_to(path, "make it writable"):
         flatness_report.write(path, measured)
     console.print(flatness_report.as_table(measured))
-    console.print(flatness_report.verdict(comparison, measured, reference_of(comparison)), highlight=False)
+    say_flatness(console, comparison, reference_of(comparison))
     console.print(
         f"The table: {path}/flatness.csv, .md, .json; adai report {path} puts it into the page.",
         highlight=False,

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from adai.errors import UserError
 from adai.report import flatness
-from adai.report.comparison import read
+from adai.report.comparison import Comparison, read
 from adai.report.page import write
 from adai.report.summary import summarise, verdict
 from adai.report.tables import as_table
@@ -29,9 +29,8 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
     summary = summarise(comparison, reference)
     console.print(as_table(summary))
     console.print(verdict(summary), highlight=False)
-    flat = flatness.verdict(comparison, comparison.flatness, summary.reference)
-    if flat:
-        console.print(flat, highlight=False)
+    if comparison.flatness.runs:
+        say_flatness(console, comparison, summary.reference)
     with console.status("drawing the report"):
         try:
             page = write(comparison, summary)
@@ -40,3 +39,12 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
     console.print(
         f"Report: {page}, with {path}/figures and {path}/summary.csv, .md, .tex", highlight=False, soft_wrap=True
     )
+
+
+def say_flatness(console: Console, comparison: Comparison, reference: str) -> None:
+    """Print what the flatness of a comparison comes to, and whether runs are missing in it."""
+    measured = comparison.flatness
+    missing = flatness.left_out(comparison, measured)
+    for text in (flatness.verdict(comparison, measured, reference), missing and f"Flatness: {missing}."):
+        if text:
+            console.print(text, highlight=False)

@@ -34,8 +34,10 @@ class Board:
         """How far that run is."""
         if job.folder in self._over:
             return self._over[job.folder]
-        standing = Standing(job.run.rows(), job.run.status, job.measured)
-        if not job.to_do:
+        # The run goes on meanwhile: what is read last is never behind what was read first.
+        measured, status = job.measured, job.run.status
+        standing = Standing(job.run.rows(), status, measured)
+        if status == "diverged" or (status == "finished" and (measured or not job.flatness)):
             self._over[job.folder] = standing
         return standing
 

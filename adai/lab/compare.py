@@ -57,8 +57,8 @@ def compare(
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
         overrides: ``lr`` and ``weight_decay`` other than the recipe's, by optimizer.
         tune: chooses them instead, with so many trials for each optimizer; the runs compared are fresh ones.
-        flatness: measure it after the last epoch of every run, with these settings, or those of runs that have been
-            measured already.
+        flatness: measure it after the last epoch of every run, with these settings, or those that most runs have been
+            measured with already.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
         execute: carries out the runs: `in_process`, `adai.lab.executors.Processes` or `adai.lab.on_ray.OnRay`.
@@ -89,7 +89,13 @@ def compare(
         parts = [part.tuned(tune, execute, watch, common) for part in parts]
     for part in parts:
         part.open(seeds, tune.trials if tune else 0, command)
-    jobs = [job for seed in range(seeds) for part in parts for job in part.jobs(seed, flatness, common)]
+    alike = [flatness and (settings_like(part.folder.path) or flatness) for part in parts]
+    jobs = [
+        job
+        for seed in range(seeds)
+        for part, flatness in zip(parts, alike, strict=True)
+        for job in part.jobs(seed, flatness=flatness, **common)
+    ]
     watch(jobs)
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 
@@ -124,15 +130,14 @@ class Part(NamedTuple):
         device = device_named(self.common.device)
         self.folder.open({**shared, "trials": trials, "seeds": seeds, "optimizers": options}, about(device, command))
 
-    def jobs(self, seed: int, flatness: FlatnessSettings | None, common: dict[str, Any]) -> list[Job]:
-        """The runs of one seed."""
+    def jobs(self, seed: int, **common: Any) -> list[Job]:
+        """The runs of one seed; all that they share beyond their settings goes to `Job` as it is."""
         model = f"{self.common.model}, " if self.common.model else ""
         return [
             Job(
                 f"{model}{recipe(name).label}, seed {seed}",
                 replace(own, seed=seed),
                 self.folder.run(name, seed).path.absolute(),
-                flatness=flatness and (settings_like(self.folder.path) or flatness),
                 **common,
             )
             for name, own in self.runs.items()

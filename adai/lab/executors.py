@@ -52,7 +52,8 @@ def in_process(jobs: Sequence[Job], tick: Tick) -> list[Failure]:
 class Processes:
     """Several at a time, each in a process beside this one, which may crash without harm to the others.
 
-    A process that has done a run takes the next: starting one takes longer than a short run.
+    A process that has done a run takes the next: starting one takes longer than a short run. One in which a run failed
+    is replaced.
 
     Args:
         at_once: how many.
@@ -80,8 +81,10 @@ class Processes:
                     worker = busy.pop(line)
                     job, number = worker.attempt
                     reason = worker.end()
-                    if worker.process.is_alive():
+                    if reason is None:
                         idle.append(worker)
+                    else:  # whatever made it fail may still be there in its process
+                        worker.stop()
                     if reason is not None and number < ATTEMPTS:
                         waiting.appendleft(_Attempt(job, number + 1))
                     elif reason is not None:
@@ -89,9 +92,7 @@ class Processes:
                 tick()
         finally:
             for worker in [*idle, *busy.values()]:
-                worker.process.terminate()
-            for worker in [*idle, *busy.values()]:
-                worker.process.join()
+                worker.stop()
         return failures
 
 
@@ -103,7 +104,7 @@ class _Attempt(NamedTuple):
 
 
 class _Worker:
-    """A process that does one job after the other, until one of them kills it."""
+    """A process that does one job after the other, until one fails."""
 
     attempt: _Attempt
 
@@ -131,6 +132,12 @@ class _Worker:
         if code < 0:
             return f"the process was killed by {signal.Signals(-code).name}"
         return f"the process exited with status {code}"
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing."""
+        self.process.terminate()
+        self.process.join()
+        self.line.close()
 
 
 def _work(line: Connection, threads: int) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.curvature.kept import FlatnessSettings, kept_with, measure_run
+from adai.lab.curvature.kept import FlatnessSettings, kept_in, measure_run
 from adai.lab.machine import device_named
 from adai.lab.run import Run
 from adai.lab.settings import Settings
@@ -52,14 +52,22 @@ class Job(NamedTuple):
     @property
     def measured(self) -> bool:
         """Whether the flatness that was asked for is there."""
-        return self.flatness is not None and kept_with(self.folder) == self.flatness
+        kept = kept_in(self.folder)
+        return kept is not None and kept.settings == self.flatness
 
     def do(self, progress: Progress = silent) -> None:
         """Carry it out, or what is left of it."""
         train(self.settings, self.folder, data_dir=self.data_dir, command=self.command, progress=progress)
         if self.flatness and self.run.status == "finished":
             device = device_named(self.settings.device)
-            measure_run(self.folder, self.flatness, device=device, data_dir=self.data_dir)
+            try:
+                measure_run(self.folder, self.flatness, device=device, data_dir=self.data_dir)
+            except UserError as error:  # what is wrong with the minimum of one run need not be with the next
+                raise Unmeasured(f"it has finished, but its flatness cannot be measured: {error}") from error
+
+
+class Unmeasured(Exception):
+    """A run has been done, but what was to be measured of it was not."""
 
 
 # Called now and then with the jobs that are to be done at present; their folders tell how far they are.
@@ -78,7 +86,7 @@ class Failure(NamedTuple):
 
 def explain(job: Job, error: BaseException) -> str:
     """Why a job failed, in one line; where it is not the user's to mend, the whole of it goes to the run's folder."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | Unmeasured):
         return str(error)
     text = "".join(traceback.format_exception(error))
     try:

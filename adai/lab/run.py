@@ -116,7 +116,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # nor even text, perhaps
         raise UserError(f"{file} is not JSON ({error}); give another folder with --out") from error
     return content
 

@@ -46,7 +46,7 @@ def _seed(run: Path) -> int:
 
 def subject_at(
     path: Path,
-    otherwise: Callable[[], Subject],
+    otherwise: Callable[[], Subject] | None = None,
     *,
     device: torch.device | None = None,
     data_dir: Path | None = None,
@@ -56,7 +56,7 @@ def subject_at(
     Args:
         path: the folder of a run of `adai train`, whose last sound checkpoint is taken; one of its checkpoints; or what
             ``torch.save(model.state_dict(), path)`` wrote.
-        otherwise: makes the subject of parameters whose run is not there to say what they belong to.
+        otherwise: makes the subject of parameters whose run is not there to say what they belong to; default none.
         device: where to compute.
         data_dir: where data sets lie by name.
 
@@ -68,8 +68,10 @@ def subject_at(
     of_a_run = _of_a_run(state)
     if of_a_run and (run / "config.json").is_file():
         subject = by_settings(settings_of(run), device=device, data_dir=data_dir)
-    else:
+    elif otherwise:
         subject = otherwise()
+    else:
+        raise UserError(f"nothing says what net the parameters in {path} belong to; give the folder of a run")
     try:
         subject.model.load_state_dict(state["model"] if of_a_run else state)
     except (RuntimeError, TypeError, AttributeError) as error:

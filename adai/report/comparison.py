@@ -5,7 +5,7 @@ Columns that the rows lack are nan throughout, so folders of any version can be 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adai.errors import UserError
+from adai.lab.curvature.kept import Kept, kept_in, most
 from adai.lab.optimizers import RECIPES
 
 Array = NDArray[np.float64]
@@ -27,13 +28,13 @@ class Run:
         seed: of the run.
         status: what became of it.
         rows: an epoch a row.
-        curvature: what its ``curvature.json`` says: ``settings``, ``about`` and ``numbers``; empty if there is none.
+        flatness: of its last epoch, where that was measured.
     """
 
     seed: int
     status: Status
     rows: Sequence[dict[str, Any]]
-    curvature: dict[str, Any] = field(default_factory=dict)
+    flatness: Kept | None = None
 
     def column(self, name: str) -> Array:
         """One number an epoch; nan where it was not recorded, or not finite."""
@@ -74,7 +75,7 @@ class Flatness(NamedTuple):
     """
 
     about: dict[str, Any]
-    runs: dict[str, dict[int, dict[str, Any]]]
+    runs: dict[str, dict[int, dict[str, float | None]]]
 
     def values(self, optimizer: str, measure: str) -> dict[int, float]:
         """One number a run, by seed, of those that have it."""
@@ -108,16 +109,13 @@ class Comparison:
     @property
     def flatness(self) -> Flatness:
         """That of the finished runs; where they were measured in several ways, of those measured as most were."""
-        known = [(e.name, run) for e in self.entrants for run in e.finished if run.curvature]
-        ways = [json.dumps(run.curvature["settings"], sort_keys=True) for _, run in known]
-        most = max(ways, key=ways.count, default=None)
-        runs: dict[str, dict[int, dict[str, Any]]] = {}
-        about: dict[str, Any] = {}
-        for way, (name, run) in zip(ways, known, strict=True):
-            if way == most:
-                about = run.curvature["about"]
-                runs.setdefault(name, {})[run.seed] = run.curvature["numbers"]
-        return Flatness(about, runs)
+        known = [(e.name, run.seed, run.flatness) for e in self.entrants for run in e.finished if run.flatness]
+        settings = most(kept for *_, kept in known)
+        alike = [(name, seed, kept) for name, seed, kept in known if kept.settings == settings]
+        runs: dict[str, dict[int, dict[str, float | None]]] = {}
+        for name, seed, kept in alike:
+            runs.setdefault(name, {})[seed] = kept.numbers
+        return Flatness(alike[0][2].about if alike else {}, runs)
 
 
 def read(path: Path) -> Comparison:
@@ -164,19 +162,7 @@ def _run(path: Path, name: str, seed: int, epochs: int) -> Run:
     if rows[-1].get("train_loss") is None:
         return Run(seed, "diverged", rows)
     status: Status = "finished" if len(rows) >= epochs else "unfinished"
-    return Run(seed, status, rows, _curvature(folder / "curvature.json"))
-
-
-def _curvature(file: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        if not all(isinstance(content[key], dict) for key in ("settings", "about", "numbers")):
-            raise TypeError("settings, about and numbers are no objects")
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"cannot read {file} ({error!r}); delete it, and adai curvature makes it anew") from error
-    return content
+    return Run(seed, status, rows, kept_in(folder))
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def as_table(measured: Flatness) -> Table:
     narrow = [heading.replace("-", "-\n") for heading in table.headings]
     headings, *rows = map(list, zip(narrow, *table.rows, strict=True))
     names = ["", *headings[1:]]
-    return for_terminal(Cells(table.title, names, rows), wrapped=names)
+    return for_terminal(Cells(table.title, names, rows))
 
 
 def _label(name: str) -> str:
@@ -96,7 +96,7 @@ def verdict(comparison: Comparison, measured: Flatness, reference: str) -> str:
         entrant.name: {s: math.log(x) for s, x in measured.values(entrant.name, key).items() if x > 0}
         for entrant in comparison.entrants
     }
-    ours = logs.pop(reference)
+    ours = logs.pop(reference, {})
     shared = {name: sorted(own.keys() & ours.keys()) for name, own in logs.items()}
     shared = {name: seeds for name, seeds in shared.items() if len(seeds) >= MIN_SEEDS}
     if not shared:
@@ -105,7 +105,7 @@ def verdict(comparison: Comparison, measured: Flatness, reference: str) -> str:
         name: paired_difference([logs[name][s] for s in seeds], [ours[s] for s in seeds], comparisons=len(shared))
         for name, seeds in shared.items()
     }
-    us, losses = _label(reference), [spread([*measured.values(n, "loss").values()]).mean for n in (reference, *shared)]
+    us = _label(reference)
     differ = [f"{_plain(math.exp(g.mean))} times with {_label(n)} ({_range(g)})" for n, g in gaps.items() if g.shown]
     equal = joined([f"{_label(n)} ({_range(g)} times)" for n, g in gaps.items() if not g.shown])
     if differ:
@@ -114,10 +114,18 @@ def verdict(comparison: Comparison, measured: Flatness, reference: str) -> str:
         sentence += f", and no difference is shown to {equal}" if equal else ""
     else:
         sentence = f"No difference shown in the {MEASURES[key]} of H between {us} and {equal}"
+    losses = [spread([*measured.values(name, "loss").values()]).mean for name in (reference, *shared)]
+    intervals = "95 % interval" if len(gaps) == 1 else "95 % intervals that hold together"
     return (
-        f"{sentence} ({seeds_of([*gaps.values()])}, 95 % intervals that hold together). The losses there are "
-        f"{_plain(min(losses))} to {_plain(max(losses))}, and curvature shrinks as the loss does."
+        f"{sentence} ({seeds_of([*gaps.values()])}, {intervals}). The mean losses are {_plain(min(losses))} to "
+        f"{_plain(max(losses))}, and curvature shrinks as the loss does."
     )
+
+
+def left_out(comparison: Comparison, measured: Flatness) -> str:
+    """How many finished runs were not measured, or in another way than most; empty where all were."""
+    number = sum(run.seed not in measured.runs.get(e.name, {}) for e in comparison.entrants for run in e.finished)
+    return f"{number} finished {'run is' if number == 1 else 'runs are'} not in it" if number else ""
 
 
 def _range(gap: Difference) -> str:
@@ -125,7 +133,7 @@ def _range(gap: Difference) -> str:
 
 
 def _plain(x: float) -> str:
-    return f"{x:.0f}" if x >= 100 else f"{x:.2g}"
+    return f"{x:.0f}" if x >= 99.5 else f"{x:.2g}"
 
 
 def pictures(comparison: Comparison, measured: Flatness) -> list[Picture | Missing]:
@@ -163,8 +171,3 @@ def _against_loss(comparison: Comparison, measured: Flatness) -> Picture:
         f"Medians: {'; '.join(said)}. A mark a run; along one rising line the loss alone makes the difference."
     )
     return Picture("flatness-largest", "Top eigenvalue against the loss", description, figure)
-
-
-def unmeasured(comparison: Comparison, measured: Flatness) -> int:
-    """How many finished runs were not measured."""
-    return sum(run.seed not in measured.runs.get(e.name, {}) for e in comparison.entrants for run in e.finished)

@@ -51,13 +51,13 @@ def _flatness(comparison: Comparison, measured: Flatness, reference: str) -> dic
     """Write the files of flatness; returns what the page needs of it."""
     folder = comparison.path / "figures"
     flatness.write(comparison.path, measured)
-    table, missing = flatness.cells(measured), flatness.unmeasured(comparison, measured)
+    table = flatness.cells(measured)
     return {
         "verdict": flatness.verdict(comparison, measured, reference),
         "table": table,
         "lines": [(variable(name), cells) for name, cells in zip(measured.runs, table.rows, strict=True)],
         "figures": [_written(folder, picture) for picture in flatness.pictures(comparison, measured)],
-        "missing": f"{missing} finished {'run is' if missing == 1 else 'runs are'} not in it" if missing else "",
+        "missing": flatness.left_out(comparison, measured),
         "downloads": [_download(comparison.path / f"flatness.{kind}") for kind in ("csv", "md", "json")],
     }
 

@@ -219,4 +219,4 @@ def _left_out(rows: Sequence[Row], judged: set[str], reference: Row) -> str:
 
 def joined(parts: Sequence[str]) -> str:
     """``a, b and c``."""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,7 +61,13 @@ def plus_minus(values: Sequence[float], digits: int) -> str:
 def significant(values: Sequence[float]) -> str:
     """Mean to three digits and standard deviation to two, whatever their size; of one value, that value."""
     mean, sd = spread(values)
-    return NONE if math.isnan(mean) else f"{mean:.3g}" + (f" ± {sd:.2g}" if math.isfinite(sd) else "")
+    return NONE if math.isnan(mean) else _digits(mean, 3) + (f" ± {_digits(sd, 2)}" if math.isfinite(sd) else "")
+
+
+def _digits(value: float, digits: int) -> str:
+    """So many digits, and no exponent below a million."""
+    large = 10**digits <= abs(value) < 1e6
+    return f"{value:.0f}" if large else f"{value:.{digits}g}"
 
 
 def _number(value: float, digits: int) -> str:
@@ -90,17 +96,17 @@ def as_table(summary: Summary) -> Table:
     left_out = (DIFFERENCE, "state MB", "peak MB", *([TIME] if EIGENVALUE in table.headings else []))
     kept = [n for n, text in enumerate(table.headings) if not text.startswith(left_out)]
     headings, *rows = ([line[n] for n in kept] for line in (table.headings, *table.rows))
-    return for_terminal(Cells(table.title, headings, rows), wrapped=("seeds", "train loss"))
+    headings = ["train\nloss" if heading == "train loss" else heading for heading in headings]
+    return for_terminal(Cells(table.title, headings, rows))
 
 
-def for_terminal(table: Cells, wrapped: Collection[str]) -> Table:
-    """Any table for the terminal; where it is too wide, the columns with these headings take several lines."""
+def for_terminal(table: Cells) -> Table:
+    """Any table for the terminal; where it is too wide, cells take several lines: no number is cut off."""
     view = Table(title=table.title, title_justify="left")
     for n, heading in enumerate(table.headings):
-        longest = max(map(len, heading.split()), default=0)
-        view.add_column(
-            heading, justify="right" if n else "left", no_wrap=heading not in wrapped, min_width=longest or None
-        )
+        words = [word for cell in (heading, *(row[n] for row in table.rows)) for word in cell.split()]
+        longest = max(map(len, words), default=0)
+        view.add_column(heading, justify="right" if n else "left", min_width=longest or None)
     for row in table.rows:
         view.add_row(*row)
     return view
@@ -154,7 +160,7 @@ def write_csv(path: Path, summary: Summary) -> None:
     """Write the table as CSV, every number in full; what there is not stays empty."""
     header = ["optimizer", "seeds", "planned", "best_{0}_mean", "best_{0}_sd", "last_{0}_mean", "last_{0}_sd",
               "train_loss_mean", "train_loss_sd", "ms_per_step_median", "state_bytes", "peak_bytes",
-              "top_eigenvalue_mean", "top_eigenvalue_sd", "reference",
+              "top_eigenvalue_mean", "top_eigenvalue_sd", "top_eigenvalue_seeds", "reference",
               "difference_mean", "difference_low", "difference_high", "difference_seeds"]  # fmt: skip
     measure = summary.measure.column.removeprefix("test_")
 
@@ -165,7 +171,7 @@ def write_csv(path: Path, summary: Summary) -> None:
             for row in summary.rows:
                 spreads = [spread(list(x)) for x in (row.best.values(), row.last.values(), row.train_losses)]
                 cost = (row.ms_per_step, row.state_bytes, row.peak_bytes)
-                numbers = [*(x for s in spreads for x in s), *cost, *spread([*row.largest.values()])]
+                numbers = [*(x for s in spreads for x in s), *cost, *spread([*row.largest.values()]), len(row.largest)]
                 counts = [row.optimizer, row.finished, row.planned]
                 gap = [summary.reference, *row.difference] if row.difference else [""] * 5
                 writer.writerow([*counts, *("" if math.isnan(x) else x for x in numbers), *gap])

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
 from adai.errors import UserError
@@ -50,7 +50,7 @@ def top_eigenpairs(
 
     Raises:
         ValueError: such a k.
-        UserError: no convergence.
+        UserError: no convergence, or numbers that are not finite.
 
     Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide, SIAM 1998.
     """
@@ -75,6 +75,11 @@ def top_eigenpairs(
             f"{len(error.eigenvalues)} of {k} eigenvalues had converged after {products} products; ask for fewer, "
             "or for less accuracy"
         ) from error
+    except ArpackError as error:
+        if product(start).any():
+            raise UserError(f"no eigenvalues found: {error}") from error
+        # H is 0, as of a net whose units have all died: any directions will do.
+        values, vectors = np.zeros(k), np.linalg.qr(np.random.default_rng(seed).standard_normal((objective.size, k)))[0]
     order = np.argsort(values)[::-1]
     U = torch.from_numpy(np.ascontiguousarray(vectors[:, order])).to(objective.theta)
     found = torch.from_numpy(values[order]).to(U)

@@ -1,6 +1,6 @@
 """The flatness of a finished run, kept in its folder so that it is computed once."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,8 +10,7 @@ from adai.errors import UserError
 from adai.lab.curvature.measure import Effort, Row, measure_flatness, row
 from adai.lab.objective import BatchNorm, Progress, silent
 from adai.lab.run import finite, read_json, write_json, writing_to
-from adai.lab.stored import settings_of, subject_at
-from adai.lab.subject import by_settings
+from adai.lab.stored import subject_at
 
 FILE = "curvature.json"
 
@@ -48,8 +47,22 @@ class FlatnessSettings(NamedTuple):
         return cls(**{**content, "effort": Effort(**content["effort"])})
 
 
-# A column of flatness that costs a comparison little.
+# Seconds a run for a small net. Few steps of ascent: the sharpnesses are lower bounds, and closer to it with more.
 QUICK = FlatnessSettings(samples=500, effort=Effort(top=1, products=12, ascent=4, directions=5))
+
+
+class Kept(NamedTuple):
+    """The flatness that a run keeps.
+
+    Args:
+        settings: what it was computed with.
+        about: in words, batch norm's mode among it; see `Objective.about`.
+        numbers: those of `Row` but for its name; None for what was not finite.
+    """
+
+    settings: FlatnessSettings
+    about: dict[str, Any]
+    numbers: dict[str, float | None]
 
 
 def measure_run(
@@ -70,16 +83,13 @@ def measure_run(
         progress: told what is being done.
 
     Raises:
-        UserError: the run, its data or its task cannot be read, or the folder cannot be written.
+        UserError: the run, its data or its task cannot be read, it has too few parameters, or the folder cannot be
+            written.
     """
-    if kept_with(run) == settings:
+    there = kept_in(run)
+    if there and there.settings == settings:
         return
-    subject = subject_at(
-        run,
-        lambda: by_settings(settings_of(run), device=device, data_dir=data_dir),
-        device=device,
-        data_dir=data_dir,
-    )
+    subject = subject_at(run, device=device, data_dir=data_dir)
     objective = subject.objective(
         samples=settings.samples,
         seed=settings.effort.seed,
@@ -87,6 +97,8 @@ def measure_run(
         batch=settings.batch,
         dtype=getattr(torch, settings.dtype),
     )
+    if settings.effort.top >= objective.size:
+        raise UserError(f"{run} has {objective.size} parameters, too few for {settings.effort.top} eigenvalues")
     numbers = row("", measure_flatness(objective, settings.effort, progress))._asdict()
     del numbers["parameters"]
     content = {"settings": settings.as_dict(), "about": objective.about(), "numbers": finite(numbers)}
@@ -94,18 +106,25 @@ def measure_run(
         write_json(run / FILE, content)
 
 
-def kept_with(run: Path) -> FlatnessSettings | None:
-    """What the numbers that a run keeps were computed with; None where it keeps none, or the file is damaged."""
+def kept_in(run: Path) -> Kept | None:
+    """What a run keeps; None where that is nothing, or the file is damaged or of another version: it is made anew."""
     file = run / FILE
     try:
         content = read_json(file) if file.is_file() else {}
-        whole = set(content["numbers"]) == {*Row._fields} - {"parameters"}
-        return FlatnessSettings.of(content["settings"]) if whole else None
-    except (UserError, KeyError, TypeError):
+        kept = Kept(FlatnessSettings.of(content["settings"]), dict(content["about"]), dict(content["numbers"]))
+    except (UserError, KeyError, TypeError, ValueError):
         return None
+    whole = {*kept.numbers} == {*Row._fields} - {"parameters"} and kept.about.keys() >= {"batch_norm", "samples"}
+    return kept if whole else None
+
+
+def most(kept: Iterable[Kept]) -> FlatnessSettings | None:
+    """What most of them were computed with, the first of equals; None of none."""
+    settings = [one.settings for one in kept]
+    return max(settings, key=settings.count, default=None)
 
 
 def settings_like(runs: Path) -> FlatnessSettings | None:
-    """What the first measured run of a comparison was measured with, for the others to be measured likewise."""
+    """What most measured runs of a comparison were measured with, for the others to be measured likewise."""
     files = sorted(runs.glob(f"*/seed*/{FILE}"))
-    return next((kept for file in files if (kept := kept_with(file.parent))), None)
+    return most(kept for file in files if (kept := kept_in(file.parent)))
