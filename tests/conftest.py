@@ -5,18 +5,24 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side; more th
 import pytest
 import torch
 
+from tests import engines
 from tests.ranks import Ranks
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is imported, by whichever test that may be
 
-ENGINES = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 
-
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=engines.each("loop", "foreach", "fused", "triton"))
 def engine(request):
-    """The constructor's options that select each engine."""
-    return ENGINES[request.param]
+    """The constructor's options that select each engine; those of other ones where a test names them."""
+    with engines.selected(request.param) as options:
+        yield options
+
+
+@pytest.fixture
+def steps(request):
+    """How many a long run of the test's engine has: where Triton is interpreted one takes as long as ten elsewhere."""
+    return 20 if request.node.callspec.params["engine"] in engines.TRITON else 200
 
 
 @pytest.fixture

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from adai import Adai
-from tests.conftest import ENGINES
-from tests.test_engines import SHAPES, assert_close
+from tests.engines import ENGINES, SHAPES, assert_close, each
 
 SCALE = 2.0**10
 
@@ -93,19 +92,23 @@ def test_fused_steps_divide_by_the_scale_themselves(tensors):
         assert not hasattr(optimizer, "grad_scale")
 
 
-@pytest.mark.parametrize("kind", ["loop", "foreach"])
-def test_every_engine_obeys_the_attributes(tensors, kind):
+@pytest.mark.parametrize("engine", each(*ENGINES), indirect=True)
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "max_grad_norm": 0.5}], ids=str)
+def test_every_engine_obeys_the_attributes(engine, tensors, options):
     """Whatever sets them: the scaler does so for fused=True alone."""
-    options = ENGINES[kind]
     a, b = tensors(), tensors()
-    first, second = (Adai(params, weight_decay=0.1, max_grad_norm=0.5, **options) for params in (a, b))
-    for p in a:
-        p.grad *= SCALE
-    first.grad_scale, first.found_inf = torch.tensor(SCALE), torch.tensor(0.0)
-    first.step()
-    second.step()
-    assert_close(a, b, 1e-13)
-    before = snapshot(first)
-    first.found_inf = torch.tensor(1.0)
-    first.step()
-    torch.testing.assert_close(snapshot(first), before, rtol=0, atol=0)
+    first, second = (Adai(params, **options, **engine) for params in (a, b))
+    first.grad_scale = torch.tensor(SCALE)
+    for seed, infinite in enumerate((False, True, False)):
+        for p, q, fresh in zip(a, b, tensors(seed=seed), strict=True):
+            p.grad, q.grad = SCALE * fresh.grad, fresh.grad
+        first.found_inf = torch.tensor(float(infinite))
+        if infinite:
+            a[0].grad[0, 0] = float("inf")
+            before = snapshot(first)
+            first.step()
+            torch.testing.assert_close(snapshot(first), before, rtol=0, atol=0)
+        else:
+            first.step()
+            second.step()
+            assert_close(a, b, 1e-14)

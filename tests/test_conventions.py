@@ -194,29 +194,6 @@ def test_tensor_lr_is_kept_and_obeyed(tensors, shape):
     torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("layout", ["transposed", "channels_last", "expanded gradient"])
-def test_memory_layouts(engine, layout):
-    torch.manual_seed(0)
-    base = torch.randn(2, 3, 4, 5, dtype=torch.float64)
-    grad = torch.randn_like(base)
-    if layout == "transposed":
-        p, g = base.clone().permute(3, 1, 0, 2), grad.permute(3, 1, 0, 2)
-        q, h = p.contiguous(), g.contiguous()
-    elif layout == "channels_last":
-        p, g = base.to(memory_format=torch.channels_last), grad.to(memory_format=torch.channels_last)
-        q, h = base.clone(), grad
-    else:
-        p, g = base.clone(), grad[:, :1, :, :].expand_as(base)
-        q, h = base.clone(), g.contiguous()
-    p, q = p.requires_grad_(), q.requires_grad_()
-    a, b = Adai([p], **engine), Adai([q], foreach=False)
-    for _ in range(3):
-        p.grad, q.grad = g, h
-        a.step()
-        b.step()
-    torch.testing.assert_close(p.detach(), q.detach(), rtol=1e-13, atol=1e-14)
-
-
 def test_sparse_gradients_are_refused(engine):
     p = torch.zeros(4, 2, requires_grad=True)
     optimizer = Adai([p], **engine)

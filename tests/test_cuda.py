@@ -7,8 +7,7 @@ import torch
 
 from adai import Adai
 from adai.optim import triton as gpu
-from tests.conftest import ENGINES
-from tests.test_engines import OPTIONS, SHAPES, assert_close
+from tests.engines import LOOP, OPTIONS, SHAPES, assert_close, train
 
 if not torch.cuda.is_available():
     pytest.skip("no GPU", allow_module_level=True)
@@ -25,24 +24,13 @@ def on_gpu(params):
     return moved
 
 
-def train(params, steps, *, seed=0, optimizer=None, **options):
-    optimizer = Adai(params, **{"lr": 0.03, **options}) if optimizer is None else optimizer
-    rng = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
-        for p in params:
-            scale = 10 ** (2 * torch.rand((), generator=rng, dtype=torch.float64) - 1)
-            p.grad = (torch.randn(p.shape, generator=rng, dtype=torch.float64) * scale).to(p)
-        optimizer.step()
-    return optimizer
-
-
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 2e-6)])
 def test_200_steps_equal_the_loop_on_the_cpu(tensors, options, dtype, rtol):
     expected = tensors(LARGE, dtype)
     params = on_gpu(expected)
     train(params, 200, fused=True, **options)
-    train(expected, 200, **options, **ENGINES["loop"])
+    train(expected, 200, **options, **LOOP)
     assert_close([p.cpu() for p in params], expected, rtol)
 
 
@@ -51,7 +39,7 @@ def test_half_precision_equals_the_loop(tensors, dtype):
     expected = tensors(LARGE, dtype)
     params = on_gpu(expected)
     train(params, 1, fused=True)
-    train(expected, 1, **ENGINES["loop"])
+    train(expected, 1, **LOOP)
     assert_close([p.cpu() for p in params], expected, 2 * torch.finfo(dtype).eps)
 
 
@@ -64,13 +52,13 @@ def test_addresses_that_are_no_multiples_of_16_bytes(tensors):
         params.append(view.copy_(p.detach()).requires_grad_())
         start += p.numel()
     train(params, 3, fused=True)
-    train(expected, 3, **ENGINES["loop"])
+    train(expected, 3, **LOOP)
     assert_close([p.cpu() for p in params], expected, 2e-6)
 
 
 def test_checkpoints_move_between_devices_and_engines(tensors):
     expected = tensors(SHAPES)
-    reference = train(expected, 3, **ENGINES["loop"])
+    reference = train(expected, 3, **LOOP)
     params = tensors(SHAPES)
     optimizer = train(params, 3)
     for turn, device in enumerate(("cuda", "cpu", "cuda")):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from adai import Adai, AdaiW
+from tests.engines import ENGINES, each
 
 
 def snapshot(optimizer):
@@ -33,6 +34,7 @@ def test_no_gradient_anywhere_does_nothing(engine, tensors):
     assert_same(snapshot(optimizer), before)
 
 
+@pytest.mark.parametrize("engine", each(*ENGINES), indirect=True)
 @pytest.mark.parametrize("cls", [Adai, AdaiW])
 @pytest.mark.parametrize("eps", [1e-3, 0.0])
 def test_zero_gradients_change_nothing_then_or_later(engine, tensors, cls, eps):

@@ -62,3 +62,30 @@ def test_bias_correction_in_float32_keeps_its_digits(engine):
         torch.testing.assert_close(
             optimizer.state[p]["bias_correction"].double(), expected.expand(2), rtol=3e-7, atol=0
         )
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_conversion_of_every_number(engine, dtype):
+    """Parameters that do not move (lr 0) come back as they were, whatever bits they have."""
+    p = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).requires_grad_()
+    before = p.detach().clone()
+    p.grad = torch.ones_like(p)
+    Adai([p], lr=0.0, **engine).step()
+    assert torch.equal(p.isnan(), before.isnan())
+    keep = ~before.isnan()
+    assert torch.equal(p.detach()[keep].view(torch.int16), before[keep].view(torch.int16))
+
+
+@pytest.mark.parametrize("dtype", HALF)
+def test_rounding_at_every_size(engine, dtype):
+    """As torch rounds the float32 twin."""
+    rng = torch.Generator().manual_seed(0)
+    start = torch.randn(100_000, generator=rng) * 10 ** (12 * torch.rand(100_000, generator=rng) - 8)
+    p = start.to(dtype).requires_grad_()
+    p.grad = torch.randn(100_000, generator=rng).to(dtype) * p.detach().abs()
+    p.grad.nan_to_num_(0, 0, 0)
+    q = p.detach().float().requires_grad_()
+    q.grad = p.grad.float()
+    for x in (p, q):
+        Adai([x], lr=0.3, **engine).step()
+    assert torch.equal(p.detach(), q.detach().to(dtype))

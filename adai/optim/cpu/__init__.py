@@ -99,7 +99,7 @@ class Fused:
     def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
         """Σ g² of the gradients as they are."""
         self._parts = self._read(_PARTS if _l2(group) else _PLAIN, group, 1.0)
-        return torch.tensor(sum(self._parts[::3]), dtype=torch.float64)
+        return _number(sum(self._parts[::3]))
 
     def accumulate(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
@@ -116,7 +116,7 @@ class Fused:
         total = self._kernel.adai_accumulate(
             self._tensors, _options(group, 1.0), _address(squares), _address(self._running)
         )
-        return torch.tensor(total, dtype=torch.float64)
+        return _number(total)
 
     def update(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂."""
@@ -178,8 +178,13 @@ def _record(state: dict[str, Any]) -> Tensor:
     """Where a parameter's running sum is kept; no step of its own at first, so that it is taken anew."""
     record: Tensor | None = state.get("exp_avg_sq_sum")
     if record is None:
-        state["exp_avg_sq_sum"] = record = torch.tensor((0.0, -1.0), dtype=torch.float64)
+        state["exp_avg_sq_sum"] = record = _number((0.0, -1.0))
     return record
+
+
+def _number(value: float | tuple[float, ...]) -> Tensor:
+    """On the CPU, whatever the caller's default device is."""
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 class _Places(NamedTuple):
