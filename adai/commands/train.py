@@ -36,14 +36,14 @@ def run(options: argparse.Namespace) -> int:
     there: list[int] = []  # how many epochs there were at the start, once that is known
     board = Board(folder / "tensorboard") if options.tensorboard else None
     with progress_bar(console) as bars:
-        bar = bars.add_task(chosen.optimizer, total=None)
+        bar = bars.add_task(chosen.optimizer, total=None, visible=False)  # the first process of several has one
 
         def show(rows: list[Row]) -> None:
             there.append(len(rows))
             if board:
                 board.show(rows)
             done = f"{len(rows)} of {chosen.epochs} epochs"
-            bars.update(bar, description=f"{done}, {_line(rows[-1])}" if rows else chosen.optimizer)
+            bars.update(bar, description=f"{done}, {_line(rows[-1])}" if rows else chosen.optimizer, visible=True)
 
         def stepped(more: int, total: int) -> None:
             if bars.tasks[bar].total is None:
