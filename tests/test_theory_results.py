@@ -12,7 +12,8 @@ import pytest
 
 from adai.cli import main
 from adai.theory import exact, fixtures, page, results, saddle
-from adai.theory.results import KINDS, RESULTS, number
+from adai.theory.record import KINDS, number
+from adai.theory.results import RESULTS
 from adai.theory.symbols import SYMBOLS
 from tests.tolerance import approx
 

@@ -14,7 +14,8 @@ from adai.files import write_whole
 from adai.theory import page
 from adai.theory.escape import Escape
 from adai.theory.fixtures import check
-from adai.theory.results import KINDS, RESULTS, Result, Value, find
+from adai.theory.record import KINDS, Result, Value
+from adai.theory.results import RESULTS, find
 from adai.theory.saddle import Displacement
 from adai.theory.symbols import SYMBOLS
 

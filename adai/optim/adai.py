@@ -1,7 +1,7 @@
-"""The optimizer classes: options, state, checkpoints and `step`, which picks an engine for each parameter group."""
+"""The optimizer classes: options, state, and `step`, which picks an engine for each parameter group."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiab
 
 from adai.optim import triton
 from adai.optim.batch import Batch
+from adai.optim.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.engine import Engine, choose, missing
-from adai.optim.mean import accumulator, clip_factor, gated
+from adai.optim.from_sgd import groups_from_sgd
 from adai.optim.options import check, check_process_group
-from adai.optim.rule import Count
-from adai.optim.scaling import Scaled
 from adai.optim.sharding import Sharing, local, warn_of_shards
-from adai.optim.state import count_at, drop_settled, fresh, modernise, restore, to_save
+from adai.optim.state import counts_at, fresh, modernise
+from adai.optim.step import Work, carry_out, keeps_off_host
 
 # Optimizer keeps this check private and renamed it in torch 2.10.
 _CAPTURE_CHECK = next(
@@ -23,17 +23,6 @@ _CAPTURE_CHECK = next(
     for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
     if hasattr(Optimizer, name)
 )
-
-
-class Work(NamedTuple):
-    """What there is to do in one step for the tensors of one group that are shared out alike."""
-
-    engine: Engine
-    batch: Batch
-    share: int
-    group: dict[str, Any]
-    counts: list[Count]
-    states: list[dict[str, Any]]
 
 
 class Adai(Optimizer):
@@ -169,26 +158,7 @@ class Adai(Optimizer):
             TypeError: not a `torch.optim.SGD`.
             ValueError: a group has momentum 1 or more.
         """
-        if not isinstance(sgd, torch.optim.SGD):
-            raise TypeError(f"from_sgd needs a torch.optim.SGD, but got {type(sgd).__name__}")
-        groups = []
-        for group in sgd.param_groups:
-            momentum = group["momentum"]
-            if not momentum < 1:
-                raise ValueError(f"Invalid momentum value: {momentum}; lr / (1 - momentum) needs momentum < 1")
-            gain = (1 - group["dampening"]) / (1 - momentum) if momentum else 1.0
-            params = group["params"]
-            if "param_names" in group:
-                params = list(zip(group["param_names"], params, strict=True))
-            groups.append(
-                {
-                    "params": params,
-                    "lr": group["lr"] * gain,
-                    "weight_decay": group["weight_decay"],
-                    "maximize": group["maximize"],
-                }
-            )
-        return cls(groups, **options)
+        return cls(groups_from_sgd(sgd), **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as `torch.optim.Optimizer` does; its options are checked as the constructor's are."""
@@ -228,17 +198,8 @@ class Adai(Optimizer):
         that ran unless the whole parameter is on this process: so `torch.distributed.checkpoint` loads what was saved
         from any number of processes on any other.
         """
-
-        def to_be_saved(_: Optimizer, saved: dict[str, Any]) -> None:
-            params = (p for group in self.param_groups for p in group["params"])
-            states = saved["state"]
-            saved["state"] = {i: to_save(states[i], self._whole(p)) for i, p in enumerate(params) if i in states}
-
-        hook = self.register_state_dict_post_hook(to_be_saved, prepend=True)  # before the caller's
-        try:
+        with saved_strictly(self, self._whole):
             return super().state_dict()
-        finally:
-            hook.remove()
 
     def _whole(self, param: Tensor) -> bool:
         """Whether the whole parameter is on this process."""
@@ -250,30 +211,8 @@ class Adai(Optimizer):
         Unlike its base class it keeps the state in float32 where the parameters have less, and shares no memory with
         ``state_dict``.
         """
-        # NOTE the base class casts state to the parameter's dtype (torch.optim.Optimizer._process_value_according_to_
-        # param_policy, a static method called by its full name). So take what was handed to it, after the caller's
-        # hooks, and put it back in full, before the caller's hooks.
-        handed: dict[str, Any] = {}
-
-        def remember(_: Optimizer, saved: dict[str, Any]) -> None:
-            handed.update(saved)
-
-        def put_back(_: Optimizer) -> None:
-            ids = (i for group in handed["param_groups"] for i in group["params"])
-            for group in self.param_groups:
-                for param in group["params"]:
-                    saved = handed["state"].get(next(ids), {})
-                    restore(self.state.get(param, {}), saved, param, group, self._whole(param))
-
-        hooks = (
-            self.register_load_state_dict_pre_hook(remember),
-            self.register_load_state_dict_post_hook(put_back, prepend=True),
-        )
-        try:
+        with loaded_in_full(self, self._whole):
             super().load_state_dict(state_dict)
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def _init_group(
         self,
@@ -358,7 +297,7 @@ class Adai(Optimizer):
                     part = batch if len(where) == len(shares) else batch.take(where)
                     work.append(self._work(index, group, part, share, has_complex))
         if work or not self._sharing.alone:
-            self._step(work)
+            carry_out(self, work, self._sharing)
             self._mark_as_begun()
         return loss
 
@@ -381,10 +320,6 @@ class Adai(Optimizer):
                 if param.device.type == "cpu":
                     raise RuntimeError("capturable=True needs parameters on an accelerator, but one is on cpu")
 
-    def _off_host(self) -> bool:
-        """Whether nothing may ask a device for a number, because a graph could not be captured."""
-        return torch.compiler.is_compiling() or any(group["capturable"] for group in self.param_groups)
-
     def _work(self, index: int, group: dict[str, Any], batch: Batch, share: int, has_complex: bool) -> Work:
         states: list[dict[str, Any]] = []
         if not torch.compiler.is_compiling():
@@ -397,52 +332,9 @@ class Adai(Optimizer):
             engine = choose(group, batch, states)
         else:
             engine = self._engines[index, share] = choose(group, batch, states, self._engines.get((index, share)))
-        off_host = self._off_host()
-        counts = [] if off_host and isinstance(engine, triton.Fused) else _counts(batch, group, off_host)
+        off_host = keeps_off_host(self.param_groups)
+        counts = [] if off_host and isinstance(engine, triton.Fused) else counts_at(batch.steps, group, off_host)
         return Work(engine, batch, share, group, counts, states)
-
-    def _told(self, w: Work) -> Tensor | None:
-        """Σ g² of the raw gradients in a first step at learning rate 0, else None.
-
-        NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to have the state made. With L2 decay
-        the mean of v̂ is not zero then.
-        """
-        if self._off_host() or any(count.t != 1 for count in w.counts) or w.group["lr"] != 0:
-            return None
-        return w.engine.squares(w.batch, w.group)
-
-    def _step(self, work: list[Work]) -> None:
-        sharing, shares = self._sharing, [w.share for w in work]
-        # Only the kernels that do everything in their last pass can leave all as it was once the gradients are in.
-        on_device = all(w.group["capturable"] and isinstance(w.engine, triton.Fused) for w in work)
-        scaled = Scaled.of(self, on_device=on_device)
-        if scaled.skip is True:
-            return
-        clips: list[Any] = [scaled.inverse] * len(work)
-        if any(group["max_grad_norm"] is not None for group in self.param_groups):
-            norm = sharing.total([w.engine.squares(w.batch, w.group) for w in work], shares).sqrt()
-            clips = [clip_factor(norm, w.group["max_grad_norm"], scaled.inverse) for w in work]
-        told = [self._told(w) for w in work]
-        hats = [w.engine.accumulate(w.batch, w.group, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
-        v_mean = sharing.mean(hats, [sum(p.numel() for p in w.batch.params) for w in work], told, shares)
-        # The step count stands still while all gradients are zero. Off the CPU the host asks for that only as long as
-        # nothing has been counted, and the device's own guard serves afterwards.
-        wait = not self._off_host() and not self.defaults["differentiable"]
-        wait = wait and (v_mean.is_cpu or all(count.t == 1 for w in work for count in w.counts))
-        mean = gated(v_mean, wait=wait)
-        if mean is None:
-            for w, squares in zip(work, told, strict=True):
-                if squares is not None:  # nothing but weight decay, which has no say while nothing has been told
-                    torch._foreach_zero_(w.batch.exp_avg_sqs)
-            return
-        mean = scaled.gated(mean)
-        for w, clip in zip(work, clips, strict=True):
-            w.engine.update(w.batch, w.group, w.counts, clip, mean)
-        if not self._off_host():
-            for w in work:
-                if any(c is not None for c in w.batch.bias_corrections):
-                    for state, count in zip(w.states, w.counts, strict=True):
-                        drop_settled(state, count)
 
 
 class AdaiW(Adai):
@@ -493,12 +385,3 @@ class AdaiW(Adai):
         super().__setstate__(state)
         for group in self.param_groups:
             group["decoupled_weight_decay"] = True
-
-
-def _counts(batch: Batch, group: dict[str, Any], off_host: bool) -> list[Count]:
-    """The count of every tensor at the step that is being made."""
-    if off_host:
-        return [count_at(step.to(accumulator(step.device)) + 1, group) for step in batch.steps]
-    ts = [step.item() + 1 for step in batch.steps]
-    each = {t: count_at(t, group) for t in set(ts)}  # most tensors share one
-    return [each[t] for t in ts]

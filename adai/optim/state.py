@@ -1,5 +1,6 @@
 """The state of a parameter: what a fresh one is, what becomes of a saved one, and when a part of it is let go."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -69,6 +70,15 @@ def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: 
 def count_at(t: Any, group: dict[str, Any]) -> Count:
     """What follows from the step count t in a group."""
     return Count.of(t, beta2=group["betas"][1], eps=group["eps"])
+
+
+def counts_at(steps: Sequence[Tensor], group: dict[str, Any], off_host: bool) -> list[Count]:
+    """The count of every tensor at the step that follows so many; ``off_host`` does not ask a device for them."""
+    if off_host:
+        return [count_at(step.to(accumulator(step.device)) + 1, group) for step in steps]
+    ts = [step.item() + 1 for step in steps]
+    each = {t: count_at(t, group) for t in set(ts)}  # most tensors share one
+    return [each[t] for t in ts]
 
 
 def drop_settled(state: dict[str, Any], count: Count) -> None:

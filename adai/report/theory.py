@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from adai.files import write_whole
 from adai.theory.page import figure
-from adai.theory.results import RESULTS, Result, number
+from adai.theory.record import Result, number
+from adai.theory.results import RESULTS
 from adai.theory.symbols import SYMBOLS
 
 POINTS = 61

@@ -10,6 +10,7 @@
     parabolas  the landscape on which the assumptions of the escape theory hold exactly
     styblinski the test function of Appendix E under Gaussian samples
     estimate   escape rates from measured times, with intervals                             eqs. 71, 72
+    record     what the record of a result holds
     results    one record for each numbered result, erratum included: the table of all of the above
     page       docs/theory.md, made of that table
     fixtures   values by name, to be compared with what the functions give

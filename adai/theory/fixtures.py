@@ -14,7 +14,7 @@ import numpy as np
 
 from adai.theory import dynamics, escape, estimate, exact, saddle
 from adai.theory.bounds import Array
-from adai.theory.results import Value, number
+from adai.theory.record import Value, number
 
 _SYMBOLS = {"b0": "beta0", "b1": "beta1", "b3": "beta3", "Ha": "H_a", "Hb": "H_b", "Hb_all": "H_all", "dL": "delta_L"}
 

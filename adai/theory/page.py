@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from adai.theory.escape import Escape
-from adai.theory.results import KINDS, RESULTS, Result, Value, number
+from adai.theory.record import KINDS, Result, Value, number
+from adai.theory.results import RESULTS
 from adai.theory.symbols import SYMBOLS
 
 HEAD = """# The theory, checked

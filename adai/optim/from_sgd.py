@@ -1,0 +1,27 @@
+"""What the parameter groups of a tuned `torch.optim.SGD` are for Adai."""
+
+from typing import Any
+
+import torch
+
+
+def groups_from_sgd(sgd: torch.optim.SGD) -> list[dict[str, Any]]:
+    """Parameter groups with the same parameters, weight decay and direction, and steps as long as SGD's add up to."""
+    if not isinstance(sgd, torch.optim.SGD):
+        raise TypeError(f"from_sgd needs a torch.optim.SGD, but got {type(sgd).__name__}")
+    return [_group(group) for group in sgd.param_groups]
+
+
+def _group(group: dict[str, Any]) -> dict[str, Any]:
+    momentum, params = group["momentum"], group["params"]
+    if not momentum < 1:
+        raise ValueError(f"Invalid momentum value: {momentum}; lr / (1 - momentum) needs momentum < 1")
+    gain = (1 - group["dampening"]) / (1 - momentum) if momentum else 1.0
+    if "param_names" in group:
+        params = list(zip(group["param_names"], params, strict=True))
+    return {
+        "params": params,
+        "lr": group["lr"] * gain,
+        "weight_decay": group["weight_decay"],
+        "maximize": group["maximize"],
+    }

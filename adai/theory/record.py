@@ -1,0 +1,70 @@
+"""What the record of a numbered result holds: its formulas, in words and as functions, and examples of inputs."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from adai.theory.bounds import Array
+from adai.theory.escape import Escape
+from adai.theory.saddle import Displacement
+
+KINDS = {
+    "OK": "verified as printed",
+    "T": "typographic slip; the intended formula is clear",
+    "A": "approximation, valid only in a regime",
+    "R": "real error",
+}
+
+Value = Array | float | Displacement | Escape
+
+
+class Formula(NamedTuple):
+    """A formula in words and as a function of the record's inputs (None where there is nothing to compute)."""
+
+    text: str
+    function: Callable[..., Value] | None = None
+
+    def value(self, inputs: Mapping[str, Any]) -> Value | None:
+        """The function of those inputs that it has as parameters."""
+        if self.function is None:
+            return None
+        names = inspect.signature(self.function).parameters
+        return self.function(**{name: inputs[name] for name in names if name in inputs})
+
+
+class Sweep(NamedTuple):
+    """Which input to vary, from where to where (by equal ratios), to see the formulas part."""
+
+    symbol: str
+    low: float
+    high: float
+
+
+class Result(NamedTuple):
+    """A numbered result. ``inputs`` are examples: the defaults of the command and of the figures."""
+
+    key: str
+    name: str
+    reference: str
+    kind: str
+    printed: Formula
+    corrected: Formula | None = None
+    exact: tuple[Formula, ...] = ()
+    valid: str = ""
+    note: str = ""
+    quantity: str = ""
+    inputs: Mapping[str, Any] = {}
+    sweep: Sweep | None = None
+
+    @property
+    def formulas(self) -> list[tuple[str, Formula]]:
+        """All that there are, each with what it is."""
+        corrected = [] if self.corrected is None else [("corrected", self.corrected)]
+        return [("printed", self.printed), *corrected, *(("exact", formula) for formula in self.exact)]
+
+
+def number(value: Value) -> Array:
+    """The value itself, of a displacement the sum, of an escape τ."""
+    return np.asarray(value.value if isinstance(value, Displacement | Escape) else value, dtype=np.float64)
