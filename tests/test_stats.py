@@ -9,8 +9,6 @@ from scipy.stats import ttest_rel
 from adai.lab.stats import BOOTSTRAP_SEEDS, Difference, paired_difference, spread
 from adai.report.summary import ERROR, Row, Summary, verdict
 
-pytestmark = pytest.mark.slow
-
 
 def test_spread_by_hand():
     assert spread([1.0, 2.0, 6.0]) == (3.0, pytest.approx(math.sqrt((4 + 1 + 9) / 2)))
@@ -83,8 +81,23 @@ def summary(*errors):
     for label, values in zip("ABCDEF", lists, strict=False):
         gap = paired_difference(values, lists[0], comparisons=len(lists) - 1) if rows and len(values) > 1 else None
         by_seed = dict(enumerate(values))
-        nan = math.nan
-        rows.append(Row(label, label, len(values), len(values), "", by_seed, by_seed, values, nan, nan, nan, gap))
+        rows.append(
+            Row(
+                optimizer=label,
+                label=label,
+                planned=len(values),
+                finished=len(values),
+                others="",
+                last=by_seed,
+                best=by_seed,
+                train_losses=values,
+                ms_per_step=math.nan,
+                state_bytes=math.nan,
+                peak_bytes=math.nan,
+                largest={},
+                difference=gap,
+            )
+        )
     return Summary(ERROR, "A", rows, len(rows) - 1)
 
 
