@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from adai.lab.curvature.kept import FlatnessSettings
+from adai.lab.curvature.kept import FlatnessSettings, Kept
 from adai.lab.curvature.measure import Row
 from adai.lab.optimizers import RECIPES
 
@@ -77,15 +77,19 @@ def write_rows(folder, rows, columns=None):
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def flatness(path, values, samples=1000):
+def flatness(path, values, samples=1000, epoch=4):
     """Write the flatness of a comparison's runs, whose every measure is the given value of an optimizer's seeds."""
-    about = {"batch_norm": "running statistics", "samples": samples}
-    names = [name for name in Row._fields if name != "parameters"]
     for optimizer, of_seeds in values.items():
         for seed, value in enumerate(of_seeds):
-            kept = {
-                "settings": FlatnessSettings(samples).as_dict(),
-                "about": about,
-                "numbers": dict.fromkeys(names, value),
-            }
-            (path / optimizer / f"seed{seed}" / "curvature.json").write_text(json.dumps(kept))
+            write_kept(path / optimizer / f"seed{seed}", [measurement(epoch, value, samples=samples)])
+
+
+def measurement(epoch, value, samples=1000, **numbers):
+    """One of a run, every number of which is the given value but for those that are named."""
+    names = [name for name in Row._fields if name != "parameters"]
+    about = {"batch_norm": "running statistics", "samples": samples}
+    return Kept(epoch, FlatnessSettings(samples), about, dict.fromkeys(names, value) | numbers)
+
+
+def write_kept(run, measured):
+    (run / "curvature.json").write_text(json.dumps({"measured": [kept.as_dict() for kept in measured]}))

@@ -1,7 +1,6 @@
 """Parameters on disk: runs, checkpoints, comparisons; flatness of a comparison, kept and resumed."""
 
 import csv
-import json
 import shutil
 from pathlib import Path
 from statistics import mean, stdev
@@ -17,14 +16,15 @@ from adai.errors import UserError
 from adai.lab import checkpoints
 from adai.lab.compare import compare
 from adai.lab.curvature import kept
-from adai.lab.curvature.measure import Row
 from adai.lab.executors import Processes, in_process
+from adai.lab.run import Run
 from adai.lab.runs import RunFolder
 from adai.lab.settings import Settings
 from adai.lab.stored import finished_runs, is_comparison, settings_of, subject_at
 from adai.lab.subject import by_name, by_settings
 from adai.lab.task import Task
 from adai.lab.train import train
+from tests.folders import measurement, write_kept
 
 pytestmark = pytest.mark.slow
 
@@ -180,17 +180,18 @@ def test_the_table_is_the_mean_over_what_the_runs_keep(measured, capsys):
     assert status == 0
     assert list(table) == ["sgd", "adam"]
     for name, row in table.items():
-        each = [json.loads((comparison / name / f"seed{seed}" / "curvature.json").read_text()) for seed in (0, 1)]
+        each = [one for seed in (0, 1) for one in kept.kept_in(comparison / name / f"seed{seed}")]
         for key in ("loss", "largest", "trace", "sam", "filter_worst"):
-            values = [one["numbers"][key] for one in each]
+            values = [one.numbers[key] for one in each]
             assert float(row[f"{key}_mean"]) == pytest.approx(mean(values), rel=1e-9)
             assert float(row[f"{key}_sd"]) == pytest.approx(stdev(values), rel=1e-9)
         assert row["seeds"] == "2"
-        assert row["batch_norm"] == each[0]["about"]["batch_norm"] == "running statistics"
+        assert row["batch_norm"] == each[0].about["batch_norm"] == "running statistics"
     run = comparison / "adam" / "seed1"
     H = subject_at(run, never).objective().hessian()
-    numbers = json.loads((run / "curvature.json").read_text())["numbers"]
-    assert numbers["largest"] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
+    (only,) = kept.kept_in(run)
+    assert only.epoch == 3
+    assert only.numbers["largest"] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
     printed = " ".join(capsys.readouterr().out.split())
     assert "Batch norm: running statistics; 40 training samples" in printed
     text = (comparison / "flatness.md").read_text()
@@ -211,6 +212,10 @@ def test_what_a_run_keeps_is_not_computed_again_unless_something_else_is_asked(m
     assert len(asked) == 4
     assert other["sgd"]["batch_norm"] == "statistics of each minibatch of 20"
     assert other["sgd"]["largest_mean"] != table["sgd"]["largest_mean"]
+    # What was there stays, and is shown when it is asked for.
+    assert flatness(comparison)[1] == table
+    assert flatness(comparison, "--batch-norm", "batch", "--batch", "20")[1] == other
+    assert len(asked) == 4
     (comparison / "adam" / "seed0" / "curvature.json").write_text("{")
     flatness(comparison, "--batch-norm", "batch", "--batch", "20")
     assert len(asked) == 5
@@ -246,22 +251,88 @@ def test_a_comparison_measures_its_own_runs(execute, tmp_path):
     assert compare(folder, **options, seeds=2, flatness=quick) == []
     runs = finished_runs(folder.path)
     assert len(runs) == 4
-    assert [kept.kept_in(run).settings for run in runs] == [other] * 4
-    numbers = json.loads((runs[0] / "curvature.json").read_text())["numbers"]
+    assert [[(one.epoch, one.settings) for one in kept.kept_in(run)] for run in runs] == [[(1, other)]] * 4
     H = subject_at(runs[0], never).objective(samples=30).hessian()
-    assert numbers["largest"] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
+    largest = kept.kept_in(runs[0])[0].numbers["largest"]
+    assert largest == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
 
 
 def test_the_settings_of_most_runs_are_those_of_the_next(tmp_path):
-    few, many = kept.QUICK, kept.FlatnessSettings()
-    for seed, settings in enumerate((many, few, few)):
-        folder = tmp_path / "sgd" / f"seed{seed}"
-        folder.mkdir(parents=True)
-        numbers = dict.fromkeys({*Row._fields} - {"parameters"}, 1.0)
-        about = {"batch_norm": "", "samples": 1}
-        content = {"settings": settings.as_dict(), "about": about, "numbers": numbers}
-        (folder / "curvature.json").write_text(json.dumps(content))
-    assert kept.settings_like(tmp_path) == few
+    few, many = measurement(1, 1.0, samples=500), measurement(1, 1.0)
+    measured = [[many], [few], [few]]
+
+    def like():
+        for seed, of_run in enumerate(measured):
+            folder = tmp_path / "sgd" / f"seed{seed}"
+            folder.mkdir(parents=True, exist_ok=True)
+            write_kept(folder, of_run)
+        return kept.settings_like(tmp_path)
+
+    assert like() == few.settings
+    measured = [[few, many]] * 3  # as many of both: what was asked for last
+    assert like() == many.settings
+    measured = [[few, few._replace(epoch=2), few._replace(epoch=3)], [many], [many]]  # runs count, not measurements
+    assert like() == many.settings
+
+
+# --- along training ---------------------------------------------------------------------------------------------------
+
+
+TWO = ["compare", "--task", f"{HERE}:points", "--optimizers", "sgd,adam", "--seeds", "1", "--epochs", "5"]
+
+
+def epochs_measured(path):
+    return [one.epoch for one in kept.kept_in(path / "sgd" / "seed0")]
+
+
+def test_flatness_along_training_leaves_the_training_as_it_is(tmp_path, capsys):
+    path, plain = tmp_path / "along", tmp_path / "plain"
+    assert main([*TWO, "--flatness", "2", "--out", str(path)]) == 0
+    assert main([*TWO, "--deterministic", "--out", str(plain)]) == 0
+    assert epochs_measured(path) == [2, 4, 5]
+    timeless = [
+        [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in Run(run).rows()]
+        for run in (path / "sgd" / "seed0", plain / "sgd" / "seed0")
+    ]
+    assert timeless[0] == timeless[1]
+    fourth = kept.kept_in(path / "sgd" / "seed0")[1].numbers
+    assert fourth["loss"] == pytest.approx(by_hand(checkpoints.read(path / "sgd" / "seed0" / "checkpoint-000004.pt")))
+    assert (path / "flatness-epochs.csv").read_text().count("\n") == 1 + 2 * 3
+    assert "At equal loss" in (path / "report.html").read_text()
+
+
+def test_what_was_interrupted_while_it_was_measured_is_measured_when_training_goes_on(tmp_path, monkeypatch):
+    real, calls = kept.measure_flatness, []
+
+    def interrupted(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(kept, "measure_flatness", interrupted)
+    command = [*TWO, "--deterministic", "--flatness", "2", "--out", str(tmp_path)]
+    assert main(command) == 130
+    assert epochs_measured(tmp_path) == [2]
+    assert main(command) == 0
+    assert epochs_measured(tmp_path) == [2, 4, 5]
+    assert torch.are_deterministic_algorithms_enabled() is False
+
+
+def test_training_goes_on_where_it_cannot_be_measured_on_the_way(tmp_path, monkeypatch, caplog):
+    real, calls = kept.measure_flatness, []
+
+    def fails(*arguments):
+        assert not torch.are_deterministic_algorithms_enabled()
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise OverflowError("too much")
+        return real(*arguments)
+
+    monkeypatch.setattr(kept, "measure_flatness", fails)
+    assert main([*TWO, "--deterministic", "--flatness", "2", "--out", str(tmp_path)]) == 0
+    assert epochs_measured(tmp_path) == [4, 5]
+    assert "SGD momentum, seed 0: no flatness after epoch 2: OverflowError: too much" in caplog.text
 
 
 @pytest.mark.parametrize("error", [OverflowError("too much"), UserError("too much")])

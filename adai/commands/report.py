@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.errors import UserError
-from adai.report import flatness
+from adai.report import equal_loss, flatness
 from adai.report.comparison import Comparison, read
 from adai.report.page import write
 from adai.report.summary import summarise, verdict
@@ -42,9 +42,14 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
 
 
 def say_flatness(console: Console, comparison: Comparison, reference: str) -> None:
-    """Print what the flatness of a comparison comes to, and whether runs are missing in it."""
+    """Print what the flatness of a comparison comes to, also at equal loss, and whether runs are missing in it."""
     measured = comparison.flatness
     missing = flatness.left_out(comparison, measured)
-    for text in (flatness.verdict(comparison, measured, reference), missing and f"Flatness: {missing}."):
+    found = equal_loss.courses(comparison)
+    for text in (
+        flatness.verdict(comparison, measured, reference),
+        *(equal_loss.verdicts(comparison, equal_loss.at_equal_loss(found), reference) if found else []),
+        missing and f"Flatness: {missing}.",
+    ):
         if text:
             console.print(text, highlight=False)

@@ -37,6 +37,7 @@ def compare(
     overrides: Mapping[str, Mapping[str, float]] | None = None,
     tune: "Tuning | None" = None,
     flatness: FlatnessSettings | None = None,
+    flatness_every: int = 0,
     data_dir: Path | None = None,
     command: str = "",
     execute: Executor = in_process,
@@ -59,6 +60,7 @@ def compare(
         tune: chooses them instead, with so many trials for each optimizer; the runs compared are fresh ones.
         flatness: measure it after the last epoch of every run, with these settings, or those that most runs have been
             measured with already.
+        flatness_every: measure it after every so many epochs too, to compare runs at equal loss; 0 does not.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
         execute: carries out the runs: `in_process`, `adai.lab.executors.Processes` or `adai.lab.on_ray.OnRay`.
@@ -94,7 +96,7 @@ def compare(
         job
         for seed in range(seeds)
         for part, flatness in zip(parts, alike, strict=True)
-        for job in part.jobs(seed, flatness=flatness, **common)
+        for job in part.jobs(seed, flatness=flatness, flatness_every=flatness_every, **common)
     ]
     watch(jobs)
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))

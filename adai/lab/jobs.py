@@ -1,8 +1,10 @@
 """A run as a piece of work that any process can take up, and what becomes of one that fails."""
 
+import logging
 import textwrap
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +14,11 @@ from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab.curvature.kept import FlatnessSettings, kept_in, measure_run
 from adai.lab.machine import device_named
-from adai.lab.run import Run
+from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
-from adai.lab.train import Progress, silent, train
+from adai.lab.train import Progress, algorithms, diverged, silent, train
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
 
@@ -29,6 +33,7 @@ class Job(NamedTuple):
         data_dir: where data sets lie by name, or None.
         command: the command line, kept beside the results.
         flatness: with what its flatness is measured after the last epoch, or None.
+        flatness_every: measure it after every so many epochs too; 0 for the last alone.
     """
 
     label: str
@@ -37,6 +42,7 @@ class Job(NamedTuple):
     data_dir: Path | None = None
     command: str = ""
     flatness: FlatnessSettings | None = None
+    flatness_every: int = 0
 
     @property
     def run(self) -> Run:
@@ -51,19 +57,40 @@ class Job(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether the flatness that was asked for is there."""
-        kept = kept_in(self.folder)
-        return kept is not None and kept.settings == self.flatness
+        """Whether the flatness after the last epoch, if it was asked for, is there."""
+        return any((k.epoch, k.settings) == (self.settings.epochs, self.flatness) for k in kept_in(self.folder))
 
     def do(self, progress: Progress = silent) -> None:
         """Carry it out, or what is left of it."""
-        train(self.settings, self.folder, data_dir=self.data_dir, command=self.command, progress=progress)
+
+        def after_an_epoch(rows: list[Row]) -> None:
+            if self.flatness and self._is_due(rows):
+                self._measure_on_the_way(self.flatness, len(rows))
+            progress(rows)
+
+        train(self.settings, self.folder, data_dir=self.data_dir, command=self.command, progress=after_an_epoch)
         if self.flatness and self.run.status == "finished":
-            device = device_named(self.settings.device)
             try:
-                measure_run(self.folder, self.flatness, device=device, data_dir=self.data_dir)
+                self._measure(self.flatness)
             except UserError as error:  # what is wrong with the minimum of one run need not be with the next
                 raise Unmeasured(f"it has finished, but its flatness cannot be measured: {error}") from error
+
+    def _is_due(self, rows: list[Row]) -> bool:
+        """Whether flatness is to be measured after these epochs, before the last."""
+        on_the_way = 0 < len(rows) < self.settings.epochs and not diverged(rows)
+        return on_the_way and self.flatness_every > 0 and len(rows) % self.flatness_every == 0
+
+    def _measure_on_the_way(self, flatness: FlatnessSettings, epoch: int) -> None:
+        """Measure between two epochs, of whose parameters nothing will be left; training goes on whatever happens."""
+        try:
+            # Second derivatives have fewer deterministic algorithms than training needs.
+            with algorithms(replace(self.settings, deterministic=False)):
+                self._measure(flatness)
+        except Exception as error:
+            logger.warning("%s: no flatness after epoch %d: %s", self.label, epoch, _line(error))
+
+    def _measure(self, flatness: FlatnessSettings) -> None:
+        measure_run(self.folder, flatness, device=device_named(self.settings.device), data_dir=self.data_dir)
 
 
 class Unmeasured(Exception):

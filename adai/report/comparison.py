@@ -28,13 +28,13 @@ class Run:
         seed: of the run.
         status: what became of it.
         rows: an epoch a row.
-        flatness: of its last epoch, where that was measured.
+        flatness: every measurement that it keeps, of whatever epoch and settings.
     """
 
     seed: int
     status: Status
     rows: Sequence[dict[str, Any]]
-    flatness: Kept | None = None
+    flatness: Sequence[Kept] = ()
 
     def column(self, name: str) -> Array:
         """One number an epoch; nan where it was not recorded, or not finite."""
@@ -66,16 +66,21 @@ class Entrant:
         return [run for run in self.runs if run.status != "finished" and run.rows]
 
 
+Numbers = dict[str, float | None]
+
+
 class Flatness(NamedTuple):
-    """How flat the minima are that finished runs found, all measured alike.
+    """How flat the loss is where finished runs have come to, all measured alike.
 
     Args:
         about: what it was computed with, batch norm's mode among it.
         runs: by optimizer and seed the numbers of `adai.lab.curvature.measure.Row`; None for what was not finite.
+        at_loss: where all of them have this loss; None after the last epoch.
     """
 
     about: dict[str, Any]
-    runs: dict[str, dict[int, dict[str, float | None]]]
+    runs: dict[str, dict[int, Numbers]]
+    at_loss: float | None = None
 
     def values(self, optimizer: str, measure: str) -> dict[int, float]:
         """One number a run, by seed, of those that have it."""
@@ -108,14 +113,22 @@ class Comparison:
 
     @property
     def flatness(self) -> Flatness:
-        """That of the finished runs; where they were measured in several ways, of those measured as most were."""
-        known = [(e.name, run.seed, run.flatness) for e in self.entrants for run in e.finished if run.flatness]
-        settings = most(kept for *_, kept in known)
-        alike = [(name, seed, kept) for name, seed, kept in known if kept.settings == settings]
-        runs: dict[str, dict[int, dict[str, float | None]]] = {}
-        for name, seed, kept in alike:
-            runs.setdefault(name, {})[seed] = kept.numbers
-        return Flatness(alike[0][2].about if alike else {}, runs)
+        """That after the last epoch of the finished runs; where they were measured in several ways, as most were."""
+        last = [[kept for kept in run.flatness if kept.epoch == len(run.rows)] for _, run in self.finished]
+        settings = most(last)
+        about: dict[str, Any] = {}
+        runs: dict[str, dict[int, Numbers]] = {}
+        for (name, run), measured in zip(self.finished, last, strict=True):
+            for kept in measured:
+                if kept.settings == settings:
+                    about = about or kept.about
+                    runs.setdefault(name, {})[run.seed] = kept.numbers
+        return Flatness(about, runs)
+
+    @property
+    def finished(self) -> list[tuple[str, Run]]:
+        """Every finished run, with its optimizer."""
+        return [(entrant.name, run) for entrant in self.entrants for run in entrant.finished]
 
 
 def read(path: Path) -> Comparison:

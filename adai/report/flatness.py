@@ -30,15 +30,21 @@ MEASURES = {
 }
 
 
-def write(folder: Path, measured: Flatness) -> None:
-    """Write ``flatness.csv``, ``.md`` and ``.json`` into a comparison's folder."""
-    _write_csv(folder / "flatness.csv", measured)
+def write(folder: Path, measured: Flatness) -> list[Path]:
+    """Write ``flatness.csv``, ``.md``, ``.json``, or ``equal-loss.…``, into a comparison's folder; returns them."""
+    table, readable, numbers = files = [folder / f"{_stem(measured)}.{kind}" for kind in ("csv", "md", "json")]
+    _write_csv(table, measured)
     text = with_title(cells(measured))
-    write_whole(folder / "flatness.md", lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole(readable, lambda part: part.write_text(text, encoding="utf-8"))
     rows = [
         {"optimizer": name, "seed": seed, **own} for name, of_it in measured.runs.items() for seed, own in of_it.items()
     ]
-    write_json(folder / "flatness.json", {"about": measured.about, "runs": rows})
+    write_json(numbers, {"about": measured.about, "at_loss": measured.at_loss, "runs": rows})
+    return files
+
+
+def _stem(measured: Flatness) -> str:
+    return "flatness" if measured.at_loss is None else "equal-loss"
 
 
 def _write_csv(path: Path, measured: Flatness) -> None:
@@ -61,8 +67,9 @@ def _write_csv(path: Path, measured: Flatness) -> None:
 def cells(measured: Flatness) -> Cells:
     """The table as people read it, a row an optimizer in the order they were asked for."""
     about = measured.about
+    where = "after the last epoch" if measured.at_loss is None else f"at a loss of {_plain(measured.at_loss)} nats"
     title = (
-        "flatness after the last epoch, mean ± standard deviation over seeds; less is flatter. "
+        f"flatness {where}, mean ± standard deviation over seeds; less is flatter. "
         f"Batch norm: {about['batch_norm']}; {about['samples']} training samples"
     )
     rows = [
@@ -85,13 +92,18 @@ def _label(name: str) -> str:
     return RECIPES[name].label if name in RECIPES else name
 
 
-def verdict(comparison: Comparison, measured: Flatness, reference: str) -> str:
-    """One sentence: how many times the reference's top eigenvalue each rival's is, with intervals, and at what losses.
+def verdict(comparison: Comparison, measured: Flatness, reference: str, key: str = "largest") -> str:
+    """How many times the reference's top eigenvalue each rival's is, with intervals, and at what losses.
 
     Empty where no rival shares `MIN_SEEDS` seeds with the reference. The intervals are those of `paired_difference`
     between logarithms.
+
+    Args:
+        comparison: the runs.
+        measured: what they were found to be.
+        reference: the optimizer that the others are compared with.
+        key: another one of `MEASURES`.
     """
-    key = "largest"
     logs = {
         entrant.name: {s: math.log(x) for s, x in measured.values(entrant.name, key).items() if x > 0}
         for entrant in comparison.entrants
@@ -105,21 +117,27 @@ def verdict(comparison: Comparison, measured: Flatness, reference: str) -> str:
         name: paired_difference([logs[name][s] for s in seeds], [ours[s] for s in seeds], comparisons=len(shared))
         for name, seeds in shared.items()
     }
+    intervals = "95 % interval" if len(gaps) == 1 else "95 % intervals that hold together"
+    sentence = f"{_compared(gaps, reference, key)} ({seeds_of([*gaps.values()])}, {intervals})."
+    if measured.at_loss is not None:
+        return f"At equal loss, {_plain(measured.at_loss)} nats: {sentence[0].lower()}{sentence[1:]}"
+    losses = [spread([*measured.values(name, "loss").values()]).mean for name in (reference, *shared)]
+    return (
+        f"{sentence} The mean losses are {_plain(min(losses))} to {_plain(max(losses))}, and curvature shrinks as the "
+        "loss does."
+    )
+
+
+def _compared(gaps: dict[str, Difference], reference: str, key: str) -> str:
+    """Which rivals differ by what factor, and which do not."""
+    what = f"{MEASURES[key]} of H" if key == "largest" else MEASURES[key]
     us = _label(reference)
     differ = [f"{_plain(math.exp(g.mean))} times with {_label(n)} ({_range(g)})" for n, g in gaps.items() if g.shown]
     equal = joined([f"{_label(n)} ({_range(g)} times)" for n, g in gaps.items() if not g.shown])
-    if differ:
-        differ[0] = differ[0].replace("times", f"times {us}’s", 1)
-        sentence = f"The {MEASURES[key]} of H is {joined(differ)}"
-        sentence += f", and no difference is shown to {equal}" if equal else ""
-    else:
-        sentence = f"No difference shown in the {MEASURES[key]} of H between {us} and {equal}"
-    losses = [spread([*measured.values(name, "loss").values()]).mean for name in (reference, *shared)]
-    intervals = "95 % interval" if len(gaps) == 1 else "95 % intervals that hold together"
-    return (
-        f"{sentence} ({seeds_of([*gaps.values()])}, {intervals}). The mean losses are {_plain(min(losses))} to "
-        f"{_plain(max(losses))}, and curvature shrinks as the loss does."
-    )
+    if not differ:
+        return f"No difference shown in the {what} between {us} and {equal}"
+    differ[0] = differ[0].replace("times", f"times {us}’s", 1)
+    return f"The {what} is {joined(differ)}" + (f", and no difference is shown to {equal}" if equal else "")
 
 
 def left_out(comparison: Comparison, measured: Flatness) -> str:

@@ -14,7 +14,7 @@ from matplotlib import rc_context
 
 from adai.files import write_whole
 from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.report import flatness, tables
+from adai.report import equal_loss, flatness, tables
 from adai.report.comparison import Comparison, Flatness, Run
 from adai.report.figures import pictures
 from adai.report.picture import RC, Missing, Picture
@@ -49,16 +49,39 @@ def write(comparison: Comparison, summary: Summary) -> Path:
 
 def _flatness(comparison: Comparison, measured: Flatness, reference: str) -> dict[str, Any]:
     """Write the files of flatness; returns what the page needs of it."""
-    folder = comparison.path / "figures"
-    flatness.write(comparison.path, measured)
+    found = equal_loss.courses(comparison)
+    equal = equal_loss.at_equal_loss(found)
+    return {
+        **_table_of(comparison, measured),
+        "verdict": flatness.verdict(comparison, measured, reference),
+        "figures": [
+            _written(comparison.path / "figures", picture) for picture in flatness.pictures(comparison, measured)
+        ],
+        "missing": flatness.left_out(comparison, measured),
+        "along": _along(comparison, found, equal, reference) if found else None,
+    }
+
+
+def _along(comparison: Comparison, found: equal_loss.Courses, equal: Flatness | None, reference: str) -> dict[str, Any]:
+    """The same along training, and at equal loss where the runs have come through one."""
+    points = comparison.path / "flatness-epochs.csv"
+    equal_loss.write_courses(points, found)
+    table = _table_of(comparison, equal) if equal else {"table": None, "downloads": []}
+    return {
+        **table,
+        "downloads": [*table["downloads"], _download(points)],
+        "verdicts": equal_loss.verdicts(comparison, equal, reference),
+        "figure": _written(comparison.path / "figures", equal_loss.picture(comparison, found, equal)),
+    }
+
+
+def _table_of(comparison: Comparison, measured: Flatness) -> dict[str, Any]:
+    """A table of flatness and its files."""
     table = flatness.cells(measured)
     return {
-        "verdict": flatness.verdict(comparison, measured, reference),
         "table": table,
         "lines": [(variable(name), cells) for name, cells in zip(measured.runs, table.rows, strict=True)],
-        "figures": [_written(folder, picture) for picture in flatness.pictures(comparison, measured)],
-        "missing": flatness.left_out(comparison, measured),
-        "downloads": [_download(comparison.path / f"flatness.{kind}") for kind in ("csv", "md", "json")],
+        "downloads": [_download(file) for file in flatness.write(comparison.path, measured)],
     }
 
 

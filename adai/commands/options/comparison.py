@@ -56,8 +56,12 @@ def add_compare(commands: Commands) -> None:
     )
     compare.add_argument(
         "--flatness",
-        action="store_true",
-        help="measure how flat the minima are, on 500 training samples (more: adai curvature RUNS)",
+        nargs="?",
+        type=positive,
+        const=0,
+        metavar="N",
+        help="measure how flat the minima are, on 500 training samples (more: adai curvature RUNS); with N, after "
+        "every N epochs too, and compare at equal loss",
     )
     add_executors(compare)
     add_training_options(compare)

@@ -1,6 +1,6 @@
-"""The flatness of a finished run, kept in its folder so that it is computed once."""
+"""The flatness of a run, after its last epoch or along it, kept in its folder so that it is computed once."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import torch
 from adai.errors import UserError
 from adai.lab.curvature.measure import Effort, Row, measure_flatness, row
 from adai.lab.objective import BatchNorm, Progress, silent
-from adai.lab.run import finite, read_json, write_json, writing_to
+from adai.lab.run import Run, finite, read_json, write_json, writing_to
 from adai.lab.stored import subject_at
 
 FILE = "curvature.json"
@@ -52,17 +52,36 @@ QUICK = FlatnessSettings(samples=500, effort=Effort(top=1, products=12, ascent=4
 
 
 class Kept(NamedTuple):
-    """The flatness that a run keeps.
+    """A measurement that a run keeps.
 
     Args:
+        epoch: after which.
         settings: what it was computed with.
         about: in words, batch norm's mode among it; see `Objective.about`.
         numbers: those of `Row` but for its name; None for what was not finite.
     """
 
+    epoch: int
     settings: FlatnessSettings
     about: dict[str, Any]
     numbers: dict[str, float | None]
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> "Kept":
+        """Back from `as_dict`.
+
+        Raises:
+            KeyError: it lacks something, as those of another version may.
+            TypeError: it is something else.
+        """
+        settings, about, numbers = (dict(content[key]) for key in ("settings", "about", "numbers"))
+        if {*numbers} != {*Row._fields} - {"parameters"} or not about.keys() >= {"batch_norm", "samples"}:
+            raise KeyError("numbers")
+        return cls(int(content["epoch"]), FlatnessSettings.of(settings), about, numbers)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {**self._asdict(), "settings": self.settings.as_dict()}
 
 
 def measure_run(
@@ -73,11 +92,13 @@ def measure_run(
     data_dir: Path | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Measure the flatness at a finished run's last checkpoint into ``curvature.json``; nothing where that is done.
+    """Measure the flatness at a run's last checkpoint into ``curvature.json``; nothing where that is done.
+
+    What was measured before, after other epochs or with other settings, stays; what was asked for last comes last.
 
     Args:
         run: its folder.
-        settings: what decides the numbers; those that were computed with something else are computed again.
+        settings: what decides the numbers.
         device: where to compute; default the CPU.
         data_dir: where data sets lie by name.
         progress: told what is being done.
@@ -86,11 +107,25 @@ def measure_run(
         UserError: the run, its data or its task cannot be read, it has too few parameters, or the folder cannot be
             written.
     """
-    there = kept_in(run)
-    if there and there.settings == settings:
+    epoch, there = len(Run(run).rows()), kept_in(run)
+    others = [kept for kept in there if (kept.epoch, kept.settings) != (epoch, settings)]
+    same = [kept for kept in there if kept not in others]
+    if same and same == there[-1:]:
         return
-    subject = subject_at(run, device=device, data_dir=data_dir)
-    objective = subject.objective(
+    asked = same or [Kept(epoch, settings, *_measured(run, settings, device, data_dir, progress))]
+    with writing_to(run, "make it writable, and the same command goes on from there"):
+        write_json(run / FILE, {"measured": [kept.as_dict() for kept in others + asked]})
+
+
+def _measured(
+    run: Path,
+    settings: FlatnessSettings,
+    device: torch.device | None,
+    data_dir: Path | None,
+    progress: Progress,
+) -> tuple[dict[str, Any], dict[str, float | None]]:
+    """What was computed with, in words, and the numbers."""
+    objective = subject_at(run, device=device, data_dir=data_dir).objective(
         samples=settings.samples,
         seed=settings.effort.seed,
         batch_norm=settings.batch_norm,
@@ -101,30 +136,24 @@ def measure_run(
         raise UserError(f"{run} has {objective.size} parameters, too few for {settings.effort.top} eigenvalues")
     numbers = row("", measure_flatness(objective, settings.effort, progress))._asdict()
     del numbers["parameters"]
-    content = {"settings": settings.as_dict(), "about": objective.about(), "numbers": finite(numbers)}
-    with writing_to(run, "make it writable, and the same command goes on from there"):
-        write_json(run / FILE, content)
+    return objective.about(), finite(numbers)
 
 
-def kept_in(run: Path) -> Kept | None:
-    """What a run keeps; None where that is nothing, or the file is damaged or of another version: it is made anew."""
+def kept_in(run: Path) -> list[Kept]:
+    """What a run keeps, what was asked for last at the end; nothing of a file that is damaged or of another version."""
     file = run / FILE
     try:
-        content = read_json(file) if file.is_file() else {}
-        kept = Kept(FlatnessSettings.of(content["settings"]), dict(content["about"]), dict(content["numbers"]))
+        return [Kept.of(content) for content in read_json(file)["measured"]] if file.is_file() else []
     except (UserError, KeyError, TypeError, ValueError):
-        return None
-    whole = {*kept.numbers} == {*Row._fields} - {"parameters"} and kept.about.keys() >= {"batch_norm", "samples"}
-    return kept if whole else None
+        return []
 
 
-def most(kept: Iterable[Kept]) -> FlatnessSettings | None:
-    """What most of them were computed with, the first of equals; None of none."""
-    settings = [one.settings for one in kept]
+def most(runs: Iterable[Sequence[Kept]]) -> FlatnessSettings | None:
+    """What most runs were measured with, of equals what was asked for last; None where none was."""
+    settings = [each for kept in runs for each in dict.fromkeys(one.settings for one in reversed(kept))]
     return max(settings, key=settings.count, default=None)
 
 
 def settings_like(runs: Path) -> FlatnessSettings | None:
     """What most measured runs of a comparison were measured with, for the others to be measured likewise."""
-    files = sorted(runs.glob(f"*/seed*/{FILE}"))
-    return most(kept for file in files if (kept := kept_in(file.parent)))
+    return most(kept_in(file.parent) for file in sorted(runs.glob(f"*/seed*/{FILE}")))
