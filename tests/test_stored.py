@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from adai.lab.run import Run
 from adai.lab.runs import RunFolder
 from adai.lab.settings import Settings
 from adai.lab.stored import finished_runs, is_comparison, settings_of, subject_at
-from adai.lab.subject import by_name, by_settings
+from adai.lab.subject import by_name, by_settings, by_task
 from adai.lab.task import Task
 from adai.lab.train import train
 from tests.folders import measurement, write_kept
@@ -51,6 +52,24 @@ class Line(Dataset):
 
 def line():
     return Task(nn.Linear(1, 1), Line(), Line(), mse_loss)
+
+
+class Noisy(Dataset):
+    """Drawn by numpy's global generator: where it begins and, as augmentation, again each time."""
+
+    def __init__(self):
+        self.x = np.random.standard_normal((40, 4)).astype(np.float32)
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i] + np.random.standard_normal(4).astype(np.float32), int(self.x[i, 0] > 0)
+
+
+def noisy():
+    net = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.2), nn.ReLU(), nn.Linear(6, 2))
+    return Task(net, Noisy(), Noisy())
 
 
 def never():
@@ -160,6 +179,23 @@ def test_data_that_memory_does_not_hold_is_drawn_as_data_in_memory_is():
     torch.testing.assert_close(whole[:, 0], torch.arange(30) / 10)
     in_memory = by_name("digits", "smallnet")
     assert torch.equal(in_memory._drawn(None, 0)[0], in_memory.data.inputs)
+
+
+def test_a_task_that_draws_by_itself_is_as_the_seed_makes_it_and_leaves_the_generators_where_they_are():
+    settings = Settings.of(f"{HERE}:noisy", seed=5)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    for made in (by_settings(settings), by_task(f"{HERE}:noisy", seed=5)):
+        x = made.data.data.x
+        torch.manual_seed(5)
+        assert torch.equal(noisy().model[0].weight, made.model[0].weight)
+        np.testing.assert_array_equal(x, np.random.RandomState(5).standard_normal((40, 4)).astype(np.float32))
+        np.random.seed(1)
+        torch.manual_seed(1)
+        by_settings(settings)
+        np.testing.assert_array_equal(before[0], np.random.get_state()[1])
+        assert torch.equal(before[1], torch.get_rng_state())
 
 
 # --- flatness of a comparison -----------------------------------------------------------------------------------------
@@ -285,20 +321,18 @@ def epochs_measured(path):
     return [one.epoch for one in kept.kept_in(path / "sgd" / "seed0")]
 
 
-def test_flatness_along_training_leaves_the_training_as_it_is(tmp_path, capsys):
+@pytest.mark.parametrize("task", ["points", "noisy"])
+def test_flatness_along_training_leaves_the_training_as_it_is(task, tmp_path):
     path, plain = tmp_path / "along", tmp_path / "plain"
-    assert main([*TWO, "--flatness", "2", "--out", str(path)]) == 0
-    assert main([*TWO, "--deterministic", "--out", str(plain)]) == 0
+    command = [*TWO, "--task", f"{HERE}:{task}"]
+    assert main([*command, "--flatness", "2", "--out", str(path)]) == 0
+    assert main([*command, "--deterministic", "--out", str(plain)]) == 0
     assert epochs_measured(path) == [2, 4, 5]
     timeless = [
         [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in Run(run).rows()]
         for run in (path / "sgd" / "seed0", plain / "sgd" / "seed0")
     ]
     assert timeless[0] == timeless[1]
-    fourth = kept.kept_in(path / "sgd" / "seed0")[1].numbers
-    assert fourth["loss"] == pytest.approx(by_hand(checkpoints.read(path / "sgd" / "seed0" / "checkpoint-000004.pt")))
-    assert (path / "flatness-epochs.csv").read_text().count("\n") == 1 + 2 * 3
-    assert "At equal loss" in (path / "report.html").read_text()
 
 
 def test_what_was_interrupted_while_it_was_measured_is_measured_when_training_goes_on(tmp_path, monkeypatch):
@@ -316,7 +350,11 @@ def test_what_was_interrupted_while_it_was_measured_is_measured_when_training_go
     assert epochs_measured(tmp_path) == [2]
     assert main(command) == 0
     assert epochs_measured(tmp_path) == [2, 4, 5]
-    assert torch.are_deterministic_algorithms_enabled() is False
+    run = tmp_path / "sgd" / "seed0"
+    fourth = kept.kept_in(run)[1].numbers["loss"]
+    assert fourth == pytest.approx(by_hand(checkpoints.read(run / "checkpoint-000004.pt")))
+    assert (tmp_path / "flatness-epochs.csv").read_text().count("\n") == 1 + 2 * 3
+    assert "At equal loss" in (tmp_path / "report.html").read_text()
 
 
 def test_training_goes_on_where_it_cannot_be_measured_on_the_way(tmp_path, monkeypatch, caplog):

@@ -12,6 +12,7 @@ import torch
 
 from adai.errors import UserError
 from adai.files import write_whole
+from adai.lab import random_state
 from adai.lab.curvature.kept import FlatnessSettings, kept_in, measure_run
 from adai.lab.machine import device_named
 from adai.lab.run import Row, Run
@@ -84,7 +85,8 @@ class Job(NamedTuple):
         """Measure between two epochs, of whose parameters nothing will be left; training goes on whatever happens."""
         try:
             # Second derivatives have fewer deterministic algorithms than training needs.
-            with algorithms(replace(self.settings, deterministic=False)):
+            any_algorithms = algorithms(replace(self.settings, deterministic=False))
+            with random_state.untouched(device_named(self.settings.device)), any_algorithms:
                 self._measure(flatness)
         except Exception as error:
             logger.warning("%s: no flatness after epoch %d: %s", self.label, epoch, _line(error))

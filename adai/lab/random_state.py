@@ -1,6 +1,8 @@
 """All the global random generators that a model or a data set may draw from."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -34,3 +36,13 @@ def put(state: dict[str, Any], device: torch.device) -> None:
     np.random.set_state({**generator, "state": {**generator["state"], "key": keys}})
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def untouched(device: torch.device) -> Iterator[None]:
+    """After the block they stand where they stood before it."""
+    before = get(device)
+    try:
+        yield
+    finally:
+        put(before, device)

@@ -5,7 +5,7 @@
     DIR/config.json           what decides the results, and what it was run on
     DIR/metrics.jsonl         one row an epoch
     DIR/checkpoint-<n>.pt     all there is to go on from, after epoch n; the last two
-    DIR/curvature.json        its flatness, once that was measured as part of a comparison
+    DIR/curvature.json        its flatness, every time that it was measured as part of a comparison
 """
 
 import json

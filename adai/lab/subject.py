@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from adai.errors import UserError
+from adai.lab import random_state
 from adai.lab.data import load
 from adai.lab.models import build_model
 from adai.lab.objective import BatchNorm, Loss, Objective, Prepare
@@ -74,8 +75,8 @@ def by_name(
     """
     data = load(dataset, device=device or torch.device("cpu"), data_dir=data_dir)
     channels, size = data.train.pixels.shape[1:3]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with random_state.untouched(data.mean.device):
+        random_state.seed(seed)
         net = build_model(model, channels=channels, size=size, classes=data.classes)
     return Subject(net.to(data.mean.device), Tensors(data.train.pixels, data.train.labels, data.normalised))
 
@@ -88,14 +89,13 @@ def by_task(name: str, *, seed: int = 0, device: torch.device | None = None) -> 
     Raises:
         UserError: there is no such function, or it returns something else.
     """
-    factory = function_named(name)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    factory, to = function_named(name), device or torch.device("cpu")
+    with random_state.untouched(to):
+        random_state.seed(seed)
         task = factory()
     model, train = getattr(task, "model", None), getattr(task, "train", None)
     if not isinstance(model, nn.Module) or train is None or not hasattr(train, "__getitem__"):
         raise UserError(f"the task {name!r} returns {type(task).__name__}; it has to have a model, and train data")
-    to = device or torch.device("cpu")
     return Subject(model.to(to), source(train, to, workers=0), getattr(task, "loss", cross_entropy))
 
 
@@ -109,8 +109,8 @@ def by_settings(settings: Settings, *, device: torch.device | None = None, data_
     """
     to = device or torch.device("cpu")
     factory = named_task(replace(settings, augment=False), to, data_dir)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with random_state.untouched(to):
+        random_state.seed(settings.seed)
         task = factory()
     train = source(task.train, to, settings.workers)
     if settings.validation:
