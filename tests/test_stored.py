@@ -193,7 +193,8 @@ def test_a_task_that_draws_by_itself_is_as_the_seed_makes_it_and_leaves_the_gene
         np.testing.assert_array_equal(x, np.random.RandomState(5).standard_normal((40, 4)).astype(np.float32))
         np.random.seed(1)
         torch.manual_seed(1)
-        by_settings(settings)
+        one, other = (by_settings(settings)._drawn(7, seed=3)[0] for _ in range(2))
+        assert torch.equal(one, other)
         np.testing.assert_array_equal(before[0], np.random.get_state()[1])
         assert torch.equal(before[1], torch.get_rng_state())
 

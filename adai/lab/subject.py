@@ -61,7 +61,9 @@ class Subject(NamedTuple):
         if isinstance(self.data, Tensors):
             at = where.to(self.data.inputs.device)
             return self.data.inputs[at], self.data.targets[at], self.data.prepare
-        inputs, targets = zip(*self.data.batches(where.split(_READ), Generator().manual_seed(seed)), strict=True)
+        with random_state.untouched(next(self.model.parameters(), torch.empty(0)).device):
+            random_state.seed(seed)  # what augments its examples by itself is to do the same each time
+            inputs, targets = zip(*self.data.batches(where.split(_READ), Generator().manual_seed(seed)), strict=True)
         return torch.cat(inputs), torch.cat(targets), None
 
 
