@@ -248,6 +248,9 @@ def test_defaults_are_the_papers_on_cifar_and_warm_up_elsewhere():
     cifar = Settings.of("cifar100")
     assert (cifar.model, cifar.epochs, cifar.batch, cifar.schedule) == ("resnet34", 200, 128, "paper")
     assert cifar.warmup_steps == 0
+    assert Settings.of("cifar10", model="vgg16").warmup_steps == 0
+    small = Settings.of("cifar10", model="convnet")
+    assert (small.schedule, small.epochs, small.warmup_steps) == ("paper", 200, 100)
     assert cifar.augment
     assert Settings.of("cifar10", schedule="cosine").warmup_steps == 100
     mnist = Settings.of("mnist", optimizer="sgd", lr=0.3, epochs=7)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from adai.errors import UserError
-from adai.lab.models import MODELS
+from adai.lab.models import MODELS, PAPER_NETS
 from adai.lab.optimizers import RECIPES, recipe
 from adai.lab.schedules import KINDS, PAPER_SCHEDULES
 
@@ -88,8 +88,8 @@ class Settings:
         """The settings for a task: what is given and not None, and for the rest what suits the task.
 
         CIFAR gets the paper's run (Appendix D.1: ResNet, batch 128, 200 epochs, the learning rate divided by 10 at two
-        milestones), with crops and flips. Everything that is not the paper's run starts with the same linear warm-up
-        for every optimizer.
+        milestones), with crops and flips. Everything that is not the paper's run, nets of our own among it, starts with
+        the same linear warm-up for every optimizer.
 
         Args:
             task: as in the class.
@@ -102,7 +102,7 @@ class Settings:
         options = recipe(settings.get("optimizer", cls.optimizer)).options
         over = {"lr": lr, "weight_decay": weight_decay}
         settings["options"] = {**options, **{k: v for k, v in over.items() if v is not None}}
-        paper = settings.get("schedule") == "paper"
+        paper = settings.get("schedule") == "paper" and settings.get("model") in PAPER_NETS
         settings.setdefault("warmup_steps", 0 if paper else WARMUP_STEPS)
         return cls(task=task, **settings)
 

@@ -36,6 +36,9 @@ MODELS: dict[str, Constructor] = {
     "googlenet": googlenet,
 }
 
+# Those of the paper's Table 1, which train at its learning rates from the first step on; our own may die.
+PAPER_NETS = ("resnet18", "resnet34", "vgg16", "densenet121", "googlenet")
+
 
 def build_model(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
     """The net of that name with fresh weights, for images (N, channels, size, size) in so many classes.
