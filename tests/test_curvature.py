@@ -19,6 +19,10 @@ VALUES = np.concatenate([[-3.0], np.linspace(0.01, 0.5, 56), [4.0, 7.0, 10.0]])
 SIZE = len(VALUES)
 
 
+def mean_of_outputs(out, _):
+    return out.mean()
+
+
 class Parabola(nn.Module):
     """xᵀθ + ½ θᵀHθ for each sample x."""
 
@@ -40,7 +44,7 @@ def parabola(values=VALUES, theta=None, dtype=F64):
     x = torch.randn(6, n, dtype=F64)
     theta = torch.zeros(n, dtype=F64) if theta is None else theta
     model = Parabola(H, theta)
-    return Objective(model, x - x.mean(0), torch.zeros(6), loss=lambda out, _: out.mean(), dtype=dtype), U
+    return Objective(model, x - x.mean(0), torch.zeros(6), loss=mean_of_outputs, dtype=dtype), U
 
 
 @pytest.mark.parametrize(("dtype", "accuracy"), [(F64, 1e-8), (torch.float32, 1e-4)])
@@ -58,6 +62,14 @@ def test_top_eigenpairs_of_a_quadratic(dtype, accuracy):
     assert sum(seen) > 40
     with pytest.raises(ValueError, match=f"k = {SIZE}"):
         top_eigenpairs(objective, SIZE)
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1e-20])
+def test_small_eigenvalues_are_as_accurate_as_large_ones(scale):
+    """In float32 ARPACK's own criterion is absolute below about 1e-5: the curvature of a fitted net lies there."""
+    values = np.linspace(0.1, 1, SIZE) * scale
+    objective, _ = parabola(values, dtype=torch.float32)
+    np.testing.assert_allclose(top_eigenpairs(objective, 5).values, values[::-1][:5], rtol=1e-3)
 
 
 def test_trace_is_unbiased_and_its_standard_error_is_the_spread():
@@ -120,6 +132,16 @@ def test_sam_sharpness_of_quadratics():
     assert known.value == pytest.approx(0.045, rel=1e-9)
     with pytest.raises(ValueError, match="rho = 0"):
         worst_sharpness(objective, 0)
+
+
+@pytest.mark.parametrize("scale", [1e-24, 1e-34])
+def test_a_gradient_too_small_to_be_squared_does_not_lead_out_of_the_ball(scale):
+    H, theta = torch.diag(torch.tensor([1.0, 3.0, 8.0])), torch.tensor([0.3, -0.2, 0.5])
+    small, large = (
+        worst_sharpness(Objective(Parabola(H * s, theta), torch.zeros(6, 3), torch.zeros(6), loss=mean_of_outputs), 0.1)
+        for s in (scale, 1.0)
+    )
+    assert np.array(small) / scale == pytest.approx(np.array(large), rel=1e-3)
 
 
 def test_average_sharpness_of_a_quadratic_is_the_trace():

@@ -68,7 +68,7 @@ def test_curvature_writes_table_numbers_and_figures(states, tmp_path, capsys):
     assert float(table[1]["loss"]) == pytest.approx(objective.loss())
     assert float(table[1]["largest"]) == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=1e-3)
     assert abs(float(table[1]["trace"]) - float(H.trace())) < 5 * float(table[1]["trace_se"]) + 1e-9
-    about = json.loads((out / "curvature.json").read_text())["about"]
+    about = json.loads((out / "curvature.json").read_text())["about"]["of_each"]["net1"]
     assert (about["batch_norm"], about["samples"], about["dtype"]) == ("the model has none", 40, "float64")
     assert len(lines(out / "eigenvalues.csv")) == 6
     density = [row for row in lines(out / "density.csv") if row["parameters"] == "net0"]
@@ -81,13 +81,13 @@ def test_batch_statistics_are_written_into_the_result(tmp_path):
     out = tmp_path / "out"
     task = ["--task", "tests.test_curvature_commands:normed", "--batch-norm", "batch", "--batch", "20"]
     assert main(["curvature", *task, "--top", "2", "--out", str(out)]) == 0
-    about = json.loads((out / "curvature.json").read_text())["about"]
+    (about,) = json.loads((out / "curvature.json").read_text())["about"]["of_each"].values()
     assert about["batch_norm"] == "statistics of each minibatch of 20"
 
 
 def normed():
     task = tiny()
-    task.model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
+    task.model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
     return task
 
 
@@ -104,6 +104,117 @@ def test_eq5_is_exact_for_small_nets_and_projected_for_large_ones(tmp_path, caps
     assert main(arguments) == 0
     kinds = [row["kind"] for row in lines(tmp_path / "directions.csv")]
     assert kinds == ["eigenvector"] * 2 + ["random"] * 49
+
+
+def test_eq5_takes_each_runs_own_samples(tmp_path, capsys, monkeypatch):
+    """C of a minibatch depends on how many samples there are to draw from."""
+    for limit in (60, 200):
+        settings = Settings.of("digits", model="fc3-4", optimizer="sgd", epochs=1, limit=limit)
+        train(settings, tmp_path / str(limit))
+    monkeypatch.setattr("adai.commands.curvature.EXACT", 10)
+    runs, factors = [str(tmp_path / "200"), str(tmp_path / "60")], {}
+    for given in (runs[:1], runs):
+        out = tmp_path / f"out{len(given)}"
+        assert main(["curvature", *given, "--eq5", "--top", "5", "--out", str(out)]) == 0
+        factors[len(given)] = {(row["parameters"], row["B"]): row["factor"] for row in lines(out / "eq5.csv")}
+    assert list(factors[2]) == [("200", "1"), ("200", "10"), ("200", "100"), ("60", "1"), ("60", "10")]
+    assert factors[1].items() <= factors[2].items()
+    printed = capsys.readouterr().out
+    for text in (
+        "200: Batch norm: the model has none; 200 samples.",
+        "60: Batch norm: the model has none; 60 samples.",
+    ):
+        assert text in printed
+
+
+def test_noise_of_batch_statistics_is_that_of_minibatches_of_its_size(tmp_path):
+    task = ["--task", "tests.test_curvature_commands:normed", "--batch-norm", "batch", "--B", "8"]
+    few = ["--minibatches", "60", "--parameters", "10", "--out", str(tmp_path)]
+    assert main(["noise", *task, *few]) == 0
+    (about,) = json.loads((tmp_path / "noise.json").read_text())["about"]["of_each"].values()
+    assert about["batch_norm"] == "statistics of each minibatch of 8"
+
+
+def sorted_by_class():
+    x, y = torch.randn(60, 4), torch.arange(60) // 20
+    return SimpleNamespace(model=normed().model, train=TensorDataset(x, y))
+
+
+def test_data_that_are_sorted_are_shuffled_where_minibatches_matter():
+    subject = by_task("tests.test_curvature_commands:sorted_by_class")
+    in_order, _, _ = subject._drawn(None, 0)
+    shuffled, targets, _ = subject._drawn(None, 0, shuffled=True)
+    assert not torch.equal(in_order, shuffled)
+    assert torch.equal(in_order.sum(1).sort().values, shuffled.sum(1).sort().values)
+    assert len(set(targets[:20].tolist())) == 3
+    by_batch, running = (subject.objective(batch_norm=mode, batch=20) for mode in ("batch", "running"))
+    assert torch.equal(by_batch._inputs, shuffled)
+    assert torch.equal(running._inputs, in_order)
+
+
+def test_dead_units_and_equal_sizes_are_drawn_all_the_same(tmp_path):
+    """A loss that is a plane, and noise whose largest values are all of one size."""
+    dead = ["--task", "tests.test_curvature_commands:dead", "--top", "2", "--out", str(tmp_path / "dead")]
+    assert main(["curvature", *dead]) == 0
+    assert (tmp_path / "dead" / "surface.png").read_bytes().startswith(PNG)
+    binary = ["--task", "tests.test_curvature_commands:binary", "--B", "1", "--minibatches", "60", "--parameters", "20"]
+    assert main(["noise", *binary, "--out", str(tmp_path / "binary")]) == 0
+    assert (tmp_path / "binary" / "tails.png").read_bytes().startswith(PNG)
+
+
+def dead():
+    net = tiny().model
+    with torch.no_grad():
+        net[0].bias.fill_(-100)
+        net[2].weight.zero_()
+    net[2].bias.requires_grad_(False)
+    return SimpleNamespace(model=net, train=tiny().train)
+
+
+def binary():
+    net = nn.Linear(40, 2)
+    nn.init.zeros_(net.weight)
+    nn.init.zeros_(net.bias)
+    return SimpleNamespace(model=net, train=TensorDataset((torch.randn(500, 40) > 0).float(), torch.randint(2, (500,))))
+
+
+def frozen():
+    task = tiny()
+    task.model.requires_grad_(False)
+    return task
+
+
+def empty():
+    return SimpleNamespace(model=tiny().model, train=TensorDataset(torch.zeros(0, 4), torch.zeros(0).long()))
+
+
+def unlike():
+    return SimpleNamespace(model=nn.Linear(7, 3), train=tiny().train)
+
+
+def one_sample():
+    x, y = tiny().train.tensors
+    return SimpleNamespace(model=tiny().model, train=TensorDataset(x[:1], y[:1]))
+
+
+@pytest.mark.parametrize("command", ["curvature", "noise", "eq5"])
+def test_an_interruption_and_a_full_disk_while_files_are_written(command, tmp_path, monkeypatch, capsys):
+    few = ["--minibatches", "60", "--parameters", "20", "--B", "8"] if command == "noise" else ["--top", "2"]
+    arguments = ["curvature", "--eq5"] if command == "eq5" else [command]
+
+    def status(error):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(f"adai.report.{command}.write_csv", fail)
+        return main([*arguments, *TINY, *few, "--out", str(tmp_path / "out")])
+
+    assert status(KeyboardInterrupt()) == 130
+    assert "Interrupted" in capsys.readouterr().err
+    assert status(OSError(28, "No space left on device")) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device; give another folder" in error
+    assert error.count("\n") == 1
 
 
 def test_noise_writes_table_numbers_and_figures(states, tmp_path, capsys):
@@ -161,6 +272,13 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
         (["curvature", "--rho", "0"], "'0' is not a number above 0"),
         (["curvature", "--model", "resnet19"], "unknown model 'resnet19'"),
         (["curvature", *TINY, "--top", "51"], "--top 51: random, seed 0 has 51 parameters"),
+        (["curvature", "--task", "tests.test_curvature_commands:frozen"], "the model has no parameter that requires"),
+        (["curvature", "--task", "tests.test_curvature_commands:empty"], "as many targets as inputs, at least 1"),
+        (
+            ["noise", "--task", "tests.test_curvature_commands:unlike"],
+            "no loss of this model on its data: RuntimeError",
+        ),
+        (["curvature", "--task", "tests.test_curvature_commands:one_sample", "--eq5"], "all 1 samples has no noise"),
         (["noise", *TINY, "--B", "41"], "B = 41"),
         (["noise", *TINY, "--B", "40"], "no noise"),
         (["noise", "--device", "warp"], "cannot use device 'warp'"),

@@ -85,7 +85,8 @@ def test_runs_that_were_below_from_the_first_measurement_on_are_left_out(along):
     assert list(equal.runs) == ["adai", "adam"]
     write_kept(along / "adai" / "seed1", course("adai", 1, LOSSES["adai"])[2:])
     found = read(along)
-    (said,) = verdicts(found, at_equal_loss(courses(found)), "adai")
+    said, missing = verdicts(found, at_equal_loss(courses(found)), "adai")
+    assert missing == "At equal loss: 4 finished runs are not in it."
     assert said.startswith("No verdict at equal loss, 0.100 nats: fewer than 3 seeds")
     for seed in range(3):
         write_kept(along / "adai" / f"seed{seed}", course("adai", seed, LOSSES["adai"])[2:])

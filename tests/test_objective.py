@@ -114,6 +114,71 @@ def test_batch_statistics_of_one_sample_are_refused():
         case(n=9, batch_norm="batch")
 
 
+@pytest.mark.parametrize("where", ["model", "prepare"])
+def test_what_is_done_in_place_stays_out_of_the_callers_data(where):
+    net, x, y, _ = case()
+    before = x.clone()
+    if where == "model":
+        objective = Objective(nn.Sequential(nn.ReLU(inplace=True), net), x, y, batch=4)
+    else:
+        objective = Objective(net, x, y, batch=4, prepare=lambda t: t.div_(3))
+    assert objective.loss() == objective.loss()
+    objective.gradient()
+    assert torch.equal(x, before)
+
+
+def test_layers_without_running_statistics_take_the_minibatchs_whatever_is_asked_for():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, track_running_stats=False))
+    x, y = torch.randn(12, 3), torch.randint(4, (12,))
+    objective = Objective(net, x, y, batch=4)
+    assert objective.about()["batch_norm"] == "statistics of each minibatch of 4"
+    with pytest.raises(UserError, match="no sample has a gradient of its own"):
+        list(objective.sample_gradients())
+    with pytest.raises(UserError, match="leave one alone"):
+        Objective(net, x, y, batch=11)
+
+
+def test_attention_has_second_derivatives():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    net = nn.Sequential(layer, nn.Flatten(), nn.Linear(24, 3))
+    objective = Objective(net, torch.randn(6, 3, 8), torch.randint(3, (6,)), dtype=F64)
+    v = torch.randn(objective.size, dtype=F64)
+    h = 1e-5
+    finite = (objective.gradient(objective.theta + h * v) - objective.gradient(objective.theta - h * v)) / (2 * h)
+    torch.testing.assert_close(objective.hvp(v), finite, rtol=1e-5, atol=1e-7)
+
+
+def test_a_loss_that_holds_tensors_is_taken_in_the_same_precision():
+    net, x, y, _ = case()
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    loss = nn.CrossEntropyLoss(weight=weights)
+    found = Objective(net, x, y, loss=loss, dtype=F64).loss()
+    assert found == pytest.approx(loss(net.eval()(x), y).item(), rel=1e-5)
+    assert loss.weight is weights
+    assert weights.dtype == torch.float32
+
+
+class Root(nn.Module):
+    """√Σw², which has no derivative at 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(3, 4))
+
+    def forward(self, x):
+        return x @ self.w + self.w.pow(2).sum().sqrt()
+
+
+def test_what_is_not_finite_is_refused_wherever_it_is():
+    net, x, y, _ = case()
+    x[-1] = float("nan")
+    with pytest.raises(UserError, match="the loss over all 11 samples is nan"):
+        Objective(net, x, y, batch=4)
+    with pytest.raises(UserError, match="has no finite gradient"):
+        Objective(Root(), torch.ones(5, 3), y[:5])
+
+
 def test_what_is_random_is_refused():
     net, x, y, _ = case()
     with pytest.raises(UserError, match="take out what is random"):

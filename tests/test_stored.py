@@ -1,6 +1,7 @@
 """Parameters on disk: runs, checkpoints, comparisons; flatness of a comparison, kept and resumed."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 from statistics import mean, stdev
@@ -258,6 +259,41 @@ def test_what_a_run_keeps_is_not_computed_again_unless_something_else_is_asked(m
     assert len(asked) == 5
 
 
+def test_what_another_version_wrote_stays_in_the_file(measured):
+    file = measured / "adam" / "seed0" / "curvature.json"
+    (entry,) = json.loads(file.read_text())["measured"]
+    newer = {**entry, "settings": {**entry["settings"], "epsilon": 1}}
+    file.write_text(json.dumps({"measured": [newer, "what is this", entry]}))
+    assert len(kept.kept_in(file.parent)) == 1
+    assert flatness(measured, "--batch-norm", "batch", "--batch", "20")[0] == 0
+    written = json.loads(file.read_text())["measured"]
+    assert written[:3] == [newer, "what is this", entry]
+    assert len(written) == 4
+
+
+def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison, capsys):
+    """Its last checkpoint is damaged: that before it is not what the table is about."""
+    file = comparison / "sgd" / "seed1" / "checkpoint-000003.pt"
+    file.write_bytes(file.read_bytes()[:-100])
+    status, table = flatness(comparison)
+    assert status == 1
+    assert (table["sgd"]["seeds"], table["adam"]["seeds"]) == ("1", "2")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "sgd seed1: " in out
+    assert "has no sound checkpoint of epoch 3, its last" in out
+    assert "1 finished run is not in it" in out
+    assert not (comparison / "sgd" / "seed1" / "curvature.json").exists()
+
+
+def test_a_net_that_is_fitted_is_measured_in_float64(comparison, monkeypatch):
+    run = comparison / "adam" / "seed0"
+    monkeypatch.setattr(kept, "FITTED", 0.1)
+    kept.measure_run(run, kept.QUICK)
+    monkeypatch.setattr(kept, "FITTED", 100.0)
+    kept.measure_run(run, kept.QUICK._replace(samples=20))
+    assert [one.about["dtype"] for one in kept.kept_in(run)] == ["float32", "float64"]
+
+
 def test_an_interruption_keeps_the_finished_runs_and_writes_no_half_table(comparison, monkeypatch, capsys):
     real, calls = kept.measure_flatness, []
 
@@ -310,6 +346,17 @@ def test_the_settings_of_most_runs_are_those_of_the_next(tmp_path):
     assert like() == many.settings
     measured = [[few, few._replace(epoch=2), few._replace(epoch=3)], [many], [many]]  # runs count, not measurements
     assert like() == many.settings
+
+
+def test_seeds_that_are_added_are_measured_along_training_as_the_others_were(tmp_path):
+    few, many = measurement(1, 1.0, samples=500), measurement(3, 1.0)
+    for seed in (0, 1):
+        folder = tmp_path / "sgd" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        write_kept(folder, [few, few._replace(epoch=3), many] if seed == 0 else [few._replace(epoch=3), many])
+    assert kept.settings_like(tmp_path) == many.settings  # as many of both: what was asked for last
+    assert kept.settings_like(tmp_path, along=True) == few.settings
+    assert kept.settings_like(tmp_path / "none", along=True) is None
 
 
 # --- along training ---------------------------------------------------------------------------------------------------

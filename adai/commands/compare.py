@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from adai.commands.options.training import listed, settings, task
-from adai.commands.queue import GOES_ON, INTERRUPTED, carry_out, executor
+from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.report import show
+from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.lab.compare import compare
 from adai.lab.curvature.kept import QUICK

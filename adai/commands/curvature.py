@@ -4,17 +4,17 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from adai.commands.report import say_flatness
-from adai.commands.subject import about, bars, objectives, settle
+from adai.commands.status import FAILED, INTERRUPTED
+from adai.commands.subject import ELSEWHERE, Told, about, bars, objectives, say_about, settle
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.curvature.eigenpairs import expected_products, top_eigenpairs
 from adai.lab.curvature.kept import FlatnessSettings, measure_run
-from adai.lab.curvature.measure import Curvature, Effort, measure
+from adai.lab.curvature.measure import Curvature, Effort, Row, measure
 from adai.lab.machine import device_named
 from adai.lab.noise.covariance import Directions, eigenbasis, projected
 from adai.lab.objective import Objective, Progress
@@ -26,7 +26,6 @@ from adai.report import flatness as flatness_report
 from adai.report.comparison import read
 from adai.report.summary import reference_of
 
-INTERRUPTED = 130
 EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
 
 
@@ -39,15 +38,14 @@ def run(options: argparse.Namespace) -> int:
         if options.eq5:
             _eq5(options, console)
             return 0
-        for path in comparisons:
-            _comparison(path, options, console)
+        status = max([_comparison(path, options, console) for path in comparisons], default=0)
         if len(comparisons) < len(options.states) or not options.states:
             options.states = [path for path in options.states if path not in comparisons]
             _curvature(options, console)
     except KeyboardInterrupt:
         print("Interrupted. What was finished is written, and a comparison goes on from there.", file=sys.stderr)
         return INTERRUPTED
-    return 0
+    return status
 
 
 def _effort(options: argparse.Namespace) -> Effort:
@@ -58,34 +56,48 @@ def _curvature(options: argparse.Namespace, console: Console) -> None:
     """Sets of parameters side by side, with all that there is, into the folder ``--out``."""
     effort, folder = _effort(options), made(options.out)
     found: dict[str, Curvature] = {}
-    told: dict[str, Any] = {}
+    told: Told = {}
+    rows: list[Row] = []
     try:
         with bars(console) as named:
             for name, objective in objectives(options):
                 _check_top(options, name, objective)
-                told = {**about(options, objective), **effort._asdict()}
-                found[name] = measure(objective, effort, named(name))
-                rows = report.write(folder, found, told)
+                found[name], told[name] = measure(objective, effort, named(name)), objective.about()
+                with writing_to(folder, ELSEWHERE):
+                    rows = report.write(folder, found, {**about(options, told), **effort._asdict()})
     finally:
-        if found:
+        if rows:
             console.print(report.as_table(rows))
-            _say(console, told, f"Numbers and figures: {folder}/curvature.csv, curvature.json, …")
+            say_about(console, told)
+            _say_where(console, f"{folder}/curvature.csv, curvature.json, …")
 
 
-def _comparison(path: Path, options: argparse.Namespace, console: Console) -> None:
-    """Every finished run of a comparison, kept in its folder, and a table by optimizer in the comparison's."""
+def _comparison(path: Path, options: argparse.Namespace, console: Console) -> int:
+    """Every finished run of a comparison, kept in its folder, and a table by optimizer in the comparison's.
+
+    Returns:
+        The exit status: 0, or `FAILED` where a run could not be measured.
+    """
     settings = FlatnessSettings(
         options.samples, options.batch, options.batch_norm, options.dtype, _effort(options)._replace(top=1)
     )
     device, runs = device_named(options.device), finished_runs(path)
     logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
+    failures: list[str] = []
     with bars(console) as named:
         overall = named(path.name)
         overall("runs", 0, len(runs))
         for run in runs:
-            progress = named(f"{run.parent.name} {run.name}")
-            measure_run(run, settings, device=device, data_dir=options.data_dir, progress=progress)
+            name = f"{run.parent.name} {run.name}"
+            try:
+                measure_run(run, settings, device=device, data_dir=options.data_dir, progress=named(name))
+            except UserError as error:  # what is wrong with one run need not be with the next
+                failures.append(f"{name}: {error}")
             overall("runs", 1, len(runs))
+    if len(failures) == len(runs):
+        raise UserError(failures[0])
+    for failure in failures:
+        console.print(failure, highlight=False, soft_wrap=True)
     comparison = read(path)
     measured = comparison.flatness
     with writing_to(path, "make it writable"):
@@ -97,6 +109,7 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> No
         highlight=False,
         soft_wrap=True,
     )
+    return FAILED if failures else 0
 
 
 def _check_top(options: argparse.Namespace, name: str, objective: Objective) -> None:
@@ -108,18 +121,22 @@ def _eq5(options: argparse.Namespace, console: Console) -> None:
     """Gradient noise covariance against the Hessian."""
     folder = made(options.out)
     found: dict[str, Directions] = {}
-    told: dict[str, Any] = {}
+    told: Told = {}
+    rows: list[eq5_report.Row] = []
     try:
         with bars(console) as named:
             for name, objective in objectives(options):
                 _check_top(options, name, objective)
-                told = {**about(options, objective), **_effort(options)._asdict()}
-                found[name] = _directions(objective, options, named(name))
-                rows = eq5_report.write(folder, found, told)
+                if objective.samples <= min(eq5_report.BATCHES):
+                    raise UserError(f"{name}: a minibatch of all {objective.samples} samples has no noise; take more")
+                found[name], told[name] = _directions(objective, options, named(name)), objective.about()
+                with writing_to(folder, ELSEWHERE):
+                    rows = eq5_report.write(folder, found, {**about(options, told), **_effort(options)._asdict()})
     finally:
-        if found:
+        if rows:
             console.print(eq5_report.as_table(rows))
-            _say(console, told, f"Numbers and figures: {folder}/eq5.csv, eq5.json, …")
+            say_about(console, told)
+            _say_where(console, f"{folder}/eq5.csv, eq5.json, …")
 
 
 def _directions(objective: Objective, options: argparse.Namespace, progress: Progress) -> Directions:
@@ -137,6 +154,5 @@ def _directions(objective: Objective, options: argparse.Namespace, progress: Pro
     return projected(objective, pairs.vectors, seed=options.seed, progress=progress)
 
 
-def _say(console: Console, told: dict[str, Any], where: str) -> None:
-    console.print(f"Batch norm: {told['batch_norm']}; {told['samples']} samples.", highlight=False)
-    console.print(where, highlight=False, soft_wrap=True)
+def _say_where(console: Console, files: str) -> None:
+    console.print(f"Numbers and figures: {files}", highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.progress import progress_bar
+from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.report import escape as report
 from adai.report.rows import write_csv, write_json
@@ -14,8 +15,6 @@ from adai.simulate.rules import Rule
 from adai.simulate.settings import SETTINGS, Setting
 from adai.simulate.study import Store, Study
 from adai.simulate.study import run as run_study
-
-INTERRUPTED = 130
 
 
 def run(options: argparse.Namespace) -> int:

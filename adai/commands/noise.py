@@ -6,24 +6,28 @@ from functools import partial
 
 from rich.console import Console
 
-from adai.commands.subject import about, bars, objectives, settle
+from adai.commands.status import INTERRUPTED
+from adai.commands.subject import ELSEWHERE, Told, about, bars, objectives, say_about, settle
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.noise.measure import noise_laws
 from adai.lab.noise.sampling import minibatch_noise
 from adai.lab.objective import Progress
+from adai.lab.run import writing_to
 from adai.report import noise as report
-from adai.report.noise import Measured
-
-INTERRUPTED = 130
+from adai.report.noise import Measured, Row
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
     settle(options)
     console = Console()
+    if options.batch_norm == "batch":
+        options.batch = options.B  # noise is about the gradient of minibatches of one size
     folder = made(options.out)
     results: dict[str, Measured] = {}
+    told: Told = {}
+    rows: list[Row] = []
     status = 0
     with bars(console) as named:
         try:
@@ -37,15 +41,17 @@ def run(options: argparse.Namespace) -> int:
                         seed=options.seed,
                         progress=partial(_told, named(name), options.minibatches),
                     )
-                    results[name] = noise, noise_laws(noise, seed=options.seed)
+                    results[name], told[name] = (noise, noise_laws(noise, seed=options.seed)), objective.about()
                 except ValueError as error:
                     raise UserError(f"{name}: {error}") from error
-                rows = report.write(folder, results, {**about(options, objective), "B": options.B})
-                report.write_figures(folder, {name: results[name]}, first=len(results))
+                with writing_to(folder, ELSEWHERE):
+                    rows = report.write(folder, results, {**about(options, told), "B": options.B})
+                    report.write_figures(folder, {name: results[name]}, first=len(results))
         except KeyboardInterrupt:
             status = INTERRUPTED
-    if results:
+    if rows:
         console.print(report.as_table(rows))
+        say_about(console, told)
         where = f"Numbers and figures: {folder}/noise.csv, noise.json, parameters.csv, figure6.png, tails.png"
         console.print(where, highlight=False, soft_wrap=True)
     if status == INTERRUPTED:

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from adai.commands import escape
 from adai.commands.options.training import listed, machine
-from adai.commands.queue import GOES_ON, INTERRUPTED, carry_out, executor
+from adai.commands.queue import GOES_ON, carry_out, executor
+from adai.commands.status import INTERRUPTED
 from adai.commands.subject import bars
 from adai.errors import UserError
 from adai.files import made

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from adai.commands.standings import standings
+from adai.commands.status import FAILED, INTERRUPTED
 from adai.lab.executors import Executor, Processes, in_process
 from adai.lab.jobs import Failure
 
-FAILED = 1
-INTERRUPTED = 130
 GOES_ON = "Interrupted. Finished epochs are kept; the same command goes on from there."
 
 

@@ -19,6 +19,7 @@ from adai.lab.stored import brings_its_own, finished_runs, is_comparison, subjec
 from adai.lab.subject import Subject, by_name, by_task
 
 NAMING = ("dataset", "model", "task")
+ELSEWHERE = "give another folder with --out"
 
 
 def settle(options: argparse.Namespace) -> None:
@@ -56,10 +57,22 @@ def _objective_at(place: Path, options: argparse.Namespace) -> Objective:
     return _objective(options, subject_at(place, lambda: _fresh(options), device=device, data_dir=options.data_dir))
 
 
-def about(options: argparse.Namespace, objective: Objective) -> dict[str, Any]:
+Told = dict[str, dict[str, Any]]  # for each set of parameters `Objective.about`
+
+
+def about(options: argparse.Namespace, told: Told) -> dict[str, Any]:
     """What decides the results, to be written beside them; data and net are None where they are the runs' own."""
     given = {key: getattr(options, key) for key in (*NAMING, "seed")}
-    return {**given, "states": [str(file) for file in options.states], **objective.about()}
+    return {**given, "states": [str(file) for file in options.states], "of_each": told}
+
+
+def say_about(console: Console, told: Told) -> None:
+    """Print the mode of batch norm and the number of samples, once where they are the same for all."""
+    texts = {name: f"Batch norm: {one['batch_norm']}; {one['samples']} samples." for name, one in told.items()}
+    if len(set(texts.values())) == 1:
+        texts = {"": next(iter(texts.values()))}
+    for name, text in texts.items():
+        console.print(f"{name}: {text}" if name else text, highlight=False, soft_wrap=True)
 
 
 def _objective(options: argparse.Namespace, subject: Subject) -> Objective:

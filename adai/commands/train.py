@@ -10,13 +10,12 @@ from rich.console import Console
 
 from adai.commands.options.training import settings, task
 from adai.commands.progress import progress_bar
+from adai.commands.status import INTERRUPTED
 from adai.lab.distributed import world_size
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
 from adai.lab.tensorboard import Board
 from adai.lab.train import train
-
-INTERRUPTED = 130
 
 
 def run(options: argparse.Namespace) -> int:

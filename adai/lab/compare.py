@@ -91,7 +91,8 @@ def compare(
         parts = [part.tuned(tune, execute, watch, common) for part in parts]
     for part in parts:
         part.open(seeds, tune.trials if tune else 0, command)
-    alike = [flatness and (settings_like(part.folder.path) or flatness) for part in parts]
+    along = flatness_every > 0
+    alike = [flatness and (settings_like(part.folder.path, along=along) or flatness) for part in parts]
     jobs = [
         job
         for seed in range(seeds)

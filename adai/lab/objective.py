@@ -4,12 +4,14 @@ Curvature and gradient noise are properties of a loss; this is the one place whe
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, grad_and_value, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -42,13 +44,14 @@ class Objective:
         loss: of a minibatch's outputs and targets; its mean over the minibatch. Default: cross-entropy in nats.
         prepare: makes inputs of the stored ones, say normalised floats of bytes. Default: as they are.
         batch_norm: ``running``: with the statistics gathered in training, as at inference, so each sample has a loss of
-            its own. ``batch``: with those of each minibatch, as in training; the loss then depends on ``batch``.
+            its own. ``batch``: with those of each minibatch, as in training; the loss then depends on ``batch``. So it
+            does in either mode where a layer gathers none.
         batch: samples in a minibatch: memory against speed, and with ``batch_norm="batch"`` part of the definition.
         dtype: compute in it; default the model's own.
 
     Raises:
         ValueError: not as many targets as inputs, none at all, no trainable parameter, or ``batch`` below 1.
-        UserError: the same θ and data do not give the same loss twice, or a loss that is not finite; or
+        UserError: the same θ and data do not give the same loss twice, or a loss or gradient that is not finite; or
             with batch statistics a minibatch of one sample.
     """
 
@@ -69,18 +72,18 @@ class Objective:
         if batch < 1 or batch_norm not in ("running", "batch"):
             raise ValueError(f"batch = {batch} and batch_norm = {batch_norm!r}: needs above 0, and running or batch")
         self._model = copy.deepcopy(model).eval().to(dtype)
-        self._has_batch_norm = _set_batch_norm(self._model, batch_norm)
+        self._has_batch_norm, self._by_minibatch = _set_batch_norm(self._model, batch_norm)
         named = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
         if not named:
             raise ValueError("the model has no parameter that requires a gradient")
         for p in self._model.parameters():
             p.requires_grad_(False).grad = None
         self._shapes = {name: p.shape for name, p in named.items()}
-        self._inputs, self._targets, self._loss, self._prepare = inputs, targets, loss, prepare
+        self._inputs, self._targets, self._prepare = inputs, targets, prepare
+        self._loss: Loss = copy.deepcopy(loss).to(dtype) if isinstance(loss, nn.Module) else loss
         self.theta: Tensor = torch.cat([p.reshape(-1) for p in named.values()])
-        self.batch_norm: BatchNorm = batch_norm
         self.batch = batch
-        if batch_norm == "batch" and self._has_batch_norm and 1 in (batch, self.samples % batch):
+        if self._by_minibatch and 1 in (batch, self.samples % batch):
             raise UserError(
                 f"{self.samples} samples in minibatches of {batch} leave one alone, which has no statistics; take "
                 "another number of samples"
@@ -99,12 +102,12 @@ class Objective:
 
     def about(self) -> dict[str, Any]:
         """What was computed with: to be written into every result."""
-        mode = {"running": "running statistics", "batch": f"statistics of each minibatch of {self.batch}"}
+        mode = f"statistics of each minibatch of {self.batch}" if self._by_minibatch else "running statistics"
         return {
             "parameters": self.size,
             "samples": self.samples,
             "dtype": str(self.theta.dtype).removeprefix("torch."),
-            "batch_norm": mode[self.batch_norm] if self._has_batch_norm else "the model has none",
+            "batch_norm": mode if self._has_batch_norm else "the model has none",
         }
 
     def split(self, vector: Tensor) -> dict[str, Tensor]:
@@ -170,7 +173,7 @@ class Objective:
         Raises:
             UserError: batch norm takes the minibatch's statistics, so that a sample has no loss of its own.
         """
-        if self.batch_norm == "batch" and self._has_batch_norm:
+        if self._by_minibatch:
             raise UserError("with batch statistics no sample has a gradient of its own; use batch_norm='running'")
         rows = rows or max(1, min(self.batch, 2**24 // self.size))
         one = grad(lambda theta, x, y: self._minibatch_loss(theta, x.unsqueeze(0), y.unsqueeze(0)))
@@ -187,14 +190,14 @@ class Objective:
             yield self._at(slice(start, start + (batch or self.batch)))
 
     def _at(self, where: Tensor | slice) -> tuple[Tensor, Tensor]:
-        x = self._inputs[where].to(self.theta.device)
-        y = self._targets[where].to(self.theta.device)
+        x, y = (_part(tensor, where).to(self.theta.device) for tensor in (self._inputs, self._targets))
         x = x if self._prepare is None else self._prepare(x)
         x = x.to(self.theta.dtype) if x.is_floating_point() else x
         return x, y.to(self.theta.dtype) if y.is_floating_point() else y
 
     def _minibatch_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return self._loss(functional_call(self._model, self.split(theta), (x,)), y)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+            return self._loss(functional_call(self._model, self.split(theta), (x,)), y)
 
     def _minibatch_products(self, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
         """v ↦ H v of the minibatch's loss."""
@@ -208,25 +211,41 @@ class Objective:
         return product
 
     def _check_deterministic(self) -> None:
-        """Loss and gradient of the first minibatch, twice: whatever is random in the model shows there."""
-        where = torch.arange(min(self.batch, self.samples), device=self._inputs.device)
+        """Loss and gradient of the first minibatch, twice: whatever is random in the model shows there.
+
+        Then the loss of all, which has to be finite.
+        """
+        where = torch.arange(min(self.batch, self.samples))
         (g, a), (h, b) = (grad_and_value(self._minibatch_loss)(self.theta, *self._at(where)) for _ in range(2))
         if not torch.isfinite(a):
             raise UserError(f"the loss is {a.item()} at these parameters; take a checkpoint from before it blew up")
+        if not torch.isfinite(g).all():
+            raise UserError(f"the loss, {a.item():.6g}, has no finite gradient at these parameters; take others")
         if not (torch.allclose(a, b, rtol=1e-5) and torch.allclose(g, h, rtol=1e-3, atol=1e-5 * float(g.abs().max()))):
             difference = float((g - h).norm() / g.norm())
             raise UserError(
                 f"the same parameters and data give {a.item():.8g}, then {b.item():.8g} (gradients differ by "
                 f"{difference:.1e}); take out what is random: stochastic layers, augmentation in prepare"
             )
+        whole = self.loss()
+        if not math.isfinite(whole):
+            raise UserError(f"the loss over all {self.samples} samples is {whole}; take out those that are not finite")
 
 
-def _set_batch_norm(model: nn.Module, mode: BatchNorm) -> bool:
-    """Have batch norm take the statistics of each minibatch if that is the mode; returns whether there is any.
+def _part(tensor: Tensor, where: Tensor | slice) -> Tensor:
+    """A copy: what a model or ``prepare`` does in place stays out of the caller's data."""
+    return tensor[where].clone() if isinstance(where, slice) else tensor[where.to(tensor.device)]
+
+
+def _set_batch_norm(model: nn.Module, mode: BatchNorm) -> tuple[bool, bool]:
+    """Have batch norm take the statistics of each minibatch if that is the mode.
 
     A layer without running statistics takes the minibatch's, also in evaluation, and so never writes a buffer.
+
+    Returns:
+        Whether there is any, and whether any takes the minibatch's.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     for layer in layers if mode == "batch" else []:
         layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-    return bool(layers)
+    return bool(layers), any(layer.running_mean is None for layer in layers)

@@ -115,9 +115,11 @@ def read_json(file: Path) -> dict[str, Any]:
         UserError: it is damaged.
     """
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except ValueError as error:  # nor even text, perhaps
         raise UserError(f"{file} is not JSON ({error}); give another folder with --out") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds {content!r:.20}, not an object; give another folder with --out")
     return content
 
 

@@ -76,7 +76,7 @@ def subject_at(
         subject.model.load_state_dict(state["model"] if of_a_run else state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is not of this net: {' '.join(str(error).split())[:200]}") from error
-    return subject
+    return subject._replace(epoch=len(state["rows"])) if of_a_run else subject
 
 
 def brings_its_own(path: Path) -> bool:
@@ -90,7 +90,7 @@ def brings_its_own(path: Path) -> bool:
 
 
 def _of_a_run(state: State) -> bool:
-    return "model" in state and "optimizer" in state
+    return state.keys() >= {"model", "optimizer", "rows"}
 
 
 def settings_of(run: Path) -> Settings:

@@ -22,11 +22,15 @@ _READ = 256  # samples read at a time from a source that memory does not hold
 
 
 class Subject(NamedTuple):
-    """A model, the training data that it is measured on, and by which loss; see `Objective` for the parts."""
+    """A model, the training data that it is measured on, and by which loss; see `Objective` for the parts.
+
+    ``epoch`` is that of a run after which the parameters are, where they are a run's.
+    """
 
     model: nn.Module
     data: Source
     loss: Loss = cross_entropy
+    epoch: int | None = None
 
     def objective(
         self,
@@ -37,27 +41,42 @@ class Subject(NamedTuple):
         batch: int = 256,
         dtype: torch.dtype | None = None,
     ) -> Objective:
-        """The loss over so many of the samples, drawn with the seed; over all of them in their order by default."""
-        inputs, targets, prepare = self._drawn(samples, seed)
-        return Objective(
-            self.model,
-            inputs,
-            targets,
-            loss=self.loss,
-            prepare=prepare,
-            batch_norm=batch_norm,
-            batch=batch,
-            dtype=dtype,
-        )
+        """The loss over so many of the samples, drawn with the seed; over all of them by default.
 
-    def _drawn(self, samples: int | None, seed: int) -> tuple[Tensor, Tensor, Prepare | None]:
+        Where minibatches matter, with ``batch_norm="batch"``, all of them are in an order drawn with the seed too, as
+        in training: data are often sorted by class.
+
+        Raises:
+            UserError: the model or the loss cannot do with these data, or see `Objective`.
+        """
+        try:
+            inputs, targets, prepare = self._drawn(samples, seed, shuffled=batch_norm == "batch")
+            return Objective(
+                self.model,
+                inputs,
+                targets,
+                loss=self.loss,
+                prepare=prepare,
+                batch_norm=batch_norm,
+                batch=batch,
+                dtype=dtype,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # whatever a model, a loss or a data set of your own raises
+            what = " ".join(str(error).split())[:200]
+            raise UserError(f"no loss of this model on its data: {type(error).__name__}: {what}") from error
+
+    def _drawn(
+        self, samples: int | None, seed: int, *, shuffled: bool = False
+    ) -> tuple[Tensor, Tensor, Prepare | None]:
         """The samples in memory: as they are kept there, or else as they are read, which is then done once."""
         total = len(self.data)
-        all_of_them = samples is None or samples >= total
-        if isinstance(self.data, Tensors) and all_of_them:
+        in_order = not shuffled and (samples is None or samples >= total)
+        if isinstance(self.data, Tensors) and in_order:
             return self.data.inputs, self.data.targets, self.data.prepare
         order = torch.randperm(total, generator=Generator().manual_seed(seed))
-        where = torch.arange(total) if all_of_them else order[:samples]
+        where = torch.arange(total) if in_order else order[:samples]
         if isinstance(self.data, Tensors):
             at = where.to(self.data.inputs.device)
             return self.data.inputs[at], self.data.targets[at], self.data.prepare

@@ -140,6 +140,7 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Surface]) -> None:
     """Draw the loss over the plane of the top two eigenvectors, side by side with the same colours."""
     lowest = min(float(np.nanmin(surface.loss)) for surface in surfaces.values())
     highest = max(float(np.nanmax(surface.loss)) for surface in surfaces.values())
+    highest = max(highest, lowest + 1e-6 * (abs(lowest) or 1))  # a plane has levels too
     # A loss above 0 is drawn in ratios: the valley takes up few of the levels of a linear scale.
     spaced, norm = (np.geomspace, LogNorm(lowest, highest)) if lowest > 0 else (np.linspace, None)
     levels = spaced(lowest, highest, 25)

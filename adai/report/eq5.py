@@ -75,12 +75,12 @@ def decades(results: Mapping[str, Directions]) -> list[Decade]:
     return table
 
 
-def rows(results: Mapping[str, Directions], n: int, batches: Sequence[int] = BATCHES) -> list[Row]:
-    """The table, of n samples; batch sizes above n are left out."""
+def rows(results: Mapping[str, Directions], batches: Sequence[int] = BATCHES) -> list[Row]:
+    """The table; batch sizes that are not below the number of samples are left out."""
     table = []
     for name, directions in results.items():
-        for B in filter(n.__gt__, batches):
-            fit = eq5(directions, B, n)
+        for B in filter(directions.samples.__gt__, batches):
+            fit = eq5(directions, B)
             nothing = Interval(math.nan, math.nan, math.nan)
             slope, correlation, factor = (fit.slope, fit.correlation, fit.factor) if fit else (nothing,) * 3
             count = fit.directions if fit else 0
@@ -115,8 +115,7 @@ def write(
     folder: Path, results: Mapping[str, Directions], about: Mapping[str, Any], batches: Sequence[int] = BATCHES
 ) -> list[Row]:
     """Write eq5.csv, eq5.json, decades.csv, directions.csv and figure7.png into the folder; returns the table."""
-    n: int = about["samples"]
-    table = rows(results, n, batches)
+    table = rows(results, batches)
     points = [
         Point(name, *point)
         for name, directions in results.items()
@@ -126,18 +125,19 @@ def write(
     write_csv(folder / "decades.csv", decades(results))
     write_csv(folder / "eq5.csv", table)
     write_json(folder / "eq5.json", table, {"about": about})
-    draw(folder / "figure7.png", results, n, batches)
+    draw(folder / "figure7.png", results, batches)
     return table
 
 
-def draw(path: Path, results: Mapping[str, Directions], n: int, batches: Sequence[int] = BATCHES) -> None:
+def draw(path: Path, results: Mapping[str, Directions], batches: Sequence[int] = BATCHES) -> None:
     """Draw Figure 7: a row for each set of parameters, a column for each batch size; the line is C = H/B."""
-    batches = list(filter(n.__gt__, batches))
+    most = max(directions.samples for directions in results.values())
+    batches = [B for B in batches if most > B]
     figure = Figure(figsize=(3.6 * len(batches) + 0.6, 3.3 * len(results) + 0.4), layout="constrained")
     grid = figure.subplots(len(results), len(batches), sharex=True, sharey="row", squeeze=False)
     for line, (name, directions) in zip(grid, results.items(), strict=True):
         for ax, B in zip(line, batches, strict=True):
-            _panel(ax, directions, B, n)
+            _panel(ax, directions, B)
         line[0].set_ylabel(name.replace(" (", "\n(") + "\n" + r"$C_{ii}$")
     for ax, B in zip(grid[0], batches, strict=True):
         ax.set_title(f"B = {B}")
@@ -148,8 +148,13 @@ def draw(path: Path, results: Mapping[str, Directions], n: int, batches: Sequenc
     write_whole(path, lambda part: figure.savefig(part, dpi=150))
 
 
-def _panel(ax: Axes, directions: Directions, B: int, n: int) -> None:
-    C = directions.C * batch_factor(B, n)
+def _panel(ax: Axes, directions: Directions, B: int) -> None:
+    ax.set(xscale="log", yscale="log", xlim=(LOW, HIGH))
+    plain(ax)
+    if directions.samples <= B:
+        ax.text(0.5, 0.5, f"{directions.samples} samples", transform=ax.transAxes, ha="center", fontsize=8)
+        return
+    C = directions.C * batch_factor(B, directions.samples)
     shown = directions.within(LOW, HIGH) & (C > 0)
     kinds = np.array(directions.kind)
     for kind, color in (("eigenvector", "C0"), ("random", "C1")):
@@ -158,9 +163,7 @@ def _panel(ax: Axes, directions: Directions, B: int, n: int) -> None:
             ax.plot(directions.H[these], C[these], ".", markersize=3, alpha=0.5, color=color, label=kind)
     ends = np.array([LOW, HIGH])
     ax.plot(ends, ends / B, "k--", linewidth=1, label="C = H/B")
-    fit = eq5(directions, B, n, resamples=1)
+    fit = eq5(directions, B, resamples=1)
     if fit:
         text = f"slope {fit.slope.value:.2f}\ncorrelation {fit.correlation.value:.2f}"
         ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=8)
-    ax.set(xscale="log", yscale="log", xlim=(LOW, HIGH))
-    plain(ax)

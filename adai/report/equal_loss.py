@@ -88,7 +88,11 @@ def verdicts(comparison: Comparison, equal: Flatness | None, reference: str) -> 
         f"No verdict at equal loss, {short(equal.at_loss)} nats: fewer than {MIN_SEEDS} seeds of an optimizer and the "
         "reference came through it between two measurements."
     )
-    return [sentence for sentence in said if sentence] or [few]
+    missing = flatness.left_out(comparison, equal)
+    return [
+        *([sentence for sentence in said if sentence] or [few]),
+        *([f"At equal loss: {missing}."] if missing else []),
+    ]
 
 
 class Point(NamedTuple):

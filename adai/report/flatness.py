@@ -54,10 +54,11 @@ def _write_csv(path: Path, measured: Flatness) -> None:
     def write(part: Path) -> None:
         with part.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            means = [f"{key}_{what}" for key in MEASURES for what in ("mean", "sd")]
+            means = [f"{key}_{what}" for key in MEASURES for what in ("mean", "sd", "seeds")]
             writer.writerow(["optimizer", "seeds", *means, "batch_norm", "samples"])
             for name, runs in measured.runs.items():
-                numbers = [x for key in MEASURES for x in spread([*measured.values(name, key).values()])]
+                columns = [[*measured.values(name, key).values()] for key in MEASURES]
+                numbers = [x for column in columns for x in (*spread(column), len(column))]
                 shown = ["" if math.isnan(x) else x for x in numbers]
                 writer.writerow([name, len(runs), *shown, about["batch_norm"], about["samples"]])
 
@@ -73,10 +74,15 @@ def cells(measured: Flatness) -> Cells:
         f"Batch norm: {about['batch_norm']}; {about['samples']} training samples"
     )
     rows = [
-        [_label(name), str(len(runs)), *(significant([*measured.values(name, key).values()]) for key in MEASURES)]
+        [_label(name), str(len(runs)), *(_cell([*measured.values(name, key).values()], len(runs)) for key in MEASURES)]
         for name, runs in measured.runs.items()
     ]
     return Cells(title, ["optimizer", "seeds", *MEASURES.values()], rows)
+
+
+def _cell(values: list[float], seeds: int) -> str:
+    """Mean and deviation, and of how many seeds where some have no finite number."""
+    return significant(values) + (f" ({len(values)} of {seeds})" if len(values) < seeds else "")
 
 
 def as_table(measured: Flatness) -> Table:

@@ -238,7 +238,10 @@ def draw_tails(path: Path, name: str, laws: NoiseLaws) -> None:
         ("Hill, largest 5 %", one.hill.alpha, [law.hill.alpha for law in many]),
     )
     for ax, (title, single, values) in zip(figure.subplots(1, 3), panels, strict=True):
-        ax.hist(values, bins=30, color="C0", alpha=0.6, label="parameters across minibatches")
+        # Hill's index has no bound where the largest values are all the same.
+        ax.hist(
+            np.array(values)[np.isfinite(values)], bins=30, color="C0", alpha=0.6, label="parameters across minibatches"
+        )
         ax.axvline(single, color="C3", linewidth=2, label="one minibatch across parameters")
         ax.set(title=title, xlabel="tail index α")
         plain(ax)

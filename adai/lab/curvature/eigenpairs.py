@@ -58,16 +58,22 @@ def top_eigenpairs(
         raise ValueError(f"k = {k}, but has to be at least 1 and below the number of parameters, {objective.size}")
     products = 0
 
+    dtype = np.float64 if objective.theta.dtype == torch.float64 else np.float32
+
     def product(v: NDArray[Any]) -> NDArray[Any]:
         nonlocal products
         products += 1
         progress(1)
-        result: NDArray[Any] = objective.hvp(torch.from_numpy(np.ascontiguousarray(v.reshape(-1)))).cpu().numpy()
+        Hv = objective.hvp(torch.from_numpy(np.ascontiguousarray(v.reshape(-1))))
+        result: NDArray[Any] = Hv.double().cpu().numpy()
         return result
 
-    dtype = np.float64 if objective.theta.dtype == torch.float64 else np.float32
-    operator: Any = LinearOperator((objective.size, objective.size), matvec=product, dtype=dtype)
     start: Any = np.random.default_rng(seed).standard_normal(objective.size).astype(dtype)
+    # ARPACK takes an eigenvalue for converged below an absolute floor, which H of a fitted net lies under: scale H up.
+    scale = float(np.linalg.norm(product(start)) / np.linalg.norm(start.astype(np.float64))) or 1.0
+    operator: Any = LinearOperator(
+        (objective.size, objective.size), matvec=lambda v: (product(v) / scale).astype(dtype), dtype=dtype
+    )
     try:
         values, vectors = eigsh(operator, k=k, which=which, tol=tol, v0=start, ncv=min(_basis(k), objective.size))
     except ArpackNoConvergence as error:
@@ -80,12 +86,13 @@ def top_eigenpairs(
             raise UserError(f"no eigenvalues found: {error}") from error
         # H is 0, as of a net whose units have all died: any directions will do.
         values, vectors = np.zeros(k), np.linalg.qr(np.random.default_rng(seed).standard_normal((objective.size, k)))[0]
+    values = scale * np.asarray(values, dtype=np.float64)
     order = np.argsort(values)[::-1]
     U = torch.from_numpy(np.ascontiguousarray(vectors[:, order])).to(objective.theta)
     found = torch.from_numpy(values[order]).to(U)
     progress(k)
-    residuals = (objective.hvp(U.T.contiguous()).T - U * found).norm(dim=0).double().cpu().numpy()
-    return Eigenpairs(values[order].astype(np.float64), U, residuals, products + k)
+    residuals = (objective.hvp(U.T.contiguous()).T - U * found).double().norm(dim=0).cpu().numpy()
+    return Eigenpairs(values[order], U, residuals, products + k)
 
 
 def expected_products(k: int) -> int:

@@ -1,6 +1,7 @@
 """The flatness of a run, after its last epoch or along it, kept in its folder so that it is computed once."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +12,12 @@ from adai.lab.curvature.measure import Effort, Row, measure_flatness, row
 from adai.lab.objective import BatchNorm, Progress, silent
 from adai.lab.run import Run, finite, read_json, write_json, writing_to
 from adai.lab.stored import subject_at
+from adai.lab.subject import Subject
 
 FILE = "curvature.json"
+
+# Nats, below which float32 has lost the digits of the probabilities that curvature is made of.
+FITTED = 1e-6
 
 
 class FlatnessSettings(NamedTuple):
@@ -22,7 +27,7 @@ class FlatnessSettings(NamedTuple):
         samples: of the training data, drawn with the effort's seed; None for all.
         batch: samples at a time.
         batch_norm: its statistics, as `Objective` takes them.
-        dtype: to compute in, ``float32`` or ``float64``.
+        dtype: to compute in, ``float32`` or ``float64``, which is taken below a loss of `FITTED` in any case.
         effort: how much to compute.
     """
 
@@ -104,48 +109,72 @@ def measure_run(
         progress: told what is being done.
 
     Raises:
-        UserError: the run, its data or its task cannot be read, it has too few parameters, or the folder cannot be
-            written.
+        UserError: the run, its data or its task cannot be read, its last checkpoint is damaged, it has too few
+            parameters, or the folder cannot be written.
     """
-    epoch, there = len(Run(run).rows()), kept_in(run)
-    others = [kept for kept in there if (kept.epoch, kept.settings) != (epoch, settings)]
-    same = [kept for kept in there if kept not in others]
-    if same and same == there[-1:]:
+    epoch, entries = len(Run(run).rows()), _entries(run)
+    others = [entry for entry in entries if not _is_of(entry, epoch, settings)]
+    same = [entry for entry in entries if entry not in others]
+    if same and same == entries[-1:]:
         return
-    asked = same or [Kept(epoch, settings, *_measured(run, settings, device, data_dir, progress))]
+    asked = same
+    if not asked:
+        subject = subject_at(run, device=device, data_dir=data_dir)
+        if subject.epoch != epoch:
+            raise UserError(
+                f"{run} has no sound checkpoint of epoch {epoch}, its last; move it away and train it again"
+            )
+        asked = [Kept(epoch, settings, *_measured(subject, settings, progress)).as_dict()]
     with writing_to(run, "make it writable, and the same command goes on from there"):
-        write_json(run / FILE, {"measured": [kept.as_dict() for kept in others + asked]})
+        write_json(run / FILE, {"measured": others + asked})
 
 
 def _measured(
-    run: Path,
-    settings: FlatnessSettings,
-    device: torch.device | None,
-    data_dir: Path | None,
-    progress: Progress,
+    subject: Subject, settings: FlatnessSettings, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, float | None]]:
     """What was computed with, in words, and the numbers."""
-    objective = subject_at(run, device=device, data_dir=data_dir).objective(
+    objective = partial(
+        subject.objective,
         samples=settings.samples,
         seed=settings.effort.seed,
         batch_norm=settings.batch_norm,
         batch=settings.batch,
-        dtype=getattr(torch, settings.dtype),
     )
-    if settings.effort.top >= objective.size:
-        raise UserError(f"{run} has {objective.size} parameters, too few for {settings.effort.top} eigenvalues")
-    numbers = row("", measure_flatness(objective, settings.effort, progress))._asdict()
+    at = objective(dtype=getattr(torch, settings.dtype))
+    if settings.effort.top >= at.size:
+        raise UserError(f"{at.size} parameters are too few for {settings.effort.top} eigenvalues")
+    if at.loss() < FITTED and at.theta.device.type != "mps":  # which has no float64
+        at = objective(dtype=torch.float64)
+    numbers = row("", measure_flatness(at, settings.effort, progress))._asdict()
     del numbers["parameters"]
-    return objective.about(), finite(numbers)
+    return at.about(), finite(numbers)
 
 
 def kept_in(run: Path) -> list[Kept]:
-    """What a run keeps, what was asked for last at the end; nothing of a file that is damaged or of another version."""
+    """What a run keeps, what was asked for last at the end, but for what is damaged or of another version."""
+    return [kept for entry in _entries(run) if (kept := _understood(entry))]
+
+
+def _entries(run: Path) -> list[Any]:
+    """What is in the file, as JSON has it."""
     file = run / FILE
     try:
-        return [Kept.of(content) for content in read_json(file)["measured"]] if file.is_file() else []
-    except (UserError, KeyError, TypeError, ValueError):
+        entries = read_json(file)["measured"] if file.is_file() else []
+    except (UserError, KeyError):
         return []
+    return entries if isinstance(entries, list) else []
+
+
+def _understood(entry: Any) -> Kept | None:
+    try:
+        return Kept.of(entry)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _is_of(entry: Any, epoch: int, settings: FlatnessSettings) -> bool:
+    kept = _understood(entry)
+    return kept is not None and (kept.epoch, kept.settings) == (epoch, settings)
 
 
 def most(runs: Iterable[Sequence[Kept]]) -> FlatnessSettings | None:
@@ -154,6 +183,13 @@ def most(runs: Iterable[Sequence[Kept]]) -> FlatnessSettings | None:
     return max(settings, key=settings.count, default=None)
 
 
-def settings_like(runs: Path) -> FlatnessSettings | None:
-    """What most measured runs of a comparison were measured with, for the others to be measured likewise."""
-    return most(kept_in(file.parent) for file in sorted(runs.glob(f"*/seed*/{FILE}")))
+def settings_like(runs: Path, *, along: bool = False) -> FlatnessSettings | None:
+    """What most measured runs of a comparison were measured with, for the others to be measured likewise.
+
+    Args:
+        runs: the folder of the comparison.
+        along: what counts is what they were measured with along training, before their last epoch, where any was.
+    """
+    measured = [kept_in(file.parent) for file in sorted(runs.glob(f"*/seed*/{FILE}"))]
+    before_last = [[one for one in kept if one.epoch < max(k.epoch for k in kept)] for kept in measured]
+    return (most(before_last) if along else None) or most(measured)

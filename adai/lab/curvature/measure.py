@@ -150,7 +150,7 @@ def measure_flatness(objective: Objective, effort: Effort, progress: Progress = 
     ascents = 4 * effort.ascent  # from the gradient, a random start, and both sides of the eigenvector
     return Flatness(
         loss=objective.loss(),
-        gradient_norm=float(objective.gradient().norm()),
+        gradient_norm=float(objective.gradient().double().norm()),
         eigenpairs=pairs,
         trace=trace(
             objective,

@@ -85,8 +85,9 @@ def worst_sharpness(
 
     def onto(u: Tensor) -> Tensor:
         """The direction, of length ρ; no direction stays none."""
-        length = u.norm().clamp_min(torch.finfo(u.dtype).tiny)
-        on_sphere: Tensor = u * rho / length
+        tiny = torch.finfo(u.dtype).tiny
+        u = u / u.abs().max().clamp_min(tiny)  # squares of a fitted net's gradient would underflow
+        on_sphere: Tensor = u * rho / u.norm().clamp_min(tiny)
         return on_sphere
 
     uphill = onto(s * objective.gradient())

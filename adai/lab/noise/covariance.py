@@ -63,6 +63,7 @@ class Directions(NamedTuple):
             alike, 1/√samples or so for directions that have nothing to do with each other.
         exact: whether the directions are all eigenvectors of H, or some of them and random ones.
         kind: ``eigenvector`` or ``random``, of each.
+        samples: n, over which both were taken.
     """
 
     H: Array
@@ -71,6 +72,7 @@ class Directions(NamedTuple):
     correlation: float
     exact: bool
     kind: tuple[str, ...]
+    samples: int
 
     def within(self, low: float, high: float) -> NDArray[np.bool_]:
         """Which directions have H from low to high."""
@@ -97,7 +99,7 @@ def eigenbasis(
     progress("eigenvectors", 1, 1)
     del H
     C = noise_covariance(objective, U, progress=lambda samples: progress("covariance", samples, objective.samples))
-    return _directions(values, C, ("eigenvector",) * objective.size, exact=True)
+    return _directions(values, C, ("eigenvector",) * objective.size, exact=True, samples=objective.samples)
 
 
 def projected(
@@ -129,10 +131,10 @@ def projected(
         progress("products", 1, U.shape[1])
     C = noise_covariance(objective, U, progress=lambda samples: progress("covariance", samples, objective.samples))
     kind = ("eigenvector",) * vectors.shape[1] + ("random",) * random
-    return _directions(torch.stack(H), C, kind, exact=False)
+    return _directions(torch.stack(H), C, kind, exact=False, samples=objective.samples)
 
 
-def _directions(H: Tensor, C: Tensor, kind: tuple[str, ...], *, exact: bool) -> Directions:
+def _directions(H: Tensor, C: Tensor, kind: tuple[str, ...], *, exact: bool, samples: int) -> Directions:
     C = C.double()
     diagonal = C.diagonal().clone()
     whole = C.norm()
@@ -142,7 +144,7 @@ def _directions(H: Tensor, C: Tensor, kind: tuple[str, ...], *, exact: bool) -> 
     count = max(1, len(C) * (len(C) - 1))
     rms = float(correlations.square().sum().div(count).sqrt())
     H64: Array = H.double().cpu().numpy()
-    return Directions(H64, diagonal.cpu().numpy(), float(off), rms, exact, kind)
+    return Directions(H64, diagonal.cpu().numpy(), float(off), rms, exact, kind, samples)
 
 
 class Eq5(NamedTuple):
@@ -169,7 +171,6 @@ LOW, HIGH = 1e-4, 0.5  # the range of H that the paper shows
 def eq5(
     directions: Directions,
     B: int,
-    n: int,
     *,
     low: float = LOW,
     high: float = HIGH,
@@ -184,7 +185,6 @@ def eq5(
     Args:
         directions: H and C₁.
         B: batch size; minibatches are drawn without replacement.
-        n: samples.
         low: least H to take, above 0.
         high: largest.
         resamples: how many.
@@ -193,7 +193,7 @@ def eq5(
     Returns:
         None where fewer than 3 directions are in the range.
     """
-    C = directions.C * batch_factor(B, n)
+    C = directions.C * batch_factor(B, directions.samples)
     kept = directions.within(low, high) & (C > 0)
     x, y = np.log(directions.H[kept]), np.log(C[kept])
     if len(x) < 3:

@@ -13,6 +13,8 @@ from adai.lab.noise.tail import Tail, hill, mohammadi
 
 Array = NDArray[np.float64]
 
+ENOUGH = 40  # values: two of them are the largest 5 %, of which Hill's index is taken
+
 
 class Law(NamedTuple):
     """What a list of noise values looks like.
@@ -66,12 +68,16 @@ def noise_laws(noise: Noise, *, seed: int = 0) -> NoiseLaws:
     """Put minibatch noise to every test.
 
     Raises:
-        ValueError: no followed parameter has noise, there are too few minibatches, or a minibatch is all of the data.
+        ValueError: no followed parameter has noise, there are too few minibatches or parameters, or a minibatch is all
+            of the data.
     """
     scale = noise_scale(noise)
     columns = noise.across_minibatches
+    for number, what in ((len(columns), "minibatches"), (np.count_nonzero(noise.across_parameters), "parameters")):
+        if number < ENOUGH:
+            raise ValueError(f"noise of {number} {what}, but tail indices need that of {ENOUGH} at least")
     low, high = np.quantile(columns, [0.25, 0.75], axis=0)
-    fitted, still = np.flatnonzero(high > low), int(np.sum(columns.std(axis=0) == 0))
+    fitted, still = np.flatnonzero(high > low), int(np.sum(np.ptp(columns, axis=0) == 0))
     if not fitted.size:
         raise ValueError("no followed parameter has noise in most minibatches; follow more of them, or take a larger B")
     laws = {int(j): law(columns[:, j] - columns[:, j].mean()) for j in fitted}

@@ -80,7 +80,7 @@ def rejected(noise: Array, *, simulated: int = 2000, seed: int = 0) -> list[Reje
     """
     if len(noise) < 8:
         raise ValueError(f"{len(noise)} minibatches, but the tests need at least 8")
-    moving = noise[:, noise.std(axis=0) > 0]
+    moving = noise[:, np.ptp(noise, axis=0) > 0]
     if not moving.shape[1]:
         raise ValueError("no parameter has noise, so there is nothing to test")
     gaussian = np.random.default_rng(seed).standard_normal((simulated, len(noise))).T
