@@ -212,6 +212,21 @@ def flatness(comparison, *options):
         return status, {row["optimizer"]: row for row in csv.DictReader(rows)}
 
 
+def measuring(monkeypatch, error=None, numbers=()):
+    """Have the measurements of these numbers, from 1 on, fail; returns the list of all that are begun."""
+    real, begun = kept.measure_flatness, []
+
+    def measure(*arguments):
+        assert not torch.are_deterministic_algorithms_enabled()  # that was asked for training
+        begun.append(arguments)
+        if len(begun) in numbers:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(kept, "measure_flatness", measure)
+    return begun
+
+
 def test_the_table_is_the_mean_over_what_the_runs_keep(measured, capsys):
     comparison = measured
     status, table = flatness(comparison)
@@ -239,9 +254,7 @@ def test_the_table_is_the_mean_over_what_the_runs_keep(measured, capsys):
 
 def test_what_a_run_keeps_is_not_computed_again_unless_something_else_is_asked(measured, monkeypatch):
     comparison = measured
-    asked = []
-    real = kept.measure_flatness
-    monkeypatch.setattr(kept, "measure_flatness", lambda *a: asked.append(a) or real(*a))
+    asked = measuring(monkeypatch)
     before = (comparison / "flatness.csv").read_bytes()
     _, table = flatness(comparison)
     assert (comparison / "flatness.csv").read_bytes() == before
@@ -295,21 +308,13 @@ def test_a_net_that_is_fitted_is_measured_in_float64(comparison, monkeypatch):
 
 
 def test_an_interruption_keeps_the_finished_runs_and_writes_no_half_table(comparison, monkeypatch, capsys):
-    real, calls = kept.measure_flatness, []
-
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(kept, "measure_flatness", interrupted)
+    begun = measuring(monkeypatch, KeyboardInterrupt(), [3])
     assert flatness(comparison) == (130, None)
     assert "goes on from there" in capsys.readouterr().err
     assert len(list(comparison.glob("*/*/curvature.json"))) == 2
     assert not list(comparison.rglob(".*"))
     assert flatness(comparison)[0] == 0
-    assert len(calls) == 5
+    assert len(begun) == 5
 
 
 @pytest.mark.parametrize("execute", [in_process, Processes(2)])
@@ -384,15 +389,7 @@ def test_flatness_along_training_leaves_the_training_as_it_is(task, tmp_path):
 
 
 def test_what_was_interrupted_while_it_was_measured_is_measured_when_training_goes_on(tmp_path, monkeypatch):
-    real, calls = kept.measure_flatness, []
-
-    def interrupted(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    monkeypatch.setattr(kept, "measure_flatness", interrupted)
+    measuring(monkeypatch, KeyboardInterrupt(), [2])
     command = [*TWO, "--deterministic", "--flatness", "2", "--out", str(tmp_path)]
     assert main(command) == 130
     assert epochs_measured(tmp_path) == [2]
@@ -406,16 +403,7 @@ def test_what_was_interrupted_while_it_was_measured_is_measured_when_training_go
 
 
 def test_training_goes_on_where_it_cannot_be_measured_on_the_way(tmp_path, monkeypatch, caplog):
-    real, calls = kept.measure_flatness, []
-
-    def fails(*arguments):
-        assert not torch.are_deterministic_algorithms_enabled()
-        calls.append(arguments)
-        if len(calls) == 1:
-            raise OverflowError("too much")
-        return real(*arguments)
-
-    monkeypatch.setattr(kept, "measure_flatness", fails)
+    measuring(monkeypatch, OverflowError("too much"), [1])
     assert main([*TWO, "--deterministic", "--flatness", "2", "--out", str(tmp_path)]) == 0
     assert epochs_measured(tmp_path) == [4, 5]
     assert "SGD momentum, seed 0: no flatness after epoch 2: OverflowError: too much" in caplog.text
@@ -423,16 +411,7 @@ def test_training_goes_on_where_it_cannot_be_measured_on_the_way(tmp_path, monke
 
 @pytest.mark.parametrize("error", [OverflowError("too much"), UserError("too much")])
 def test_a_run_whose_flatness_fails_is_named_and_the_others_go_on(error, tmp_path, monkeypatch, capsys):
-    real = kept.measure_flatness
-    calls = []
-
-    def fail(*arguments):
-        calls.append(arguments)
-        if len(calls) <= 2:
-            raise error
-        return real(*arguments)
-
-    monkeypatch.setattr(kept, "measure_flatness", fail)
+    measuring(monkeypatch, error, [1, 2])
     command = ["compare", "--task", f"{HERE}:points", "--optimizers", "sgd,adam", "--seeds", "1", "--epochs", "1"]
     command += ["--flatness", "--out", str(tmp_path / "runs")]
     assert main(command) == 1
