@@ -47,6 +47,22 @@ def test_round_trip_continues_bit_for_bit(engine, tensors, cls, dtype):
             assert torch.equal(value, resumed.state[q][key])
 
 
+@pytest.mark.parametrize("other", [torch.optim.Adam, torch.optim.SGD])
+def test_the_state_of_another_optimizer_is_refused_and_leaves_ours_as_it_was(tensors, other):
+    a, b = tensors(), tensors()
+    theirs = other(a, lr=0.3, **({"momentum": 0.9} if other is torch.optim.SGD else {}))
+    theirs.step()
+    optimizer = Adai(b, lr=0.2)
+    optimizer.step()
+    before = copy.deepcopy(optimizer.state_dict())
+    with pytest.raises(ValueError, match="the state dict is another optimizer's: its state is .*(exp_avg|momentum)"):
+        optimizer.load_state_dict(theirs.state_dict())
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"]
+    for i, state in before["state"].items():
+        assert all(torch.equal(value, after["state"][i][key]) for key, value in state.items())
+
+
 def test_two_optimizers_loaded_from_one_state_are_independent(tensors):
     a, b = tensors(), tensors()
     first, second = Adai(a), Adai(b)

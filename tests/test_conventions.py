@@ -194,6 +194,24 @@ def test_tensor_lr_is_kept_and_obeyed(tensors, shape):
     torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("name", ["OneCycleLR", "CyclicLR"])
+def test_a_scheduler_that_would_cycle_beta0_is_refused(tensors, name):
+    """By default they do: betas[0] is Adam's momentum."""
+    given = {"max_lr": 1.0} | ({"total_steps": 5} if name == "OneCycleLR" else {"base_lr": 0.1})
+    scheduler = getattr(torch.optim.lr_scheduler, name)
+    params = tensors()
+    optimizer = AdaiW(params)
+    scheduler(optimizer, **given)
+    with pytest.raises(ValueError, match="cycles betas\\[0\\] of AdaiW.*cycle_momentum=False"):
+        optimizer.step()
+    optimizer = AdaiW(params)
+    cycle = scheduler(optimizer, **given, cycle_momentum=False)
+    for _ in range(3):
+        optimizer.step()
+        cycle.step()
+    assert optimizer.param_groups[0]["betas"] == (0.1, 0.99)
+
+
 def test_sparse_gradients_are_refused(engine):
     p = torch.zeros(4, 2, requires_grad=True)
     optimizer = Adai([p], **engine)

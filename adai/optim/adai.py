@@ -84,6 +84,7 @@ class Adai(Optimizer):
 
     Raises:
         ValueError: an option is outside its range; the message names the value.
+        ValueError: at a step, a scheduler takes ``betas[0]`` for a momentum and cycles it.
         RuntimeError: a gradient is sparse, ``fused=True`` is not possible, or ``differentiable`` meets shards.
         TypeError: ``process_group`` is something else.
 
@@ -210,6 +211,9 @@ class Adai(Optimizer):
 
         Unlike its base class it keeps the state in float32 where the parameters have less, and shares no memory with
         ``state_dict``.
+
+        Raises:
+            ValueError: it is that of another optimizer.
         """
         with loaded_in_full(self, self._whole):
             super().load_state_dict(state_dict)
@@ -232,6 +236,11 @@ class Adai(Optimizer):
         """
         if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
             raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
+        if "base_momentum" in group:
+            raise ValueError(
+                f"a scheduler cycles betas[0] of {type(self).__name__}, which is beta0 and no momentum; give OneCycleLR "
+                "or CyclicLR cycle_momentum=False"
+            )
         if group is self.param_groups[0] and not self._sharing.fits(self.param_groups):
             self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
         has_complex, differentiable = False, group["differentiable"]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from adai.optim.state import restore, to_save
+from adai.optim.state import check_is_ours, restore, to_save
 
 
 @contextmanager
@@ -46,6 +46,8 @@ def loaded_in_full(optimizer: Optimizer, whole: Callable[[Tensor], bool]) -> Ite
     handed: dict[str, Any] = {}
 
     def remember(_: Optimizer, saved: dict[str, Any]) -> None:
+        for state in saved["state"].values():
+            check_is_ours(state)
         handed.update(saved)
 
     def put_back(_: Optimizer) -> None:

@@ -20,6 +20,16 @@ def fresh(param: Tensor, capturable: bool) -> dict[str, Any]:
     return {"step": _new_step(param, capturable), **zeros}
 
 
+def check_is_ours(saved: dict[str, Any]) -> None:
+    """Raise where the saved state of a parameter, if it has any, is another optimizer's, such as Adam's."""
+    product = saved.keys() & {"bias_correction", "beta1_prod"}  # ours, the authors'
+    if saved and not (product and saved.keys() >= {"exp_avg", "exp_avg_sq"}):
+        raise ValueError(
+            f"the state dict is another optimizer's: its state is {', '.join(map(str, saved))}; start with fresh "
+            "state, which Adai.from_sgd does with the options of an SGD"
+        )
+
+
 def modernise(state: dict[str, Any], param: Tensor, capturable: bool) -> None:
     """Bring the state of one parameter, if it has any, to this version's form."""
     if "step" in state and not isinstance(state["step"], Tensor):
