@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from adai import __version__
 from adai.commands.options import comparison, measurement, paper, simulation
+from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 
 
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"adai {options.command}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # commands that keep something say so themselves
+        print(f"adai {options.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except ModuleNotFoundError as error:
         package = (error.name or "adai").partition(".")[0]
         if package == "adai":

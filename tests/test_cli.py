@@ -26,6 +26,7 @@ def adai(*arguments, **options):
         (["compare", "--optimizers", "adai", "lion"], "unknown optimizer 'lion'; choose from adai, adaiw, sgd"),
         (["compare", "--model", "resnet19"], "unknown model 'resnet19'; choose from smallnet"),
         (["compare", "--device", "warp"], "cannot use device 'warp'"),
+        (["train", "--seed", str(2**64)], f"'{2**64}' is not below 2^63"),
         (["compere"], "invalid choice: 'compere'"),
         ([], "arguments are required: COMMAND"),
     ],

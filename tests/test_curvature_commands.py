@@ -279,6 +279,7 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
             "no loss of this model on its data: RuntimeError",
         ),
         (["curvature", "--task", "tests.test_curvature_commands:one_sample", "--eq5"], "all 1 samples has no noise"),
+        (["noise", *TINY, "--minibatches", "39"], "39 minibatches and 51 parameters; tail indices need 40 of each"),
         (["noise", *TINY, "--B", "41"], "B = 41"),
         (["noise", *TINY, "--B", "40"], "no noise"),
         (["noise", "--device", "warp"], "cannot use device 'warp'"),

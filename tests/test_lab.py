@@ -1,16 +1,22 @@
 """The comparison: fair starts, a folder that can be trusted, numbers that are what they say."""
 
 import json
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from adai.cli import main
+from adai.commands.standings import Board
 from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab.compare import compare
+from adai.lab.jobs import Job
 from adai.lab.models import SmallNet
+from adai.lab.run import Run
 from adai.lab.runs import RunFolder
+from adai.lab.settings import Settings
 from tests.untimed import untimed
 
 
@@ -70,7 +76,9 @@ def test_optimizers_and_seeds_are_added_and_other_settings_refused(tmp_path):
     compare(folder, optimizers=["adam"], seeds=2, epochs=1)
     assert [folder.finished(name, 1) for name in ("adam", "sgd")] == [True, False]
     assert sorted(folder.config()["optimizers"]) == ["adam", "sgd"]
-    with pytest.raises(UserError, match="holds a comparison with another epochs; give another folder with --out"):
+    with pytest.raises(
+        UserError, match=r"holds a comparison with other settings \(epochs is . there, . here\); give another folder"
+    ):
         compare(folder, optimizers=["sgd"], seeds=1, epochs=2)
 
 
@@ -86,8 +94,59 @@ def test_other_rates_and_settings_reach_the_runs_they_are_for(tmp_path, capsys):
     for wrong in ("sgd=1", "adam", "adam=x", "adam=-1", "adam=inf"):
         capsys.readouterr()
         assert main(["compare", *options, "--lr", wrong]) == 2
-        expected = f"adai compare: --lr {wrong}: give an optimizer that runs and a number, such as adam=3e-4\n"
-        assert capsys.readouterr().err == expected
+        expected = "give one of the optimizers that run (adai, adam) and a number, such as adai=3e-4"
+        assert capsys.readouterr().err == f"adai compare: --lr {wrong}: {expected}\n"
+
+
+def test_a_folder_of_a_single_run_and_no_optimizer_at_all_are_refused(tmp_path, capsys):
+    assert main(["train", "--limit", "100", "--epochs", "1", "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    for arguments, message in (
+        (["--epochs", "1", "--out", str(tmp_path)], "holds something else than a comparison; give another folder"),
+        (["--optimizers", ""], "--optimizers names none; give at least one, such as adai"),
+    ):
+        assert main(["compare", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_a_log_file_has_a_line_for_every_epoch_or_run(tmp_path, capsys):
+    few = ["--limit", "100", "--epochs", "2"]
+    assert main(["train", *few, "--out", str(tmp_path / "run")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for epoch, line in enumerate(lines[:2], 1):
+        assert re.fullmatch(rf"{epoch} of 2 epochs, train loss [\d.]+, test error [\d.]+ %, [\d.]+ s", line)
+    folder = tmp_path / "runs"
+    assert main(["compare", *few, "--optimizers", "sgd,adam", "--seeds", "1", "--out", str(folder)]) == 0
+    out = capsys.readouterr().out
+    for line in ("0 of 2 runs, 0 of 4 epochs", "1 of 2 runs, 2 of 4 epochs", "2 of 2 runs, 4 of 4 epochs"):
+        assert line in out.splitlines()
+
+
+def test_the_bar_moves_within_an_epoch(tmp_path):
+    """A run says how many steps it has done in its folder, wherever it is carried out; that file goes at its end."""
+    told = []
+
+    def watch(jobs):
+        told.extend(job.share_of_steps for job in jobs)
+
+    settings = Settings.of("digits", optimizer="sgd", epochs=3, limit=400)
+    job = Job("SGD", settings, tmp_path)
+    clock = iter(range(10_000))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("adai.lab.jobs.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        job.do(tick=lambda: watch([job]))
+    assert len(told) == 1 + 3 * 7  # 400 examples in batches of 64
+    assert told == sorted(told)
+    assert (told[0], told[7], told[-1]) == (0, pytest.approx(1 / 3), 1)
+    assert not (tmp_path / "steps.txt").exists()
+    assert job.share_of_steps == 0
+    (tmp_path / "steps.txt").write_text("10 21")
+    Run(tmp_path).write_rows(Run(tmp_path).rows()[:1])
+    assert Board().progress(job) == pytest.approx(3 * 10 / 21)
+    (tmp_path / "steps.txt").write_text("0 21")
+    assert Board().progress(job) == 1  # an epoch is an epoch
 
 
 def test_a_run_that_diverges_is_named_and_the_others_go_on(tmp_path, capsys):

@@ -171,6 +171,18 @@ def test_other_settings_are_refused_in_one_line(tmp_path, capsys, factory):
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_run_that_never_had_an_epoch_is_none_and_blocks_nothing(tmp_path, capsys, factory):
+    out = ["--epochs", "1", "--limit", "100", "--out", str(tmp_path / "run")]
+    assert main(["train", "--dataset", str(tmp_path / "no-such-data"), *out]) == 2
+    assert main(["train", "--lr", "0.5", *out]) == 0
+    assert Run(tmp_path / "run").config()["options"]["lr"] == 0.5
+    assert main(["train", *out]) == 2
+    assert "holds a run with another options" in capsys.readouterr().err
+    # Killed between a checkpoint and its row: there is something to lose.
+    (tmp_path / "run" / "metrics.jsonl").unlink()
+    assert main(["train", *out]) == 2
+
+
 def cut_off(data):
     return data[: len(data) // 2]
 
@@ -205,7 +217,8 @@ def test_with_both_checkpoints_damaged_the_run_starts_anew(factory, straight, tm
     for file in tmp_path.glob("checkpoint-*.pt"):
         file.write_bytes(b"no")
     assert untimed(train(settings(), tmp_path, factory=factory)) == untimed(straight())
-    assert len(caplog.records) == 2
+    ends = [record.message.partition("; ")[2] for record in caplog.records]
+    assert ends == ["going back to the one before", "none is left"]
 
 
 def test_metrics_are_made_from_the_checkpoint_whatever_the_file_holds(factory, straight, tmp_path):

@@ -12,6 +12,7 @@ from adai.simulate import study as studies
 from adai.simulate.escape import Times
 from adai.simulate.settings import SETTINGS
 from adai.simulate.study import Study, run
+from tests.folders import comparison
 
 pytestmark = pytest.mark.slow
 
@@ -137,6 +138,22 @@ def test_bad_input_gives_one_line_and_status_2(arguments, message, capsys, tmp_p
     assert status == 2
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["saddle", "report"])
+def test_an_interruption_is_one_line_and_status_130(command, tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    if command == "saddle":
+        monkeypatch.setattr("adai.commands.saddle.displacements", interrupted)
+        arguments = ["--replicas", "20", "--out", str(tmp_path)]
+    else:
+        monkeypatch.setattr("adai.commands.report.write", interrupted)
+        arguments = [str(comparison(tmp_path / "runs", {"adai": [3.0]}))]
+    assert main([command, *arguments]) == 130
+    assert capsys.readouterr().err == f"adai {command}: interrupted\n"
+    assert not list(tmp_path.glob("saddle.*"))
 
 
 def test_another_seed_wants_another_folder(tmp_path, capsys):

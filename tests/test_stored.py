@@ -438,13 +438,24 @@ def test_runs_checkpoints_and_comparisons_are_named_side_by_side(comparison, tmp
     assert names == ["sgd/seed0", "sgd/seed1", "adam/seed0", "adam/seed1"]
 
 
+def test_the_table_of_a_comparison_has_its_place(comparison, tmp_path, capsys):
+    assert main(["curvature", str(comparison), "--out", str(tmp_path / "elsewhere")]) == 2
+    assert "the table of a comparison goes into its own folder; leave --out out" in capsys.readouterr().err
+
+
+def test_a_run_that_diverged_is_said(tmp_path, capsys):
+    train(Settings.of("digits", optimizer="sgd", lr=1e30, epochs=2, limit=100, warmup_steps=0), tmp_path)
+    assert main(["curvature", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "diverged before its first checkpoint, so there is nothing to look at" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["curvature", "noise"])
 def test_folders_of_something_else_are_said_in_one_line(command, comparison, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     bare = comparison / "sgd" / "seed0"
     for file in bare.glob("*.pt"):
         file.unlink()
-    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "holds no checkpoint")):
+    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "holds no sound checkpoint")):
         assert main([command, str(path), "--out", str(tmp_path / "out")]) == 2
         error = capsys.readouterr().err
         assert what in error

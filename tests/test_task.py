@@ -104,6 +104,52 @@ def test_a_task_that_is_not_there_is_said_in_one_line(name, message, here, capsy
     assert capsys.readouterr().err == f"adai train: {message}\n"
 
 
+BAD = """
+import torch
+from torch import nn
+from torch.utils.data import IterableDataset, TensorDataset
+from adai.lab.task import Task
+
+def of(*tensors, net=None, **given):
+    data = TensorDataset(*tensors)
+    return Task(net or nn.Linear(4, 3), data, data, **given)
+
+x, y = torch.randn(40, 4), torch.randint(3, (40,))
+class Endless(IterableDataset):
+    def __iter__(self):
+        yield x[0], y[0]
+
+def raises(): raise KeyError("no\\nsuch key")
+def endless(): return Task(nn.Linear(4, 3), Endless(), Endless())
+def three(): return of(x, y, y)
+def empty(): return of(x[:0], y[:0])
+def unlike(): return of(x, y, net=nn.Linear(5, 3))
+def beyond(): return of(x, y + 3)
+def not_reduced(): return of(x, y, loss=nn.CrossEntropyLoss(reduction="none"))
+def fixed(): return of(x, y, net=nn.Identity())
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["raises", "endless", "three", "empty", "unlike", "beyond", "not_reduced", "fixed", "missing_argument"]
+)
+def test_a_task_that_cannot_be_trained_is_one_line_and_its_traceback_a_file(name, here, capsys):
+    (here / "bad.py").write_text(BAD + "\ndef missing_argument(size): pass\n")
+    assert main(["train", "--task", f"bad:{name}", "--epochs", "1", "--out", "run"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"adai train: the task bad:{name} failed: ")
+    assert error.endswith("(see run/error.txt)\n")
+    assert error.count("\n") == 1
+    assert "Traceback" in (here / "run" / "error.txt").read_text()
+
+
+def test_what_a_task_of_your_own_would_not_obey_is_refused(capsys):
+    for option in (["--limit", "10"], ["--augment"]):
+        assert main(["train", "--task", "x:y", *option]) == 2
+        message = f"the task x:y brings its own data; leave {option[0]} out"
+        assert capsys.readouterr().err == f"adai train: {message}\n"
+
+
 @pytest.mark.parametrize("named", [["--model", "resnet18"], ["--dataset", "digits"]])
 def test_a_task_beside_a_named_model_or_data_set_is_refused(named, capsys):
     assert main(["train", "--task", "x:y", *named]) == 2

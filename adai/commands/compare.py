@@ -29,7 +29,9 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     name = task(options)
     folder = RunFolder(options.out or Path("runs") / Path(name.replace(":", "-")).name)
-    names = listed(options.optimizers or DEFAULT_OPTIMIZERS)
+    names = listed(DEFAULT_OPTIMIZERS if options.optimizers is None else options.optimizers)
+    if not names:
+        raise UserError("--optimizers names none; give at least one, such as adai")
     overrides = _overrides(names, {"lr": options.lr, "weight_decay": options.weight_decay})
     given = settings(options)
     models = listed([given.pop("model") or ""])
@@ -52,6 +54,8 @@ def run(options: argparse.Namespace) -> int:
     status = carry_out(console, [comparison], executor(options))
     for part in [folder.path / model for model in models] if len(models) > 1 else [folder.path]:
         if (part / "config.json").exists():  # else it was interrupted before anything began
+            if len(models) > 1:
+                console.print(f"{part.name}:", style="bold")
             show(console, part)
     if status == INTERRUPTED:
         print(GOES_ON, file=sys.stderr)
@@ -78,6 +82,9 @@ def _overrides(names: list[str], given: dict[str, list[str]]) -> dict[str, dict[
                 value = -1.0
             if name not in names or not 0 <= value < float("inf"):
                 flag = option.replace("_", "-")
-                raise UserError(f"--{flag} {text}: give an optimizer that runs and a number, such as adam=3e-4")
+                raise UserError(
+                    f"--{flag} {text}: give one of the optimizers that run ({', '.join(names)}) and a number, such as "
+                    f"{names[0]}=3e-4"
+                )
             overrides.setdefault(name, {})[option] = value
     return overrides

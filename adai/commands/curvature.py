@@ -31,9 +31,11 @@ EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
+    comparisons = [] if options.eq5 else [path for path in options.states if is_comparison(path)]
+    if comparisons and len(comparisons) == len(options.states) and options.out:
+        raise UserError("the table of a comparison goes into its own folder; leave --out out")
     settle(options)
     console = Console()
-    comparisons = [path for path in options.states if is_comparison(path)]
     try:
         if options.eq5:
             _eq5(options, console)

@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from functools import partial
 
 from rich.console import Console
 
@@ -10,9 +9,8 @@ from adai.commands.status import INTERRUPTED
 from adai.commands.subject import ELSEWHERE, Told, about, bars, objectives, say_about, settle
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.noise.measure import noise_laws
+from adai.lab.noise.measure import ENOUGH, noise_laws
 from adai.lab.noise.sampling import minibatch_noise
-from adai.lab.objective import Progress
 from adai.lab.run import writing_to
 from adai.report import noise as report
 from adai.report.noise import Measured, Row
@@ -32,6 +30,11 @@ def run(options: argparse.Namespace) -> int:
     with bars(console) as named:
         try:
             for name, objective in objectives(options):
+                if min(options.minibatches, objective.size) < ENOUGH:
+                    raise UserError(
+                        f"{name}: {options.minibatches} minibatches and {objective.size} parameters; tail indices need "
+                        f"{ENOUGH} of each"
+                    )
                 try:
                     noise = minibatch_noise(
                         objective,
@@ -39,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
                         minibatches=options.minibatches,
                         parameters=options.parameters,
                         seed=options.seed,
-                        progress=partial(_told, named(name), options.minibatches),
+                        progress=named(name),
                     )
                     results[name], told[name] = (noise, noise_laws(noise, seed=options.seed)), objective.about()
                 except ValueError as error:
@@ -57,7 +60,3 @@ def run(options: argparse.Namespace) -> int:
     if status == INTERRUPTED:
         print("Interrupted. What was finished is written.", file=sys.stderr)
     return status
-
-
-def _told(progress: Progress, total: int, done: int) -> None:
-    progress("minibatches", done, total)

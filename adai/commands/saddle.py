@@ -2,7 +2,9 @@
 
 import argparse
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = {name: every[name] for name in options.optimizers or every}
     console = Console()
     table: list[report.Row] = []
-    with progress_bar(console) as bars, ThreadPoolExecutor(options.threads or os.cpu_count()) as pool:
+    with progress_bar(console) as bars, _threads(options.threads or os.cpu_count()) as pool:
         bar = bars.add_task("starting", total=len(chosen) * CHUNKS)
         for name, rule in chosen.items():
             bars.update(bar, description=LABELS[name])
@@ -65,6 +67,16 @@ def run(options: argparse.Namespace) -> int:
         console.print(view)
     console.print(f"Figure and numbers: {folder}/saddle.png, saddle.csv, saddle.json", highlight=False, soft_wrap=True)
     return 0
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
+    """A pool whose work that has not begun is dropped when the block is left early."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _rules(lr: float) -> dict[str, Rule]:

@@ -46,6 +46,12 @@ class Board:
         standing = self.standing(job)
         return job.settings.epochs if standing.status == "diverged" else len(standing.rows)
 
+    def progress(self, job: Job) -> float:
+        """The same with the part of the epoch at hand."""
+        epochs = job.settings.epochs
+        done = self.epochs(job)
+        return done if done == epochs else max(done, min(job.share_of_steps, 1.0) * epochs)
+
     def measured(self, jobs: Sequence[Job]) -> tuple[int, int]:
         """Of how many runs the flatness is known, or never will be, and of how many it was asked for."""
         asked = [self.standing(job) for job in jobs if job.flatness]
@@ -78,16 +84,23 @@ def standings(console: Console) -> Iterator[Watch]:
     """Show a bar with the time left and the table below it, for as long as the block runs."""
     board, bars = Board(), progress_bar(console)
     bar = bars.add_task("starting", total=None)
+    ended = -1  # runs, when that was said last
     with Live(bars, console=console, refresh_per_second=4, transient=True) as live:
 
         def show(jobs: Sequence[Job]) -> None:
+            nonlocal ended
             done, total = sum(map(board.epochs, jobs)), sum(job.settings.epochs for job in jobs)
             known, asked = board.measured(jobs)
+            completed = known + sum(map(board.progress, jobs))
             if bars.tasks[bar].total != total + asked:
                 # The time left is of what is done from here on.
-                bars.reset(bar, total=total + asked, completed=done + known)
+                bars.reset(bar, total=total + asked, completed=int(completed))
             text = f"{done} of {total} epochs" + (f", flatness of {known} of {asked} runs" if asked else "")
-            bars.update(bar, completed=done + known, description=text)
+            bars.update(bar, completed=completed, description=text)
             live.update(Group(bars, board.table(jobs)))
+            over = sum(board.standing(job).status != "unfinished" for job in jobs)
+            if over != ended and not console.is_terminal:  # a log file, where nothing is drawn until the end
+                console.print(f"{over} of {len(jobs)} runs, {text}", highlight=False)
+            ended = over
 
         yield show

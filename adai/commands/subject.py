@@ -23,11 +23,14 @@ ELSEWHERE = "give another folder with --out"
 
 
 def settle(options: argparse.Namespace) -> None:
-    """Fill in data set and net where some parameters need them; where every RUN brings its own they stay None.
+    """Fill in the folder, and data set and net where some parameters need them.
+
+    Where every RUN brings its own data and net, these stay None.
 
     Raises:
         UserError: they are named, and no RUN would use them, or a task brings its own.
     """
+    options.out = options.out or options.usual_out
     named = [f"--{name}" for name in NAMING if getattr(options, name) is not None]
     if options.states and all(map(brings_its_own, options.states)):
         if named:

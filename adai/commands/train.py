@@ -11,7 +11,9 @@ from rich.console import Console
 from adai.commands.options.training import settings, task
 from adai.commands.progress import progress_bar
 from adai.commands.status import INTERRUPTED
+from adai.errors import UserError
 from adai.lab.distributed import world_size
+from adai.lab.jobs import explain
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
 from adai.lab.tensorboard import Board
@@ -43,6 +45,10 @@ def run(options: argparse.Namespace) -> int:
                 board.show(rows)
             done = f"{len(rows)} of {chosen.epochs} epochs"
             bars.update(bar, description=f"{done}, {_line(rows[-1])}" if rows else chosen.optimizer, visible=True)
+            if rows and not console.is_terminal:  # a log file, where nothing is drawn until the end
+                loss, seconds = rows[-1]["train_loss"], rows[-1]["seconds"]
+                text = f"{done}, train loss {loss:.4g}, " if loss is not None else f"{done}, "
+                console.print(f"{text}{_line(rows[-1])}, {seconds:.1f} s", highlight=False, soft_wrap=True)
 
         def stepped(more: int, total: int) -> None:
             if bars.tasks[bar].total is None:
@@ -61,6 +67,12 @@ def run(options: argparse.Namespace) -> int:
             )
             if bars.tasks[bar].total is None:  # nothing was left to do
                 bars.update(bar, total=1, completed=1)
+        except UserError:
+            raise
+        except Exception as error:  # in a task of the user's own; otherwise it is ours to mend
+            if chosen.model is not None:
+                raise
+            raise UserError(f"the task {chosen.task} failed: {explain(folder, error)}") from error
         except KeyboardInterrupt:
             print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
             return INTERRUPTED

@@ -43,11 +43,13 @@ def load(folder: Path) -> dict[str, Any] | None:
 
     A damaged one is named in a warning, and the one before it is taken.
     """
-    for file in _newest_first(folder):
+    files = _newest_first(folder)
+    for file in files:
         try:
             return read(file)
         except Exception as error:  # whatever a damaged file makes zipfile or torch raise
-            logger.warning("%s is damaged (%s); going back to the one before", file, type(error).__name__)
+            then = "none is left" if file == files[-1] else "going back to the one before"
+            logger.warning("%s is damaged (%s); %s", file, type(error).__name__, then)
     return None
 
 

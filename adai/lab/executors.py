@@ -39,13 +39,13 @@ def in_process(jobs: Sequence[Job], tick: Tick) -> list[Failure]:
     for job in jobs:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                job.do(lambda rows: tick())
+                job.do(lambda rows: tick(), tick)
                 break
             except UserError:
                 raise
             except Exception as error:  # whatever it is, the other runs can still be done
                 if attempt == ATTEMPTS:
-                    failures.append(Failure(job, explain(job, error)))
+                    failures.append(Failure(job, explain(job.folder, error)))
     return failures
 
 
@@ -151,7 +151,7 @@ def _work(line: Connection, threads: int) -> None:
             job.do()
             reason = None
         except Exception as error:  # goes to the parent, which reports it
-            reason = explain(job, error)
+            reason = explain(job.folder, error)
         line.send(reason)
 
 

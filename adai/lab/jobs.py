@@ -1,7 +1,10 @@
 """A run as a piece of work that any process can take up, and what becomes of one that fails."""
 
+import contextlib
 import logging
+import math
 import textwrap
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +25,8 @@ from adai.lab.train import Progress, algorithms, diverged, silent, train
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
+STEPS = "steps.txt"
+ERROR = "error.txt"
 
 
 class Job(NamedTuple):
@@ -61,20 +66,44 @@ class Job(NamedTuple):
         """Whether the flatness after the last epoch, if it was asked for, is there."""
         return any((k.epoch, k.settings) == (self.settings.epochs, self.flatness) for k in kept_in(self.folder))
 
-    def do(self, progress: Progress = silent) -> None:
-        """Carry it out, or what is left of it."""
+    def do(self, progress: Progress = silent, tick: Callable[[], None] = lambda: None) -> None:
+        """Carry it out, or what is left of it.
+
+        Args:
+            progress: as of `adai.lab.train.train`.
+            tick: called about every second of training.
+        """
+        steps = Steps(self.folder / STEPS, tick)
 
         def after_an_epoch(rows: list[Row]) -> None:
             if self.flatness and self._is_due(rows):
                 self._measure_on_the_way(self.flatness, len(rows))
             progress(rows)
 
-        train(self.settings, self.folder, data_dir=self.data_dir, command=self.command, progress=after_an_epoch)
+        train(
+            self.settings,
+            self.folder,
+            data_dir=self.data_dir,
+            command=self.command,
+            progress=after_an_epoch,
+            stepped=steps.count,
+        )
+        for left in (STEPS, ERROR):  # what an earlier attempt said of its failure is over
+            (self.folder / left).unlink(missing_ok=True)
         if self.flatness and self.run.status == "finished":
             try:
                 self._measure(self.flatness)
             except UserError as error:  # what is wrong with the minimum of one run need not be with the next
                 raise Unmeasured(f"it has finished, but its flatness cannot be measured: {error}") from error
+
+    @property
+    def share_of_steps(self) -> float:
+        """How much of its training is done, as the run itself said about a second ago; 0 where it said nothing."""
+        try:
+            done, total = map(int, (self.folder / STEPS).read_text().split())
+        except (OSError, ValueError):
+            return 0.0
+        return done / total
 
     def _is_due(self, rows: list[Row]) -> bool:
         """Whether flatness is to be measured after these epochs, before the last."""
@@ -95,6 +124,23 @@ class Job(NamedTuple):
         measure_run(self.folder, flatness, device=device_named(self.settings.device), data_dir=self.data_dir)
 
 
+class Steps:
+    """Counts the steps of a run into a file, about every second: whoever watches may be in another process."""
+
+    def __init__(self, file: Path, tick: Callable[[], None]) -> None:
+        self._file, self._tick = file, tick
+        self._done, self._told = 0, -math.inf
+
+    def count(self, more: int, total: int) -> None:
+        """So many more of so many are done."""
+        self._done += more
+        if time.monotonic() - self._told >= 1:
+            self._told = time.monotonic()
+            with contextlib.suppress(OSError):  # a full disk is said by what has to be written
+                write_whole(self._file, lambda part: part.write_text(f"{self._done} {total}"))
+            self._tick()
+
+
 class Unmeasured(Exception):
     """A run has been done, but what was to be measured of it was not."""
 
@@ -113,17 +159,17 @@ class Failure(NamedTuple):
         return f"{self.job.label} failed {ATTEMPTS} times: {self.reason}"
 
 
-def explain(job: Job, error: BaseException) -> str:
-    """Why a job failed, in one line; where it is not the user's to mend, the whole of it goes to the run's folder."""
+def explain(folder: Path, error: BaseException) -> str:
+    """Why a run failed, in one line; where it is not the user's to mend, the whole of it goes to the run's folder."""
     if isinstance(error, UserError | Unmeasured):
         return str(error)
     text = "".join(traceback.format_exception(error))
     try:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(job.folder / "error.txt", lambda part: part.write_text(text))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / ERROR, lambda part: part.write_text(text))
     except OSError:
         return _line(error)
-    return f"{_line(error)} (see {job.folder / 'error.txt'})"
+    return f"{_line(error)} (see {folder / ERROR})"
 
 
 def threads_for(jobs: int) -> int:

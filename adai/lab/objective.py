@@ -124,12 +124,18 @@ class Objective:
         at = self.theta if theta is None else theta
         return sum(self._minibatch_loss(at, *xy).item() * len(xy[1]) for xy in self._minibatches()) / self.samples
 
-    def gradient(self, theta: Tensor | None = None) -> Tensor:
-        """∇L(θ), (size,)."""
+    def gradient(self, theta: Tensor | None = None, progress: Callable[[int], None] = lambda samples: None) -> Tensor:
+        """∇L(θ), (size,).
+
+        Args:
+            theta: by default the model's own parameters.
+            progress: told how many more samples are done.
+        """
         at = self.theta if theta is None else theta
         total = torch.zeros_like(at)
         for xy in self._minibatches():
             total += grad(self._minibatch_loss)(at, *xy) * (len(xy[1]) / self.samples)
+            progress(len(xy[1]))
         return total
 
     def hvp(self, vectors: Tensor) -> Tensor:

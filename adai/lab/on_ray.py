@@ -74,7 +74,7 @@ def _all(jobs: Sequence[Job], start: Any, tick: Tick) -> list[Failure]:
             try:
                 reason = ray.get(reference)
             except ray.exceptions.RayError as error:  # the process or its node died
-                reason = explain(job, error)
+                reason = explain(job.folder, error)
             if reason is not None and attempt < ATTEMPTS:
                 running[start(job)] = job, attempt + 1
             elif reason is not None:
@@ -91,5 +91,5 @@ def _carry_out(job: Job, threads: int, working_folder: str) -> str | None:
     try:
         job.do()
     except Exception as error:  # goes to the one who asked, who reports it
-        return explain(job, error)
+        return explain(job.folder, error)
     return None

@@ -33,7 +33,7 @@ class Run:
         self.path = path
 
     def open(self, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Start a run here, or go on with the one that is here.
+        """Start a run here, or go on with the one that is here. One that has not a checkpoint or an epoch is none yet.
 
         Args:
             settings: what decides the results; it has to be what an earlier start here was given.
@@ -45,7 +45,7 @@ class Run:
         file = self.path / "config.json"
         with writing_to(self.path, "give another folder with --out"):
             self.path.mkdir(parents=True, exist_ok=True)
-            if not file.exists():
+            if not file.exists() or not (self.rows() or any(self.path.glob("checkpoint-*.pt"))):
                 write_json(file, {**settings, **about})
         there = self.config()
         changed = [name for name, value in settings.items() if there.get(name, value) != value or name not in there]

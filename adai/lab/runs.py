@@ -47,13 +47,25 @@ class RunFolder:
 
     def _joined(self, there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         """The settings of both, which have to agree on all that both of them name."""
+        if "optimizers" not in there:
+            raise UserError(f"{self.path} holds something else than a comparison; give another folder with --out")
         optimizers = {**config["optimizers"], **there["optimizers"]}
         joined = {**config, "seeds": max(config["seeds"], there["seeds"]), "optimizers": optimizers}
-        changed = [key for key in config if key not in ("seeds", "optimizers") and config[key] != there.get(key)]
-        changed += [name for name, options in config["optimizers"].items() if optimizers[name] != options]
+        changed = [
+            f"{key} is {there.get(key)!r} there, {config[key]!r} here"
+            for key in config
+            if key not in ("seeds", "optimizers") and config[key] != there.get(key)
+        ]
+        changed += [
+            f"{name} has {optimizers[name]} there, {options} here"
+            for name, options in config["optimizers"].items()
+            if optimizers[name] != options
+        ]
         if changed:
-            what = ", ".join(changed)
-            raise UserError(f"{self.path} holds a comparison with another {what}; give another folder with --out")
+            raise UserError(
+                f"{self.path} holds a comparison with other settings ({', '.join(changed)}); give another folder with "
+                "--out"
+            )
         return joined
 
     def config(self) -> dict[str, Any]:

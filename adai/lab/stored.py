@@ -113,7 +113,11 @@ def _config(folder: Path) -> dict[str, Any]:
 def _last_state(run: Path) -> State:
     state = checkpoints.load(run)
     if state is None:
-        what = "holds no checkpoint" if _config(run) else "is no run and no comparison: it has no config.json"
+        what = "holds no sound checkpoint" if _config(run) else "is no run and no comparison: it has no config.json"
+        if _config(run) and Run(run).status == "diverged":
+            raise UserError(
+                f"{run} diverged before its first checkpoint, so there is nothing to look at; give another run"
+            )
         raise UserError(f"{run} {what}; give a folder that adai train or adai compare wrote")
     return state
 

@@ -238,8 +238,8 @@ class Adai(Optimizer):
             raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
         if "base_momentum" in group:
             raise ValueError(
-                f"a scheduler cycles betas[0] of {type(self).__name__}, which is beta0 and no momentum; give OneCycleLR "
-                "or CyclicLR cycle_momentum=False"
+                f"a scheduler cycles betas[0] of {type(self).__name__}, which is beta0 and no momentum; give it "
+                "cycle_momentum=False"
             )
         if group is self.param_groups[0] and not self._sharing.fits(self.param_groups):
             self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)

@@ -90,7 +90,7 @@ def figure6(
             minibatches=settings.minibatches,
             parameters=settings.parameters,
             seed=settings.seed,
-            progress=partial(_told, progress, name, settings.minibatches),
+            progress=partial(_labelled, progress, name),
         )
         results[remarked(name, remark)] = noise, noise_laws(noise, seed=settings.seed)
         about.update(objective.about())
@@ -98,5 +98,5 @@ def figure6(
     return report.write(folder, results, about)
 
 
-def _told(progress: Progress, name: str, total: int, done: int) -> None:
-    progress(f"{name}: minibatches", done, total)
+def _labelled(progress: Progress, name: str, what: str, done: int, total: int) -> None:
+    progress(f"{name}: {what}", done, total)

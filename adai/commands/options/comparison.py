@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from adai.commands.options.later import Commands, later
-from adai.commands.options.numbers import above_0, not_negative, positive, whole
+from adai.commands.options.numbers import above_0, not_negative, positive, seed, whole
 from adai.commands.options.training import add_training_options
 
 _OTHERS = "adaiw sgd adam adamw amsgrad adabound padam yogi radam sgd-plain rmsprop"
@@ -21,7 +21,7 @@ def add_train(commands: Commands) -> None:
     train.add_argument("--optimizer", default="adai", metavar="NAME", help=f"default: adai; there are also {_OTHERS}")
     train.add_argument("--lr", type=above_0, metavar="X", help="default: the paper's for this optimizer on CIFAR")
     train.add_argument("--weight-decay", type=not_negative, metavar="X", help="default: likewise")
-    train.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    train.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     add_training_options(train)
     train.add_argument(
         "--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>-<model>-<optimizer>-seed<seed>"

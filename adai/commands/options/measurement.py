@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from adai.commands.options.later import Commands, later
-from adai.commands.options.numbers import above_0, above_1, positive, whole
+from adai.commands.options.numbers import above_0, above_1, positive, seed
 
 # What is looked at where no RUN brings its own data and net, and none are named.
 DATASET = "digits"
@@ -76,7 +76,8 @@ def _add_subject(parser: ArgumentParser, *, out: str, samples: int | None) -> No
         help="its statistics: gathered in training (default), or those of each --batch samples",
     )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
-    parser.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
     parser.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
-    parser.add_argument("--out", type=Path, default=Path(out), metavar="FOLDER", help=f"default: {out}")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help=f"default: {out}")
+    parser.set_defaults(usual_out=Path(out))

@@ -26,6 +26,14 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """A whole number that every random generator takes."""
+    number = whole(text)
+    if number >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not below 2^63")
+    return number
+
+
 def above_0(text: str) -> float:
     """A number above 0."""
     number = _number(text)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from adai.commands.options.later import Commands, later
-from adai.commands.options.numbers import above_0, above_1, positive, whole
+from adai.commands.options.numbers import above_0, above_1, positive, seed
 from adai.theory.symbols import SYMBOLS
 
 
@@ -45,7 +45,7 @@ def add_escape(commands: Commands) -> None:
     escape.add_argument("--lr", nargs="+", default=[], metavar="NAME=LR", help="other learning rates: adam=0.03")
     escape.add_argument("--replicas", type=positive, default=1000, metavar="N", help="default: 1000")
     escape.add_argument("--cap", type=positive, default=10**7, metavar="N", help="give a replica up (default: 10^7)")
-    escape.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    escape.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     escape.add_argument(
         "--threads", type=positive, metavar="N", help="default: one a core; results do not depend on it"
     )
@@ -75,7 +75,7 @@ def add_saddle(commands: Commands) -> None:
     saddle.add_argument("--B", type=above_0, default=1.0, help="batch size (default: 1)")
     saddle.add_argument("--T", type=positive, default=100, metavar="N", help="iterations (default: 100)")
     saddle.add_argument("--replicas", type=above_1, default=2000, metavar="N", help="default: 2000")
-    saddle.add_argument("--seed", type=whole, default=0, metavar="N", help="default: 0")
+    saddle.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     saddle.add_argument(
         "--threads", type=positive, metavar="N", help="default: one a core; results do not depend on it"
     )

@@ -1,13 +1,12 @@
 """Gradient noise as minibatches give it."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adai.lab.objective import Objective
+from adai.lab.objective import Objective, Progress, silent
 
 Array = NDArray[np.float64]
 
@@ -43,7 +42,7 @@ def minibatch_noise(
     minibatches: int = 1000,
     parameters: int = 500,
     seed: int = 0,
-    progress: Callable[[int], None] = lambda minibatches: None,
+    progress: Progress = silent,
 ) -> Noise:
     """The noise of minibatches drawn independently of each other, each without repeating a sample.
 
@@ -56,7 +55,7 @@ def minibatch_noise(
         minibatches: how many.
         parameters: how many to follow, chosen at random among all; all of them if there are fewer.
         seed: of the minibatches and of that choice.
-        progress: told how many more minibatches are done.
+        progress: told what is being done, how many more, and of how many.
 
     Raises:
         ValueError: B is not from 1 to the number of samples, fewer than 2 minibatches or no parameter.
@@ -69,7 +68,7 @@ def minibatch_noise(
         )
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(objective.size, size=min(parameters, objective.size), replace=False))
-    full = objective.gradient()
+    full = objective.gradient(progress=lambda samples: progress("full gradient", samples, n))
     where = torch.from_numpy(chosen).to(full.device)
     followed = np.empty((minibatches, len(chosen)))
     squares = np.empty(minibatches)
@@ -80,6 +79,6 @@ def minibatch_noise(
         squares[i] = float(noise.double().square().sum())
         if not i:
             first = noise.double().cpu().numpy()
-        progress(1)
+        progress("minibatches", 1, minibatches)
     gradient: Array = full[where].double().cpu().numpy()
     return Noise(B, n, first, followed, chosen, gradient, squares, float(full.double().square().sum()))
