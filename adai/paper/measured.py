@@ -78,6 +78,13 @@ def eq5(file: Path) -> str:
     return f"{table}\nEach with its 95 % interval; C = H/B has 1 throughout.\n"
 
 
+def equal_loss(file: Path) -> str:
+    """Test errors of a comparison, and how flat it is at equal loss, of its equal-loss.csv."""
+    return "\n".join(
+        path.read_text(encoding="utf-8") for path in (file.with_name("summary.md"), file.with_suffix(".md"))
+    )
+
+
 def _interval(row: Row, column: str) -> str:
     value, low, high = (float(row[name]) for name in (column, f"{column}_low", f"{column}_high"))
     return f"{value:.3f} ({low:.3f} to {high:.3f})"

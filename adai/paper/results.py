@@ -10,7 +10,7 @@ from adai.paper import table1
 from adai.paper.drawing import found
 from adai.paper.experiments import FULL, Experiment
 from adai.paper.items import ITEMS
-from adai.paper.measured import eq5, escape, noise, saddle
+from adai.paper.measured import eq5, equal_loss, escape, noise, saddle
 from adai.report.grid import NOT_RUN
 
 HEAD = """# Results
@@ -19,6 +19,7 @@ Drawn by `adai paper results` from the files in this folder: no number is writte
 says so. [What is run, and how](../docs/paper.md).
 """
 
+ALONG = "figures/flatness-along.png"
 SAID_NOT_RUN = NOT_RUN.capitalize()
 
 # Table 1 is a table here, not a file.
@@ -56,6 +57,10 @@ def readme(folder: Path) -> str:
         _measured(folder, "Figure 5: escape times, Appendix E as printed", "escape-paper/escape.csv", escape),
         _measured(folder, "Figure 6: gradient noise", "figure6/noise.csv", noise, "figure6.png"),
         _measured(folder, "Figure 7: gradient noise and Hessian", "figure7/eq5.csv", eq5, "figure7.png"),
+        _measured(
+            folder, "Beyond the paper: a small net on CIFAR-10", "cifar10-convnet/equal-loss.csv", equal_loss, ALONG
+        ),
+        _measured(folder, "Beyond the paper: handwritten digits", "digits-flatness/equal-loss.csv", equal_loss, ALONG),
         _measured(folder, "Beyond the paper: escape times, double well", "escape-double-well/escape.csv", escape),
         _measured(folder, "Beyond the paper: escape times, matched parabolas", "escape-matched/escape.csv", escape),
         _measured(folder, "Beyond the paper: displacement at a saddle", "saddle/saddle.csv", saddle, "saddle.png"),

@@ -138,7 +138,7 @@ def _compared(gaps: dict[str, Difference], reference: str, key: str) -> str:
     """Which rivals differ by what factor, and which do not."""
     what = f"{MEASURES[key]} of H" if key == "largest" else MEASURES[key]
     us = _label(reference)
-    differ = [f"{_plain(math.exp(g.mean))} times with {_label(n)} ({_range(g)})" for n, g in gaps.items() if g.shown]
+    differ = [f"{_times(math.exp(g.mean))} times with {_label(n)} ({_range(g)})" for n, g in gaps.items() if g.shown]
     equal = joined([f"{_label(n)} ({_range(g)} times)" for n, g in gaps.items() if not g.shown])
     if not differ:
         return f"No difference shown in the {what} between {us} and {equal}"
@@ -153,7 +153,12 @@ def left_out(comparison: Comparison, measured: Flatness) -> str:
 
 
 def _range(gap: Difference) -> str:
-    return f"{_plain(math.exp(gap.low))} to {_plain(math.exp(gap.high))}"
+    return f"{_times(math.exp(gap.low))} to {_times(math.exp(gap.high))}"
+
+
+def _times(x: float) -> str:
+    """A ratio; near 1 with a digit more, so that it can be told from 1."""
+    return f"{x:.3g}" if 0.5 < x < 2 else _plain(x)
 
 
 def _plain(x: float) -> str:
