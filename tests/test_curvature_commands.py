@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -20,6 +21,8 @@ from adai.lab.subject import by_name, by_task
 from adai.lab.train import train
 from adai.paper import figure6, figure7
 from adai.paper.pretrained import FOLDER, pretrained
+from adai.report import eq5
+from adai.report.tables import side_by_side
 
 pytestmark = pytest.mark.slow
 
@@ -160,6 +163,24 @@ def test_dead_units_and_equal_sizes_are_drawn_all_the_same(tmp_path):
     binary = ["--task", "tests.test_curvature_commands:binary", "--B", "1", "--minibatches", "60", "--parameters", "20"]
     assert main(["noise", *binary, "--out", str(tmp_path / "binary")]) == 0
     assert (tmp_path / "binary" / "tails.png").read_bytes().startswith(PNG)
+
+
+def test_tables_of_many_nets_fit_a_terminal(capsys):
+    """A column each would leave no room for the numbers."""
+    wide = "1.234 ± 0.0012"
+    names = [f"a-long-name-of-a-run/seed{n}" for n in range(3)]
+    Console(width=80).print(side_by_side("a title", names, [("trace", [wide] * 3), ("loss", ["0.1"] * 3)], each=2))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert [line.count(wide) for line in out.splitlines() if "trace" in line] == [2, 1]
+    assert all(f"seed{n}" in out for n in range(3))
+    assert "…" not in out
+    row = eq5.Row("pretrained", 100, 12345, *(0.123456,) * 9, 0.5, 0.5)
+    Console(width=80).print(eq5.as_table([row]))
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    for text in ("pretrained", "12345", "0.123", "(0.123", "0.50"):
+        assert text in out
 
 
 def dead():

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from adai.commands import escape
 from adai.commands.options.training import listed, machine
@@ -110,6 +110,7 @@ def _chosen(experiments: Sequence[Experiment], models: list[str], optimizers: li
 
 def _measured(options: argparse.Namespace, console: Console, scale: Scale, folder: Path) -> None:
     """Figures 6 and 7: measure a net, and draw."""
+    view: RenderableType
     with bars(console) as named:
         given = {"data_dir": options.data_dir, "progress": named(options.item), "remark": scale.note}
         if options.item == "figure6":

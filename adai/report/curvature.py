@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.table import Table
+from rich.console import Group
 
 from adai.files import write_whole
 from adai.lab.curvature.density import Quadrature
@@ -16,6 +16,7 @@ from adai.lab.curvature.measure import Curvature, Row, row
 from adai.lab.curvature.surface import Surface
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
+from adai.report.tables import side_by_side
 
 Array = NDArray[np.float64]
 
@@ -47,7 +48,7 @@ class Height(NamedTuple):
     loss: float
 
 
-def as_table(table: Sequence[Row]) -> Table:
+def as_table(table: Sequence[Row]) -> Group:
     """The table for the terminal: a column for each set of parameters."""
     lines: dict[str, Callable[[Row], str]] = {
         "loss": lambda r: f"{r.loss:.4g}",
@@ -59,13 +60,9 @@ def as_table(table: Sequence[Row]) -> Table:
         "filter-normalised, worst": lambda r: f"{r.filter_worst:.3g}",
         "  mean": lambda r: f"{r.filter_average:.3g} ± {r.filter_average_se:.1g}",
     }
-    view = Table(title="curvature, ± standard error; less is flatter", title_justify="left")
-    view.add_column("", no_wrap=True)
-    for entry in table:
-        view.add_column(entry.parameters, justify="right")
-    for label, cell in lines.items():
-        view.add_row(label, *map(cell, table))
-    return view
+    cells = [(label, [*map(cell, table)]) for label, cell in lines.items()]
+    names = [entry.parameters for entry in table]
+    return side_by_side("curvature, ± standard error; less is flatter", names, cells, each=2)
 
 
 def write(folder: Path, results: Mapping[str, Curvature], about: Mapping[str, Any]) -> list[Row]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from adai.files import write_whole
 from adai.lab.noise.covariance import HIGH, LOW, Directions, batch_factor, eq5
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
+from adai.report.tables import Cells, for_terminal
 from adai.theory.estimate import Interval
 
 BATCHES = (1, 10, 100)
@@ -91,9 +93,7 @@ def rows(results: Mapping[str, Directions], batches: Sequence[int] = BATCHES) ->
 
 def as_table(table: Sequence[Row]) -> Table:
     """The table for the terminal."""
-    view = Table(title=f"C against H/B where {LOW:g} ≤ H ≤ {HIGH:g}, 95 % intervals", title_justify="left")
-    for column in ("parameters", "B", "directions", "slope", "correlation", "B C / H", "off the diagonal"):
-        view.add_column(column, justify="left" if column == "parameters" else "right")
+    lines = []
     for row in table:
         cells = [
             _interval(*numbers)
@@ -103,8 +103,10 @@ def as_table(table: Sequence[Row]) -> Table:
                 (row.factor, row.factor_low, row.factor_high),
             )
         ]
-        view.add_row(row.parameters, str(row.B), str(row.directions), *cells, f"{row.off_diagonal:.2f}")
-    return view
+        name = "\n".join(wrap(row.parameters, 13))
+        lines.append([name, str(row.B), str(row.directions), *cells, f"{row.off_diagonal:.2f}"])
+    headings = ["parameters", "B", "direc-\ntions", "slope", "correla-\ntion", "B C / H", "off the diagonal"]
+    return for_terminal(Cells(f"C against H/B where {LOW:g} ≤ H ≤ {HIGH:g}, 95 % intervals", headings, lines))
 
 
 def _interval(value: float, low: float, high: float) -> str:

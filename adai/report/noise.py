@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.table import Table
+from rich.console import Group
 from scipy.stats import norm
 
 from adai.files import write_whole
@@ -17,6 +17,7 @@ from adai.lab.noise.sampling import Noise
 from adai.lab.noise.stable import Stable
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
+from adai.report.tables import side_by_side
 
 Array = NDArray[np.float64]
 Measured = tuple[Noise, NoiseLaws]
@@ -119,12 +120,8 @@ def followed(name: str, noise: Noise, laws: NoiseLaws) -> list[Followed]:
     ]
 
 
-def as_table(table: list[Row]) -> Table:
+def as_table(table: list[Row]) -> Group:
     """The table for the terminal: a column for each set of parameters."""
-    view = Table(title="gradient noise: one minibatch across parameters, and parameters across minibatches")
-    view.add_column("", no_wrap=True)
-    for entry in table:
-        view.add_column(entry.parameters, justify="right")
     lines: list[tuple[str, Callable[[Row], str]]] = [
         ("across parameters: stable α", lambda r: f"{r.across_parameters_stable_alpha:.2f}"),
         ("  Mohammadi's α", lambda r: f"{r.across_parameters_mohammadi:.2f}"),
@@ -152,9 +149,9 @@ def as_table(table: list[Row]) -> Table:
         ),
         ("signal to noise", lambda r: f"{r.signal_to_noise:.3g}"),
     ]
-    for label, cell in lines:
-        view.add_row(label, *map(cell, table))
-    return view
+    cells = [(label, [*map(cell, table)]) for label, cell in lines]
+    title = "gradient noise: one minibatch across parameters, and parameters across minibatches"
+    return side_by_side(title, [entry.parameters for entry in table], cells, each=2)
 
 
 def write(folder: Path, results: Mapping[str, Measured], about: Mapping[str, Any]) -> list[Row]:

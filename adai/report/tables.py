@@ -4,8 +4,10 @@ import csv
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import NamedTuple
 
+from rich.console import Group
 from rich.table import Table
 
 from adai.files import write_whole
@@ -110,6 +112,28 @@ def for_terminal(table: Cells) -> Table:
     for row in table.rows:
         view.add_row(*row)
     return view
+
+
+def side_by_side(title: str, names: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], each: int) -> Group:
+    """A column for each name, for the terminal: so many next to each other, then the next ones below.
+
+    Args:
+        title: above all.
+        names: of the columns.
+        lines: a heading, and a cell for each name.
+        each: columns in a block.
+    """
+    blocks = []
+    for start in range(0, len(names), each):
+        part = slice(start, start + each)
+        view = Table(title=None if start else title, title_justify="left")
+        view.add_column("", no_wrap=True)
+        for name in names[part]:
+            view.add_column("\n".join(wrap(name, 16)), justify="right")
+        for heading, cells in lines:
+            view.add_row(heading, *cells[part])
+        blocks.append(view)
+    return Group(*blocks)
 
 
 def markdown(summary: Summary) -> str:
