@@ -387,8 +387,12 @@ def test_nothing_has_begun(tmp_path, capsys):
 def test_a_task_without_classes_goes_by_its_loss(tmp_path, capsys):
     columns = ("epoch", "train_loss", "test_loss")
     errors = {"adai": [1.0, 2.0, 3.0], "sgd": [6.0, 7.2, 8.0]}
-    out, _ = report(comparison(tmp_path / "r", errors, columns=columns), capsys)
-    assert "Adai has a lower test loss than SGD momentum (by 0.5067 nats, " in out
+    path = comparison(tmp_path / "r", errors, columns=columns)
+    flatness(path, {"adai": [1.0, 1.1, 1.3], "sgd": [2.0, 2.2, 2.9]})
+    out, page = report(path, capsys)
+    assert re.search(r"Adai has a lower test loss than SGD momentum \(by 0\.5067, 0\.\d{4} to 0\.\d{4}\) after", out)
+    assert "Test loss, mean ± standard deviation over seeds" in page
+    assert "nats" not in out + page  # whatever the loss is measured in, nobody said
 
 
 def test_runs_that_nobody_asked_for_settings_nobody_knows_and_text_that_looks_like_markup(tmp_path, capsys):

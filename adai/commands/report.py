@@ -48,7 +48,11 @@ def say_flatness(console: Console, comparison: Comparison, reference: str) -> No
     found = equal_loss.courses(comparison)
     for text in (
         flatness.verdict(comparison, measured, reference),
-        *(equal_loss.verdicts(comparison, equal_loss.at_equal_loss(found), reference) if found else []),
+        *(
+            equal_loss.verdicts(comparison, equal_loss.at_equal_loss(found, comparison.loss_unit), reference)
+            if found
+            else []
+        ),
         missing and f"Flatness: {missing}.",
     ):
         if text:

@@ -76,11 +76,13 @@ class Flatness(NamedTuple):
         about: what it was computed with, batch norm's mode among it.
         runs: by optimizer and seed the numbers of `adai.lab.curvature.measure.Row`; None for what was not finite.
         at_loss: where all of them have this loss; None after the last epoch.
+        unit: of the loss; may be empty.
     """
 
     about: dict[str, Any]
     runs: dict[str, dict[int, Numbers]]
     at_loss: float | None = None
+    unit: str = "nats"
 
     def values(self, optimizer: str, measure: str) -> dict[int, float]:
         """One number a run, by seed, of those that have it."""
@@ -107,6 +109,11 @@ class Comparison:
         """Model and task."""
         return " on ".join(str(self.config[key]) for key in ("model", "task") if self.config.get(key))
 
+    @property
+    def loss_unit(self) -> str:
+        """Nats where classes are told apart, which `adai` does by cross-entropy; nothing for a loss of another kind."""
+        return "nats" if self.recorded("test_error") else ""
+
     def recorded(self, column: str) -> bool:
         """Whether any epoch of any run has a number there."""
         return any(np.isfinite(run.column(column)).any() for e in self.entrants for run in e.runs)
@@ -123,7 +130,7 @@ class Comparison:
                 if kept.settings == settings:
                     about = about or kept.about
                     runs.setdefault(name, {})[run.seed] = kept.numbers
-        return Flatness(about, runs)
+        return Flatness(about, runs, unit=self.loss_unit)
 
     @property
     def finished(self) -> list[tuple[str, Run]]:

@@ -13,7 +13,7 @@ from adai.report import flatness
 from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison, Flatness, Numbers, median
 from adai.report.panels import add_legend
-from adai.report.picture import Picture, one_axes, short
+from adai.report.picture import Picture, one_axes, short, with_unit
 from adai.report.rows import write_csv
 from adai.report.style import INK, style
 
@@ -33,11 +33,11 @@ def courses(comparison: Comparison) -> Courses:
     return found
 
 
-def at_equal_loss(found: Courses) -> Flatness | None:
+def at_equal_loss(found: Courses, unit: str = "nats") -> Flatness | None:
     """All runs at one loss: the highest of their lowest, which every run that was measured early enough came through.
 
     Between two measurements the numbers follow a straight line of logarithms. None where fewer than two optimizers
-    came through.
+    came through. ``unit`` is the loss's.
     """
     lowest = [min(losses) for of_seeds in found.values() for course in of_seeds.values() if (losses := _losses(course))]
     if not lowest:
@@ -49,7 +49,7 @@ def at_equal_loss(found: Courses) -> Flatness | None:
     }
     runs = {name: of_seeds for name, of_seeds in through.items() if of_seeds}
     about = next(course[0].about for of_seeds in found.values() for course in of_seeds.values())
-    return Flatness(about, runs, loss) if len(runs) > 1 else None
+    return Flatness(about, runs, loss, unit) if len(runs) > 1 else None
 
 
 def _losses(course: Course) -> list[float]:
@@ -85,7 +85,7 @@ def verdicts(comparison: Comparison, equal: Flatness | None, reference: str) -> 
         return ["No verdict at equal loss: no two optimizers came through one loss between two measurements."]
     said = [flatness.verdict(comparison, equal, reference, key) for key in ("largest", "filter_worst")]
     few = (
-        f"No verdict at equal loss, {short(equal.at_loss)} nats: fewer than {MIN_SEEDS} seeds of an optimizer and the "
+        f"No verdict at equal loss, {_of(equal)}: fewer than {MIN_SEEDS} seeds of an optimizer and the "
         "reference came through it between two measurements."
     )
     missing = flatness.left_out(comparison, equal)
@@ -93,6 +93,11 @@ def verdicts(comparison: Comparison, equal: Flatness | None, reference: str) -> 
         *([sentence for sentence in said if sentence] or [few]),
         *([f"At equal loss: {missing}."] if missing else []),
     ]
+
+
+def _of(equal: Flatness) -> str:
+    """The loss at which runs are compared, with its unit."""
+    return f"{short(equal.at_loss or 0)} {equal.unit}".rstrip()
 
 
 class Point(NamedTuple):
@@ -140,7 +145,7 @@ def picture(comparison: Comparison, found: Courses, equal: Flatness | None) -> P
             f"{labels[name]} {short(median(np.array([*equal.values(name, 'largest').values()])))}"
             for name in equal.runs
         )
-        said += f" Medians at the dotted line, {short(equal.at_loss)} nats: {at}."
-    ax.set(xlabel="loss on the samples (nats)", ylabel="top eigenvalue")
+        said += f" Medians at the dotted line, {_of(equal)}: {at}."
+    ax.set(xlabel=with_unit("loss on the samples", comparison.loss_unit), ylabel="top eigenvalue")
     add_legend(figure, comparison, lines=False)
     return Picture("flatness-along", "Top eigenvalue against the loss along training", said, figure)

@@ -22,7 +22,7 @@ def pictures(comparison: Comparison, measure: Measure) -> list[Picture | Missing
     with rc_context(RC):
         return [
             _curves(comparison, measure.column, measure.name, measure.unit, "test"),
-            _curves(comparison, "train_loss", "training loss", "nats", "loss"),
+            _curves(comparison, "train_loss", "training loss", comparison.loss_unit, "loss"),
             _scatter(comparison, measure),
             _cost(comparison, "time", "time per training step", "ms", lambda run: ms_per_step(run, batch)),
             _cost(comparison, "memory", "memory of the optimizer’s state", "MB", _megabytes("optimizer_state_bytes")),

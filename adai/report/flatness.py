@@ -15,7 +15,7 @@ from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison, Flatness, median
 from adai.report.dots import dots
 from adai.report.panels import add_legend
-from adai.report.picture import Missing, Picture, one_axes, short
+from adai.report.picture import Missing, Picture, one_axes, short, with_unit
 from adai.report.style import style
 from adai.report.summary import joined, seeds_of
 from adai.report.tables import Cells, for_terminal, significant, with_title
@@ -68,7 +68,9 @@ def _write_csv(path: Path, measured: Flatness) -> None:
 def cells(measured: Flatness) -> Cells:
     """The table as people read it, a row an optimizer in the order they were asked for."""
     about = measured.about
-    where = "after the last epoch" if measured.at_loss is None else f"at a loss of {_plain(measured.at_loss)} nats"
+    where = (
+        "after the last epoch" if measured.at_loss is None else f"at a loss of {_of_loss(measured.at_loss, measured)}"
+    )
     title = (
         f"flatness {where}, mean ± standard deviation over seeds; less is flatter. "
         f"Batch norm: {about['batch_norm']}; {about['samples']} training samples"
@@ -126,7 +128,7 @@ def verdict(comparison: Comparison, measured: Flatness, reference: str, key: str
     intervals = "95 % interval" if len(gaps) == 1 else "95 % intervals that hold together"
     sentence = f"{_compared(gaps, reference, key)} ({seeds_of([*gaps.values()])}, {intervals})."
     if measured.at_loss is not None:
-        return f"At equal loss, {_plain(measured.at_loss)} nats: {sentence[0].lower()}{sentence[1:]}"
+        return f"At equal loss, {_of_loss(measured.at_loss, measured)}: {sentence[0].lower()}{sentence[1:]}"
     losses = [spread([*measured.values(name, "loss").values()]).mean for name in (reference, *shared)]
     return (
         f"{sentence} The mean losses are {_plain(min(losses))} to {_plain(max(losses))}, and curvature shrinks as the "
@@ -161,6 +163,10 @@ def _times(x: float) -> str:
     return f"{x:.3g}" if 0.5 < x < 2 else _plain(x)
 
 
+def _of_loss(loss: float, measured: Flatness) -> str:
+    return f"{_plain(loss)} {measured.unit}".rstrip()
+
+
 def _plain(x: float) -> str:
     return f"{x:.0f}" if x >= 99.5 else f"{x:.2g}"
 
@@ -171,7 +177,7 @@ def pictures(comparison: Comparison, measured: Flatness) -> list[Picture | Missi
         dots(
             f"flatness-{key.replace('_', '-')}",
             name,
-            "nats" if key in ("sam", "filter_worst") else "",
+            measured.unit if key in ("sam", "filter_worst") else "",
             [(entrant, [*measured.values(entrant.name, key).values()]) for entrant in comparison.entrants],
             factors=True,
         )
@@ -191,10 +197,10 @@ def _against_loss(comparison: Comparison, measured: Flatness) -> Picture:
         if x.size:
             ax.scatter(x, y, s=36, marker=look.marker, color=look.light, alpha=0.8, linewidths=0, clip_on=False)
             drawn.append((x, y))
-            said.append(f"{entrant.label} {short(median(y))} at {short(median(x))} nats")
+            said.append(f"{entrant.label} {short(median(y))} at {short(median(x))} {measured.unit}".rstrip())
     for axis, values in zip("xy", zip(*drawn, strict=True), strict=False):
         log_where_it_helps(ax, axis, values)
-    ax.set(xlabel="loss on the samples (nats)", ylabel=MEASURES["largest"])
+    ax.set(xlabel=with_unit("loss on the samples", measured.unit), ylabel=MEASURES["largest"])
     add_legend(figure, comparison, lines=False)
     description = (
         f"Medians: {'; '.join(said)}. A mark a run; along one rising line the loss alone makes the difference."

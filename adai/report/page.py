@@ -50,7 +50,7 @@ def write(comparison: Comparison, summary: Summary) -> Path:
 def _flatness(comparison: Comparison, measured: Flatness, reference: str) -> dict[str, Any]:
     """Write the files of flatness; returns what the page needs of it."""
     found = equal_loss.courses(comparison)
-    equal = equal_loss.at_equal_loss(found)
+    equal = equal_loss.at_equal_loss(found, comparison.loss_unit)
     return {
         **_table_of(comparison, measured),
         "verdict": flatness.verdict(comparison, measured, reference),

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison, Entrant, Run, median, over_runs
-from adai.report.picture import HEIGHT, short
+from adai.report.picture import HEIGHT, short, with_unit
 from adai.report.style import INK, style
 from adai.report.summary import Measure
 
@@ -36,9 +36,9 @@ def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: 
             ax.plot(
                 epochs, mean, color=look.light, dashes=look.dashes, marker=look.marker, markevery=every, ms=5, lw=1.6
             )
-            said.append(f"{entrant.label} from {short(mean[0])} to {short(mean[-1])} {unit}")
+            said.append(f"{entrant.label} from {short(mean[0])} to {short(mean[-1])} {unit}".rstrip())
         said += [_stopped(ax, entrant, run, column) for run in entrant.stopped]
-    ax.set(xlabel="epoch", ylabel=f"{name} ({unit})")
+    ax.set(xlabel="epoch", ylabel=with_unit(name, unit))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     log_where_it_helps(ax, "y", [run.column(column) for e in comparison.entrants for run in e.runs])
     return said
@@ -64,7 +64,7 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
         What is to be seen, an optimizer at a time; empty where nothing was recorded.
     """
     last: int = comparison.config["epochs"]
-    epochs = min(LAST_EPOCHS, last)
+    epochs, unit = min(LAST_EPOCHS, last), comparison.loss_unit
     said, drawn = [], []
     for entrant in comparison.entrants:
         look = style(entrant.name)
@@ -74,12 +74,13 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
             continue
         ax.scatter(loss, error, s=16, marker=look.marker, color=look.light, alpha=0.6, linewidths=0)
         drawn.append((loss.ravel(), error.ravel()))
-        said.append(f"{entrant.label} around {short(median(loss))} nats and {short(median(error))} {measure.unit}")
+        x, y = f"{short(median(loss))} {unit}".rstrip(), f"{short(median(error))} {measure.unit}".rstrip()
+        said.append(f"{entrant.label} around {x} and {y}")
     for axis, values in zip("xy", zip(*drawn, strict=True), strict=False):
         log_where_it_helps(ax, axis, values)
     if ax.get_xscale() == "linear":
         ax.xaxis.set_major_locator(MaxNLocator(4))
-    ax.set(xlabel="training loss (nats)", ylabel=f"{measure.name} ({measure.unit})")
+    ax.set(xlabel=with_unit("training loss", unit), ylabel=with_unit(measure.name, measure.unit))
     return said
 
 

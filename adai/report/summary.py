@@ -17,8 +17,8 @@ class Measure(NamedTuple):
     Args:
         column: in the rows of a run.
         name: in words.
-        unit: of a value.
-        step: unit of a difference.
+        unit: of a value; may be empty.
+        step: unit of a difference; likewise.
         digits: behind the point.
     """
 
@@ -30,7 +30,7 @@ class Measure(NamedTuple):
 
 
 ERROR = Measure("test_error", "test error", "%", "points", 2)
-LOSS = Measure("test_loss", "test loss", "nats", "nats", 4)  # of tasks without classes
+LOSS = Measure("test_loss", "test loss", "", "", 4)  # of tasks without classes
 
 
 class Row(NamedTuple):
@@ -44,7 +44,7 @@ class Row(NamedTuple):
         others: in words, what became of the others.
         last: the measure after the last epoch, by seed.
         best: its lowest value over the epochs, by seed.
-        train_losses: training loss of the last epoch in nats, one a seed.
+        train_losses: training loss of the last epoch, one a seed.
         ms_per_step: median over epochs, then over seeds; nan where not recorded, as are the next two.
         state_bytes: memory of the optimizer's state.
         peak_bytes: the most memory that the device gave out.
@@ -194,13 +194,14 @@ def _listed(group: list[tuple[Row, Difference]], measure: Measure) -> str:
 
 
 def _gap(d: Difference, measure: Measure) -> str:
+    step = f" {measure.step}" if measure.step else ""
     if math.isinf(d.low):
-        return f"by the same {abs(d.mean):.{measure.digits}f} {measure.step} at every seed, no interval"
+        return f"by the same {abs(d.mean):.{measure.digits}f}{step} at every seed, no interval"
     if not d.shown:
-        return f"{d.low:+.{measure.digits}f} to {d.high:+.{measure.digits}f} {measure.step}".replace("-", "−")
+        return f"{d.low:+.{measure.digits}f} to {d.high:+.{measure.digits}f}{step}".replace("-", "−")
     low, high = sorted((abs(d.low), abs(d.high)))
     mean, low_text, high_text = (f"{x:.{measure.digits}f}" for x in (abs(d.mean), low, high))
-    return f"by {mean} {measure.step}, {low_text} to {high_text}"
+    return f"by {mean}{step}, {low_text} to {high_text}"
 
 
 def seeds_of(differences: Sequence[Difference]) -> str:

@@ -48,9 +48,8 @@ def cells(summary: Summary) -> Cells:
     flatness = {EIGENVALUE: lambda row: significant([*row.largest.values()])}
     last = costs | flatness
     columns |= {heading: cell for heading, cell in last.items() if any(cell(row) != NONE for row in rows)}
-    title = (
-        f"{measure.name} in {'percent' if measure.unit == '%' else measure.unit}, mean ± standard deviation over seeds"
-    )
+    unit = " in percent" if measure.unit == "%" else ""
+    title = f"{measure.name}{unit}, mean ± standard deviation over seeds"
     return Cells(title, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
 
 
