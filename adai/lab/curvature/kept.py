@@ -113,11 +113,10 @@ def measure_run(
             parameters, or the folder cannot be written.
     """
     epoch, entries = len(Run(run).rows()), _entries(run)
-    others = [entry for entry in entries if not _is_of(entry, epoch, settings)]
-    same = [entry for entry in entries if entry not in others]
-    if same and same == entries[-1:]:
+    asked = [entry for entry in entries if _is_of(entry, epoch, settings)]
+    others = [entry for entry in entries if entry not in asked]
+    if asked and asked == entries[-1:]:
         return
-    asked = same
     if not asked:
         subject = subject_at(run, device=device, data_dir=data_dir)
         if subject.epoch != epoch:
