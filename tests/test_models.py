@@ -14,6 +14,8 @@ SIZES = {
     "fc3": (1, 28, 10, 89_610, None),
     "fc3-10": (1, 28, 10, 8_070, None),
     "fc3-4": (1, 28, 10, 3_210, None),
+    "resnet8": (3, 32, 10, 78_042, 0.078),
+    "resnet20": (3, 32, 10, 272_474, 0.27),
     "resnet18": (3, 32, 10, 11_173_962, 11.17),
     "resnet34": (3, 32, 100, 21_328_292, 21.3),
     "resnet50": (3, 224, 1000, 25_557_032, 25.56),
@@ -59,6 +61,15 @@ def test_logits_are_finite_and_every_parameter_learns(name, channels, size, clas
     assert again.isfinite().all()
 
 
+@pytest.mark.parametrize("name", [name for name in SIZES if name.startswith("resnet")])
+def test_a_residual_net_has_as_many_layers_as_its_name_says(name):
+    """Along the longest way; shortcuts are beside it."""
+    net = build_model(name, channels=3, size=32, classes=10)
+    kinds = (torch.nn.Conv2d, torch.nn.Linear)
+    layers = [key for key, module in net.named_modules() if isinstance(module, kinds) and "shortcut" not in key]
+    assert len(layers) == int(name.removeprefix("resnet"))
+
+
 @pytest.mark.parametrize("name", ["smallnet", "fc3", "resnet18", "densenet121"])
 def test_the_seed_decides_the_weights(name):
     def weights(seed):
@@ -78,6 +89,8 @@ def test_eval_mode_gives_each_image_its_own_logits():
 
 
 @pytest.mark.parametrize(("name", "size", "stages"), [
+    ("resnet8", 32, [32, 32, 16, 8]),
+    ("resnet20", 32, [32, 32, 16, 8]),
     ("resnet18", 32, [32, 32, 16, 8, 4]),
     ("resnet34", 32, [32, 32, 16, 8, 4]),
     ("resnet50", 64, [16, 16, 8, 4, 2]),
@@ -88,7 +101,7 @@ def test_residual_stages_shrink_the_image_as_the_form_says(name, size, stages):
     x = torch.zeros(1, 3, size, size)
     seen = []
     with torch.no_grad():
-        for stage in list(net)[:5]:
+        for stage in list(net)[:-2]:
             x = stage(x)
             seen.append(x.shape[-1])
     assert seen == stages

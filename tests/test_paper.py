@@ -105,7 +105,7 @@ def test_table_1_by_hand(folder):
     assert adai.sd == pytest.approx(0.2)
     assert (adai.paper_mean, adai.paper_sd) == (4.74, 0.14)
     assert adai.difference == pytest.approx(3.7 - 4.74)
-    lines = {tuple(line[:2]): line[2:] for line in table1.lines(table1.cells(folder, FULL))}
+    lines = {tuple(line[:2]): line[2:] for line in table1.lines(table1.cells(folder, FULL), FULL)}
     assert lines["ResNet18, CIFAR-10", "Adai"] == ["3.70 ± 0.20", "3", "4.74 ± 0.14", "−1.04"]
     assert lines["ResNet18, CIFAR-10", "SGD momentum"] == [
         "5.50", "1 of 3, 1 diverged, 1 unfinished", "5.01 ± 0.03", "+0.49",

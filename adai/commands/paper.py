@@ -19,6 +19,7 @@ from adai.commands.subject import bars
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.compare import compare
+from adai.lab.curvature.kept import QUICK
 from adai.lab.machine import device_named
 from adai.lab.run import writing_to
 from adai.lab.runs import RunFolder
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"Written: {results.write(options.folder)}", highlight=False, soft_wrap=True)
         return 0
     scale = SCALES[options.scale]
-    folder: Path = options.out or Path("runs") / ("paper-quick" if scale.note else "paper")
+    folder: Path = options.out or Path("runs") / (f"paper-{scale.name}" if scale.note else "paper")
     if options.item == "figure5":
         there = folder / f"escape-{figure5.SETTING}"
         return escape.carry_out(figure5.study(scale), there, threads=options.threads, remark=scale.note)
@@ -57,8 +58,9 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
     """Run what is missing, unless it is to be drawn alone, and draw."""
     status = 0
     if not options.draw_only:
-        chosen = _chosen(item.experiments, listed(options.only), listed(options.optimizers))
+        chosen = _chosen(item.at(scale), listed(options.only), listed(options.optimizers))
         check(chosen, scale, options.data_dir)
+        given = {name: value for name, value in machine(options).items() if value is not None}
         comparisons = [
             partial(
                 compare,
@@ -68,10 +70,12 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
                 optimizers=experiment.optimizers,
                 seeds=options.seeds or scale.seeds,
                 overrides=experiment.overrides,
+                flatness=QUICK if experiment.flatness_of else None,
+                flatness_every=experiment.flatness_every,
+                flatness_of=experiment.flatness_of,
                 data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
-                **experiment.given(scale),
-                **machine(options),
+                **{**experiment.given(scale), **given},
             )
             for experiment in chosen
         ]

@@ -38,6 +38,7 @@ def compare(
     tune: "Tuning | None" = None,
     flatness: FlatnessSettings | None = None,
     flatness_every: int = 0,
+    flatness_of: Sequence[str] | None = None,
     data_dir: Path | None = None,
     command: str = "",
     execute: Executor = in_process,
@@ -61,6 +62,7 @@ def compare(
         flatness: measure it after the last epoch of every run, with these settings, or those that most runs have been
             measured with already.
         flatness_every: measure it after every so many epochs too, to compare runs at equal loss; 0 does not.
+        flatness_of: measure it for these optimizers alone; default all.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
         execute: carries out the runs: `in_process`, `adai.lab.executors.Processes` or `adai.lab.on_ray.OnRay`.
@@ -99,6 +101,8 @@ def compare(
         for part, flatness in zip(parts, alike, strict=True)
         for job in part.jobs(seed, flatness=flatness, flatness_every=flatness_every, **common)
     ]
+    if flatness_of is not None:
+        jobs = [job if job.settings.optimizer in flatness_of else job._replace(flatness=None) for job in jobs]
     watch(jobs)
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 

@@ -34,8 +34,13 @@ def found(folder: Path, experiment: Experiment, scale: Scale) -> Comparison:
             f"{path} holds other runs than those of --scale {scale.name} ({departures[0]}); give another folder with "
             "--out"
         )
-    there = {entrant.name: entrant for entrant in comparison.entrants}
+    there = {entrant.name: _planned(entrant, scale) for entrant in comparison.entrants}
     return replace(comparison, entrants=[there.get(name, Entrant(name, {}, [])) for name in experiment.optimizers])
+
+
+def _planned(entrant: Entrant, scale: Scale) -> Entrant:
+    """The entrant without the further seeds that only others were given: nothing of them is missing."""
+    return replace(entrant, runs=[run for run in entrant.runs if run.rows or run.seed < scale.seeds])
 
 
 def titled(text: str, scale: Scale) -> str:

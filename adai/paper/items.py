@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from adai.paper import figure1, figure2, figure3, figure4, table1
 from adai.paper.drawing import Drawn
-from adai.paper.experiments import Experiment, Scale
+from adai.paper.experiments import Experiment, Scale, at
 
 
 class Item(NamedTuple):
@@ -14,13 +14,17 @@ class Item(NamedTuple):
 
     Args:
         title: for people.
-        experiments: the runs it needs.
+        experiments: the runs it needs, at full scale.
         draw: draws those within a folder, into it.
     """
 
     title: str
     experiments: Sequence[Experiment]
     draw: Callable[[Path, Scale], Drawn]
+
+    def at(self, scale: Scale) -> Sequence[Experiment]:
+        """The runs it needs at that scale; none where it is not drawn there."""
+        return at(self.experiments, scale)
 
 
 ITEMS = {

@@ -1,4 +1,8 @@
-"""Table 1: lowest test error over the epochs, nine optimizers on five networks; ours beside the paper's."""
+"""Table 1: lowest test error over the epochs, nine optimizers on five networks; ours beside the paper's.
+
+At small scale a small network stands beside the paper's numbers for a larger one on the same images. The values do not
+compare, so the table has no difference there, but the place of each optimizer in either order.
+"""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -12,7 +16,19 @@ from adai.files import write_whole
 from adai.lab.optimizers import recipe
 from adai.lab.stats import Spread, spread
 from adai.paper.drawing import Drawn, found
-from adai.paper.experiments import DENSENET121, GOOGLENET, NAMES, RESNET18, RESNET34, VGG16, Scale, remarked
+from adai.paper.experiments import (
+    DENSENET121,
+    GOOGLENET,
+    NAMES,
+    RESNET18,
+    RESNET34,
+    SMALL,
+    VGG16,
+    Experiment,
+    Scale,
+    at,
+    remarked,
+)
 from adai.paper.published import TABLE1
 from adai.report.grid import NOT_RUN
 from adai.report.rows import write_csv
@@ -22,6 +38,7 @@ from adai.report.tables import NONE, as_markdown
 EXPERIMENTS = (RESNET18, VGG16, RESNET34, DENSENET121, GOOGLENET)
 
 HEADINGS = ("network", "optimizer", "ours", "runs", "paper", "difference")
+SMALL_HEADINGS = ("network", "optimizer", "ours", "runs", "place", "paper", "paper's network", "place there")
 CAPTION = (
     "Test error in percent at the best epoch, mean ± standard deviation over runs; the paper's are of three runs. The "
     "best epoch is picked on the test images, so it is optimistic, ours as theirs."
@@ -31,7 +48,9 @@ CAPTION = (
 class Cell(NamedTuple):
     """A cell of the table; None where there is no number.
 
-    ``mean``, ``sd`` and ``difference`` are of the finished runs, ``runs`` says in words what there is.
+    ``mean``, ``sd`` and ``difference`` are of the finished runs, ``runs`` says in words what there is. ``paper_model``
+    is the network of the paper's numbers; where it is another than ours there is no difference. ``place`` counts the
+    optimizers of the network from 1, the lowest mean, of those that have one; ``paper_place`` in the paper.
     """
 
     dataset: str
@@ -44,44 +63,84 @@ class Cell(NamedTuple):
     paper_sd: float
     difference: float | None
     scale: str
+    paper_model: str
+    place: int | None
+    paper_place: int
 
 
 def cells(folder: Path, scale: Scale) -> list[Cell]:
-    """All 45, from the runs within the folder.
+    """All 45, or 18 at small scale, from the runs within the folder.
 
     Raises:
         UserError: a folder holds other runs, or is damaged.
     """
-    table = []
-    for experiment in EXPERIMENTS:
-        runs = {row.optimizer: row for row in summarise(found(folder, experiment, scale)).rows}
-        key = experiment.dataset, experiment.model
-        table += [_cell(*key, runs[name], paper, scale) for name, paper in TABLE1[key].items()]
-    return table
+    return [
+        cell
+        for paper in EXPERIMENTS
+        for ours in at([paper], scale)  # at small scale there may be none
+        for cell in _placed(_of_network(folder, ours, paper, scale))
+    ]
 
 
-def _cell(dataset: str, model: str, row: Row, paper: Spread, scale: Scale) -> Cell:
-    ours = spread(list(row.best.values()))
-    numbers = (*ours, ours.mean - paper.mean)
-    mean, sd, difference = (x if isfinite(x) else None for x in numbers)
+def _of_network(folder: Path, ours: Experiment, paper: Experiment, scale: Scale) -> list[Cell]:
+    runs = {row.optimizer: row for row in summarise(found(folder, ours, scale)).rows}
+    printed = TABLE1[paper.dataset, paper.model]
+    return [_cell(ours, paper, runs[name], spread, scale) for name, spread in printed.items()]
+
+
+def _cell(ours: Experiment, paper: Experiment, row: Row, printed: Spread, scale: Scale) -> Cell:
+    found_here = spread(list(row.best.values()))
+    mean, sd = (x if isfinite(x) else None for x in found_here)
+    difference = None if mean is None or ours.model != paper.model else mean - printed.mean
     begun = row.planned and row.others != f"{row.planned} not started"
     runs = row.runs if begun else NOT_RUN
-    return Cell(dataset, model, row.optimizer, runs, mean, sd, *paper, difference, scale.note or scale.name)
+    return Cell(
+        ours.dataset, ours.model, row.optimizer, runs, mean, sd, *printed, difference, scale.note or scale.name,
+        paper.model, None, 0,
+    )  # fmt: skip
 
 
-def lines(table: Sequence[Cell]) -> list[list[str]]:
-    """The table as people read it."""
+def _placed(network: list[Cell]) -> list[Cell]:
+    """The cells of a network with the place of each in the order of the means; equal means share the better place."""
+    means = [cell.mean for cell in network if cell.mean is not None]
+    printed = [cell.paper_mean for cell in network]
     return [
-        [
-            f"{NAMES[cell.model]}, {NAMES[cell.dataset]}",
-            recipe(cell.optimizer).label,
-            NOT_RUN if cell.runs == NOT_RUN else _plus_minus(cell.mean, cell.sd),
-            NONE if cell.runs == NOT_RUN else cell.runs,
-            _plus_minus(cell.paper_mean, cell.paper_sd),
-            NONE if cell.difference is None else f"{cell.difference:+.2f}".replace("-", "−"),
-        ]
-        for cell in table
+        cell._replace(
+            place=None if cell.mean is None else 1 + sum(mean < cell.mean for mean in means),
+            paper_place=1 + sum(mean < cell.paper_mean for mean in printed),
+        )
+        for cell in network
     ]
+
+
+def lines(table: Sequence[Cell], scale: Scale) -> list[list[str]]:
+    """The table as people read it, a row a cell under `headings`."""
+    return [_line(cell, small=scale is SMALL) for cell in table]
+
+
+def headings(scale: Scale) -> tuple[str, ...]:
+    """Of the columns at that scale."""
+    return SMALL_HEADINGS if scale is SMALL else HEADINGS
+
+
+def _line(cell: Cell, *, small: bool) -> list[str]:
+    run = cell.runs != NOT_RUN
+    ours = [
+        f"{NAMES[cell.model]}, {NAMES[cell.dataset]}",
+        recipe(cell.optimizer).label,
+        _plus_minus(cell.mean, cell.sd) if run else NOT_RUN,
+        cell.runs if run else NONE,
+    ]
+    paper = _plus_minus(cell.paper_mean, cell.paper_sd)
+    if small:
+        return [
+            *ours,
+            NONE if cell.place is None else str(cell.place),
+            paper,
+            NAMES[cell.paper_model],
+            str(cell.paper_place),
+        ]
+    return [*ours, paper, NONE if cell.difference is None else f"{cell.difference:+.2f}".replace("-", "−")]
 
 
 def _plus_minus(mean: float | None, sd: float | None) -> str:
@@ -93,9 +152,9 @@ def _plus_minus(mean: float | None, sd: float | None) -> str:
 def as_table(table: Sequence[Cell], scale: Scale) -> Table:
     """The table for the terminal, a block a network."""
     view = Table(box=HORIZONTALS, title=f"{remarked('Table 1', scale.note)}. {CAPTION}", title_justify="left")
-    for heading in HEADINGS:
+    for heading in headings(scale):
         view.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right", no_wrap=heading != "runs")
-    texts = lines(table)
+    texts = lines(table, scale)
     for line, following in zip(texts, [*texts[1:], [""]], strict=True):
         view.add_row(line[0].partition(",")[0], *line[1:], end_section=line[0] != following[0])
     return view
@@ -103,7 +162,7 @@ def as_table(table: Sequence[Cell], scale: Scale) -> Table:
 
 def markdown(table: Sequence[Cell], scale: Scale) -> str:
     """The table for a README."""
-    return f"{as_markdown(HEADINGS, lines(table), left=2)}\n{remarked(CAPTION, scale.note)}\n"
+    return f"{as_markdown(headings(scale), lines(table, scale), left=2)}\n{remarked(CAPTION, scale.note)}\n"
 
 
 def draw(folder: Path, scale: Scale) -> Drawn:

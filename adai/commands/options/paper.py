@@ -21,6 +21,8 @@ OTHERS = {
     "figure7": "gradient noise covariance against the Hessian, three layers on MNIST",
 }
 
+SMALL = ("table1", "figure1", "figure2", "figure4", "figure6")
+
 
 def add_paper(commands: Commands) -> None:
     """Add `adai paper`."""
@@ -54,11 +56,13 @@ def _item(items: Commands, name: str, text: str) -> ArgumentParser:
     item: ArgumentParser = items.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     item.add_argument(
         "--scale",
-        choices=("full", "quick"),
+        choices=("full", "small", "quick") if name in SMALL else ("full", "quick"),
         default="full",
-        help="the paper's experiment (default), or a few minutes on two cores that only show that all is in place",
+        help="the paper's experiment (default)"
+        + (", one with small nets in hours on two cores" if name in SMALL else "")
+        + ", or a few minutes on two cores that only show that all is in place",
     )
-    item.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/paper, or runs/paper-quick")
+    item.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/paper, or runs/paper-<scale>")
     item.set_defaults(run=later("paper"))
     return item
 
@@ -67,7 +71,7 @@ def _add_training(item: ArgumentParser) -> None:
     item.add_argument("--draw-only", action="store_true", help="run nothing: draw what is on disk")
     item.add_argument("--only", nargs="+", default=[], metavar="MODEL", help="run these networks alone")
     item.add_argument("--optimizers", nargs="+", default=[], metavar="NAME", help="run these optimizers alone")
-    item.add_argument("--seeds", type=positive, metavar="N", help="how many seeds each (default: 3; quick 1)")
+    item.add_argument("--seeds", type=positive, metavar="N", help="how many seeds each (default: 3; quick: 1)")
     _add_data_dir(item)
     add_executors(item)
     add_machine_options(item)

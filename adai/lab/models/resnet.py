@@ -1,4 +1,4 @@
-"""Residual networks: the CIFAR form of ResNet-18 and ResNet-34, the ImageNet form of ResNet-50.
+"""Residual networks: ResNet-8 and ResNet-20 for CIFAR, ResNet-18 and ResNet-34 in a CIFAR form, ResNet-50 for ImageNet.
 
 Source: K. He, X. Zhang, S. Ren and J. Sun, Deep Residual Learning for Image Recognition, arXiv 1512.03385.
 """
@@ -50,6 +50,21 @@ def bottleneck(inputs: int, width: int, stride: int) -> Residual:
 Block = Callable[[int, int, int], Residual]
 
 
+def resnet8(channels: int = 3, size: int = 32, classes: int = 10) -> nn.Sequential:
+    """ResNet-8 for small images: 78,042 parameters for 32x32 colour images in 10 classes.
+
+    From images (N, channels, size, size) to logits (N, classes). The nets of section 4.2: a 3x3 stem of 16 channels,
+    three stages of widths 16, 32 and 64 with n blocks each, and 6n + 2 layers in all; here n is 1, smaller than any
+    there. Shortcuts are as in `Residual`, where that section has option A, which has no parameters.
+    """
+    return _of_section_4_2(1, channels, classes)
+
+
+def resnet20(channels: int = 3, size: int = 32, classes: int = 10) -> nn.Sequential:
+    """ResNet-20 for small images, as `resnet8` with n = 3: 272,474 parameters for 32x32 colour images in 10 classes."""
+    return _of_section_4_2(3, channels, classes)
+
+
 def resnet18(channels: int = 3, size: int = 32, classes: int = 10) -> nn.Sequential:
     """ResNet-18 for small images: 11,173,962 parameters for 32x32 colour images in 10 classes.
 
@@ -74,11 +89,18 @@ def resnet50(channels: int = 3, size: int = 224, classes: int = 1000) -> nn.Sequ
     return _assemble(stem, _stages(bottleneck, 4, (3, 4, 6, 3)), 2048, classes)
 
 
-def _stages(block: Block, expansion: int, counts: tuple[int, ...]) -> Iterator[nn.Sequential]:
-    """Stages of so many blocks, each giving ``expansion`` times its width; all but the first halve the size."""
-    inputs = 64
+def _of_section_4_2(n: int, channels: int, classes: int) -> nn.Sequential:
+    return _assemble(conv_bn_relu(channels, 16, 3), _stages(basic, 1, (n, n, n), 16), 64, classes)
+
+
+def _stages(block: Block, expansion: int, counts: tuple[int, ...], inputs: int = 64) -> Iterator[nn.Sequential]:
+    """Stages of so many blocks, each giving ``expansion`` times its width; all but the first halve the size.
+
+    The first stage is as wide as its ``inputs``, and each of the others twice as wide as the one before.
+    """
+    first = inputs
     for i, count in enumerate(counts):
-        width = 64 * 2**i
+        width = first * 2**i
         stage = nn.Sequential()
         for j in range(count):
             stage.append(block(inputs, width, 2 if i > 0 and j == 0 else 1))

@@ -8,7 +8,7 @@ from adai.errors import UserError
 from adai.lab.models.connected import ThreeLayerNet, fc3_4, fc3_10
 from adai.lab.models.densenet import densenet121
 from adai.lab.models.googlenet import googlenet
-from adai.lab.models.resnet import resnet18, resnet34, resnet50
+from adai.lab.models.resnet import resnet8, resnet18, resnet20, resnet34, resnet50
 from adai.lab.models.small import ConvNet, SmallNet
 from adai.lab.models.vgg import vgg16
 
@@ -28,6 +28,8 @@ MODELS: dict[str, Constructor] = {
     "fc3": ThreeLayerNet,
     "fc3-10": fc3_10,
     "fc3-4": fc3_4,
+    "resnet8": resnet8,
+    "resnet20": resnet20,
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
