@@ -6,10 +6,22 @@ BIN := $(VENV)/bin
 # Where it is set, as in many containers, every process compiles torch's modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow lint env env-slow clean
+.PHONY: demo small test test-slow lint env env-slow clean
 
 demo: env
 	$(BIN)/adai compare --flatness --jobs 2 --out runs/demo
+
+# The paper's experiments with small nets, and how flat their minima are: hours on two cores, at the lowest priority.
+# Interrupted at whatever moment, the same command goes on from the last finished epoch of each run.
+SMALL := OMP_NUM_THREADS=1 nice -n 19 $(BIN)/adai paper
+AT := --scale small --out results/small
+small: env
+	$(SMALL) table1 $(AT) --jobs 2
+	$(SMALL) table1 $(AT) --jobs 2 --seeds 5 --optimizers adai sgd adam adamw
+	$(SMALL) figure2 $(AT) --jobs 2
+	$(SMALL) figure6 $(AT)
+	$(BIN)/adai report results/small/cifar10-resnet8
+	$(BIN)/adai paper results
 
 test: lint
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

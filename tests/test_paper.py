@@ -11,10 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from adai.cli import main
+from adai.lab.optimizers import RECIPES
+from adai.lab.schedules import PAPER_SCHEDULES
 from adai.lab.settings import Settings
 from adai.paper import figure2, figure3, figure5, figure6, figure7, results, table1
 from adai.paper.drawing import found
-from adai.paper.experiments import FULL, NINE, QUICK, RESNET18, RESNET34, VGG16
+from adai.paper.experiments import FULL, NINE, QUICK, RESNET8_CIFAR10, RESNET18, RESNET34, SMALL, VGG16
 from adai.paper.items import ITEMS
 from adai.paper.published import TABLE1
 from adai.report.grid import SCATTER, TEST_ERROR, TOP5_ERROR, Panel, draw_panel
@@ -85,6 +87,57 @@ def test_full_scale_is_the_papers_experiment():
     }
     imagenet = figure3.EXPERIMENTS[0].runs(FULL)
     assert {(r.batch, r.options["weight_decay"], r.image_size) for r in imagenet.values()} == {(256, 1e-4, 224)}
+
+
+def test_small_scale_has_the_papers_rates_on_a_small_net():
+    """In 20 of its 200 epochs, with the milestones at the same share, in bf16, after a warm-up."""
+    runs = {name: [e.runs(SMALL) for e in item.at(SMALL)] for name, item in ITEMS.items()}
+    assert {name: [list(own) for own in each] for name, each in runs.items()} == {
+        "table1": [list(NINE), list(NINE)],
+        "figure1": [list(NINE), list(NINE)],
+        "figure2": [["adai", "adam"], ["adam"]],
+        "figure3": [],
+        "figure4": [["sgd", "adai", "adam"]] * 2,
+    }
+    for item in ("table1", "figure1", "figure4"):
+        assert [e.dataset for e in ITEMS[item].at(SMALL)] == ["cifar10", "cifar100"]
+        for own in [one for each in runs[item] for one in each.values()]:
+            assert own.options == RECIPES[own.optimizer].options
+            assert (own.model, own.epochs, own.batch, own.schedule) == ("resnet8", 20, 128, "paper")
+            assert (own.warmup_steps, own.precision, own.channels_last, own.augment) == (100, "bf16", True, True)
+    assert {d: s.scaled(20).milestones for d, s in PAPER_SCHEDULES.items()} == {
+        "cifar10": (8, 16),
+        "cifar100": (10, 15),
+    }
+    fixed, lower = runs["figure2"]
+    assert {(o.task, o.model, o.epochs, o.schedule, o.warmup_steps) for o in (*fixed.values(), *lower.values())} == {
+        ("digits", "smallnet", 1000, "constant", 100)
+    }
+    assert [each["adam"].options["lr"] for each in runs["figure2"]] == [1e-3, 1e-4]
+    assert figure6.settings_at(SMALL).model == "resnet8"
+
+
+def test_table_1_at_small_scale_has_the_order_beside_the_papers(tmp_path, capsys):
+    """Five seeds of some optimizers and three of the others: what nobody asked for is not missing."""
+    errors = {"adai": [30.0] * 5, "sgd": [29.0] * 5, "adam": [35.0] * 3}
+    fabricated(tmp_path, RESNET8_CIFAR10, errors, SMALL)
+    assert main(["paper", "table1", "--scale", "small", "--draw-only", "--out", str(tmp_path)]) == 0
+    assert SMALL.note in " ".join(capsys.readouterr().out.split())
+    table = table1.cells(tmp_path, SMALL)
+    assert len(table) == 18
+    lines = {tuple(line[:2]): line[2:] for line in table1.lines(table, SMALL)}
+    assert lines["ResNet8, CIFAR-10", "Adai"] == ["29.50 ± 0.00", "5", "2", "4.74 ± 0.14", "ResNet18", "1"]
+    assert lines["ResNet8, CIFAR-10", "SGD momentum"][1:3] == ["5", "1"]
+    assert lines["ResNet8, CIFAR-10", "Adam"] == ["34.50 ± 0.00", "3", "3", "6.53 ± 0.03", "ResNet18", "9"]
+    assert lines["ResNet8, CIFAR-100", "Adam"] == ["not run", "–", "–", "27.16 ± 0.55", "ResNet34", "9"]
+    with (tmp_path / "table1.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["scale"], row["difference"]) for row in rows} == {(SMALL.note, "")}
+    assert SMALL.note in (tmp_path / "table1.md").read_text()
+    said = "ResNet8 on CIFAR-10 and the paper's ResNet18 order the optimizers with rank correlation 0.50 (no interval"
+    assert said in (tmp_path / "table1.md").read_text()
+    assert all(cell.model == "resnet18" for cell in table1.cells(tmp_path, FULL)[:9])
+    assert {cell.runs for cell in table1.cells(tmp_path, FULL)} == {"not run"}
 
 
 def test_what_is_shared_is_run_once():
@@ -250,6 +303,22 @@ def test_figures_6_and_7_are_drawn_and_labelled(tmp_path, monkeypatch, capsys):
 
 def test_the_kept_results_say_what_their_files_say():
     assert (KEPT / "README.md").read_text(encoding="utf-8") == results.readme(KEPT)
+
+
+def test_results_has_small_in_a_section_of_its_own(tmp_path):
+    fabricated(tmp_path / "small", RESNET8_CIFAR10, {"adai": [30.0] * 3}, SMALL)
+    assert main(["paper", "results", str(tmp_path)]) == 0
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    full, small = text.split(f"## Table 1: test error ({SMALL.note})\n")
+    assert "| ResNet8, CIFAR-10 | Adai | 29.50 ± 0.00 | 3 | 1 | 4.74 ± 0.14 | ResNet18 | 1 |" in small
+    assert "ResNet8" not in full
+    assert "29.50" not in full
+    for name in ("figure1", "figure4"):
+        assert f"(small/{name}.png)" in small
+        assert (tmp_path / "small" / f"{name}.png").exists()
+        assert not (tmp_path / f"{name}.png").exists()
+    assert "Not run: `adai paper figure2 --scale small`." in small
+    assert (tmp_path / "small" / "table1.csv").exists()
 
 
 def test_results_draws_what_there_is(tmp_path, capsys):

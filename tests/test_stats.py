@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from adai.lab.stats import BOOTSTRAP_SEEDS, Difference, paired_difference, spread
+from adai.lab.stats import BOOTSTRAP_SEEDS, Difference, paired_difference, rank_correlation, spread
 from adai.report.summary import ERROR, Row, Summary, verdict
 
 
@@ -147,3 +147,21 @@ def test_no_verdict_where_there_is_nothing_to_judge():
     text = verdict(summary([1.0, 1.1, 1.2], [2.0, 2.1, 2.2]))
     assert "No difference shown" in text
     assert "by the same 1.00 points at every seed, no interval" in text
+
+
+def test_a_rank_correlation_by_hand():
+    """ρ = 1 − 6 Σ d² / (n (n² − 1)); here d² sums to 6 over n = 6."""
+    found = rank_correlation([1, 2, 3, 4, 5, 6], [2, 1, 40, 30, 60, 50])
+    assert found.value == pytest.approx(1 - 6 * 6 / 210)
+    half = 1.96 * math.sqrt((1 + found.value**2 / 2) / 3)
+    assert found.low == pytest.approx(math.tanh(math.atanh(found.value) - half))
+    assert found.high == pytest.approx(math.tanh(math.atanh(found.value) + half))
+    assert found.number == 6
+
+
+@pytest.mark.parametrize(("a", "value"), [([1, 2, 3, 4, 5], 1), ([5, 4, 3, 2, 1], -1), ([1, 3, 2], 0.5)])
+def test_a_rank_correlation_has_no_interval_where_it_would_have_no_width_or_no_data(a, value):
+    found = rank_correlation(a, sorted(a))
+    assert found.value == pytest.approx(value)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)

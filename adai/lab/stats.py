@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import spearmanr
 from scipy.stats import t as student_t
 
 # Below this many seeds nothing is said about a difference.
@@ -38,6 +39,31 @@ class Difference(NamedTuple):
     def shown(self) -> bool:
         """Whether there are seeds enough and the interval leaves 0 out."""
         return self.seeds >= MIN_SEEDS and not self.low <= 0 <= self.high
+
+
+class Correlation(NamedTuple):
+    """Between two orders of the same things, with its 95 % interval, nan where there is none, and how many they are."""
+
+    value: float
+    low: float
+    high: float
+    number: int
+
+
+def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
+    """Spearman's, with the interval of Fisher's z: tanh(artanh ρ ± 1.96 · sqrt((1 + ρ²/2) / (n − 3))).
+
+    There is no interval below four things, nor where the orders are the same or the reverse of each other.
+
+    Source: D. G. Bonett and T. A. Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
+    correlations, Psychometrika 65 (2000), 23-28.
+    """
+    number = len(a)
+    value = float(spearmanr(a, b).statistic) if number > 1 else nan
+    if number < 4 or not abs(value) < 1 - 1e-9:  # 1 but for rounding
+        return Correlation(value, nan, nan, number)
+    z, half = np.arctanh(value), 1.96 * np.sqrt((1 + value**2 / 2) / (number - 3))
+    return Correlation(value, float(np.tanh(z - half)), float(np.tanh(z + half)), number)
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -8,7 +8,7 @@ from adai.files import write_whole
 from adai.lab.run import writing_to
 from adai.paper import table1
 from adai.paper.drawing import found
-from adai.paper.experiments import FULL, Experiment
+from adai.paper.experiments import FULL, RESNET8_CIFAR10, SMALL, Experiment, Scale, remarked
 from adai.paper.items import ITEMS
 from adai.paper.measured import eq5, equal_loss, escape, noise, saddle
 from adai.report.grid import NOT_RUN
@@ -20,6 +20,7 @@ says so. [What is run, and how](../docs/paper.md).
 """
 
 ALONG = "figures/flatness-along.png"
+SMALL_FLATNESS = f"{SMALL.name}/{RESNET8_CIFAR10.name}"
 SAID_NOT_RUN = NOT_RUN.capitalize()
 
 # Table 1 is a table here, not a file.
@@ -36,9 +37,10 @@ def write(folder: Path) -> Path:
         raise UserError(f"{folder} is not a folder; give one with runs that are kept")
     file, text = folder / "README.md", readme(folder)
     with writing_to(folder, "make it writable"):
-        for figure in FIGURES.values():
-            if _begun(folder, figure.experiments):
-                figure.draw(folder, FULL)
+        for scale, part in ((FULL, folder), (SMALL, folder / SMALL.name)):
+            for item in ITEMS.values() if scale is SMALL else FIGURES.values():
+                if _begun(part, item.at(scale), scale):
+                    item.draw(part, scale)
         write_whole(file, lambda part: part.write_text(text, encoding="utf-8"))
     return file
 
@@ -50,9 +52,8 @@ def readme(folder: Path) -> str:
         UserError: the folder holds other runs than the paper's, or a run in it is damaged.
     """
     parts = [HEAD, _part(ITEMS["table1"].title, table1.markdown(table1.cells(folder, FULL), FULL))]
-    for name, figure in FIGURES.items():
-        drawn, missing = f"![{figure.title}]({name}.png)\n", f"{SAID_NOT_RUN}: `adai paper {name}`.\n"
-        parts.append(_part(figure.title, drawn if _begun(folder, figure.experiments) else missing))
+    parts += [_figure(folder, name, FULL) for name in FIGURES]
+    parts += _small(folder)
     parts += [
         _measured(folder, "Figure 5: escape times, Appendix E as printed", "escape-paper/escape.csv", escape),
         _measured(folder, "Figure 6: gradient noise", "figure6/noise.csv", noise, "figure6.png"),
@@ -68,8 +69,42 @@ def readme(folder: Path) -> str:
     return "\n".join(parts)
 
 
-def _begun(folder: Path, experiments: Sequence[Experiment]) -> bool:
-    return any(run.rows for e in experiments for entrant in found(folder, e, FULL).entrants for run in entrant.runs)
+def _small(folder: Path) -> list[str]:
+    """What has been run at small scale, which lies in a folder of its own within the folder; nothing where none has."""
+    there = folder / SMALL.name
+    begun = [name for name, item in ITEMS.items() if _begun(there, item.at(SMALL), SMALL)]
+    if "table1" not in begun:
+        return [_part(_title("table1", SMALL), f"{SAID_NOT_RUN}: `adai paper table1 --scale small`.\n")]
+    table = table1.markdown(table1.cells(there, SMALL), SMALL)
+    flatness = _measured(
+        folder,
+        "Small: flatness along training, ResNet8 on CIFAR-10",
+        f"{SMALL_FLATNESS}/equal-loss.csv",
+        equal_loss,
+        ALONG,
+    )
+    gradients = _measured(
+        folder, "Small: gradient noise, Figure 6", f"{SMALL.name}/figure6/noise.csv", noise, "figure6.png"
+    )
+    figures = [_figure(folder, name, SMALL) for name, item in FIGURES.items() if item.at(SMALL)]
+    return [_part(_title("table1", SMALL), table), *figures, gradients, flatness]
+
+
+def _figure(folder: Path, name: str, scale: Scale) -> str:
+    """The part of a figure of training runs."""
+    item, within = ITEMS[name], SMALL.name if scale is SMALL else ""
+    title, command = _title(name, scale), f"adai paper {name}" + (" --scale small" if within else "")
+    begun = _begun(folder / within, item.at(scale), scale)
+    drawn = f"![{title}]({Path(within) / f'{name}.png'})\n"
+    return _part(title, drawn if begun else f"{SAID_NOT_RUN}: `{command}`.\n")
+
+
+def _title(name: str, scale: Scale) -> str:
+    return remarked(ITEMS[name].title, scale.note)
+
+
+def _begun(folder: Path, experiments: Sequence[Experiment], scale: Scale) -> bool:
+    return any(run.rows for e in experiments for entrant in found(folder, e, scale).entrants for run in entrant.runs)
 
 
 def _part(title: str, text: str) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from adai.files import write_whole
 from adai.lab.optimizers import recipe
-from adai.lab.stats import Spread, spread
+from adai.lab.stats import Spread, rank_correlation, spread
 from adai.paper.drawing import Drawn, found
 from adai.paper.experiments import (
     DENSENET121,
@@ -161,8 +161,24 @@ def as_table(table: Sequence[Cell], scale: Scale) -> Table:
 
 
 def markdown(table: Sequence[Cell], scale: Scale) -> str:
-    """The table for a README."""
-    return f"{as_markdown(headings(scale), lines(table, scale), left=2)}\n{remarked(CAPTION, scale.note)}\n"
+    """The table for a README, at small scale with what the orders have in common."""
+    under = [remarked(CAPTION, scale.note), *(orders(table) if scale is SMALL else [])]
+    return as_markdown(headings(scale), lines(table, scale), left=2) + "".join(f"\n{text}\n" for text in under)
+
+
+def orders(table: Sequence[Cell]) -> list[str]:
+    """For each network, how well the order of our means agrees with that of the paper's, over what has been run."""
+    said = []
+    for model, dataset, paper_model in dict.fromkeys((c.model, c.dataset, c.paper_model) for c in table):
+        run = [(c.mean, c.paper_mean) for c in table if (c.model, c.dataset) == (model, dataset) and c.mean is not None]
+        what = f"{NAMES[model]} on {NAMES[dataset]} and the paper's {NAMES[paper_model]} order the optimizers"
+        if len(run) < 2:
+            continue
+        rank = rank_correlation(*zip(*run, strict=True))
+        interval = f"95 % interval {rank.low:.2f} to {rank.high:.2f}" if isfinite(rank.low) else "no interval"
+        text = f"{what} with rank correlation {rank.value:.2f} ({interval}, {rank.number} optimizers)."
+        said.append(text.replace("-0.", "−0.").replace("-1.", "−1."))
+    return said
 
 
 def draw(folder: Path, scale: Scale) -> Drawn:
