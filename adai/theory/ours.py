@@ -152,7 +152,7 @@ OURS: tuple[Result, ...] = (
         note="m̂_1 = g_1, so the first step is plain SGD's: θ_1 = (1-ηH)θ_0, and what is above ηH = 2 grows, whatever "
         "its inertia. The step weight falls from 1 to (1-μ)/(1+μ) over about 1/(1-μ) steps, for μ near 1 as 1/(2t). So "
         "far inside the limit of the settled average (ηH = 38 for μ = 0.9) the start multiplies θ by large factors. A "
-        "warm-up of the learning rate makes the first steps smaller. The same holds of Adam's m̂ with P^-½ H P^-½ for H.",
+        "warm-up makes the first steps smaller. The same holds of Adam's m̂ with P^-½ H P^-½ for H.",
         quantity="max |θ_t/θ_0|",
         inputs={"eta": 10.0, "H": 1.0, "mu": 0.9},
         sweep=Sweep("eta", 0.5, 37),

@@ -4,12 +4,13 @@ On a quadratic with Hessian H, with the averages v̂ (and so μ, or Adam's denom
 
     m' = B m + A H θ,   θ' = (1 - ηλ) θ - η m',   λ decoupled weight decay
 
-with diagonal matrices of momentum B in [0, 1) and of gradient weights A > 0. A direction of positive curvature dies out
-if and only if, with the **step weight** S = A (I + B)⁻¹,
+with diagonal matrices of momentum B in [0, 1) and of gradient weights A > 0. For positive definite H, θ goes to 0 from
+every start if and only if, with the **step weight** S = A (I + B)⁻¹,
 
     η (λmax(S^½ H S^½) + λ) < 2.
 
-L2 decay adds λI to H itself. Which rule has which S is all that tells them apart: `WEIGHTS` is the one table of them.
+L2 decay adds λI to H itself. Rules differ in S alone: `WEIGHTS` is the one table of them. `nesterov` is of another
+form, and has a proof of its own.
 
 Proof. Put θ_t = z^t θ in: (κ - z)(z - B) A⁻¹θ = ηz Hθ with κ = 1 - ηλ. With θ*θ = 1, a = θ*A⁻¹θ > b = θ*BA⁻¹θ ≥ 0 and
 h = θ*Hθ > 0, z is a root of a z² - (κa + b - ηh) z + κb. Both roots are inside the unit circle if and only if ηh <
@@ -27,9 +28,11 @@ A real loss is no quadratic, and noise comes on top. Full-batch gradient descent
 of stability: Cohen et al., arXiv 2103.00065), Adam at 38/η for β1 = 0.9 (Cohen et al., arXiv 2207.14484).
 
 Example:
+    >>> import numpy as np
     >>> from adai.theory import stability
     >>> H = [[2, 0.5, 0], [0.5, 1, 0.3], [0, 0.3, 0.2]]
-    >>> float(stability.largest_stable_lr(H, stability.adai([0.1, 0.9, 0.99])))  # inertia of each parameter
+    >>> mu = np.array([0.1, 0.9, 0.99])  # inertia of each parameter
+    >>> float(stability.largest_stable_lr(H, stability.adai(mu)))
     1.2171874023892604
     >>> float(stability.largest_stable_lr(H, stability.ema(0.9)))
     17.16480619507032
@@ -174,7 +177,7 @@ def largest_stable_lr(
         ValueError: as `top_eigenvalue`; or a decay is below 0.
 
     Example:
-        >>> float(largest_stable_lr(10.0, heavy_ball(0.9)))
+        >>> round(float(largest_stable_lr(10.0, heavy_ball(0.9))), 12)
         0.38
     """
     return limit(top_eigenvalue(H, weight, l2=l2), decoupled)
