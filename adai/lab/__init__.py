@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adai.lab.edge.margin import stability
+    from adai.lab.range_test.find import find_lr
 
-__all__ = ["stability"]
+__all__ = ["find_lr", "stability"]
 
 # Where what is offered here lives: it is imported when it is asked for, so that no module pays for another's imports.
-_HOMES = {"stability": "adai.lab.edge.margin"}
+_HOMES = {"find_lr": "adai.lab.range_test.find", "stability": "adai.lab.edge.margin"}
 
 
 def __getattr__(name: str) -> Any:
