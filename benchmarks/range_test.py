@@ -1,9 +1,9 @@
 """Does the learning rate that `adai lr` suggests train? The candidate rules, and the one that is shipped.
 
-A range test of three seeds, then whole runs with the rate of each rule, on three tasks: the digits, MNIST (6,400 images,
-batch 64, one epoch) and two moons, a task of one's own. The shipped rule gets ``--seeds`` runs, the others and the
-recipe's own rate ``--others``; the seeds of the runs are not those of the test. A run is dead where it diverged or ends
-with more than half of the error of guessing. Prints a table::
+A range test of three seeds, then whole runs with the rate of each rule, on three tasks: the digits, MNIST (6,400
+images, batch 64, one epoch) and two moons, a task of one's own. The shipped rule gets ``--seeds`` runs, the other rules
+and the recipe's own rate ``--others``; the seeds of the runs are not those of the test. A run is dead where it diverged
+or ends with more than half of the error of guessing. Prints a table::
 
     python benchmarks/range_test.py --tasks digits --json benchmarks/results/range_test-digits.json
 """
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.datasets import make_moons
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -26,7 +27,7 @@ from adai.lab.learner import Learner
 from adai.lab.machine import processor
 from adai.lab.optimizers import recipe
 from adai.lab.range_test.of_run import find_lr_of_run
-from adai.lab.range_test.result import RangeTest
+from adai.lab.range_test.result import FIRST, RangeTest
 from adai.lab.settings import Settings
 from adai.lab.stats import spread
 from adai.lab.task import Task
@@ -38,7 +39,6 @@ CPU = torch.device("cpu")
 
 def moons() -> Task:
     """Two moons, a net with one hidden layer."""
-    from sklearn.datasets import make_moons
 
     def points(count: int, seed: int) -> TensorDataset:
         x, y = make_moons(count, noise=0.2, random_state=seed)
@@ -65,9 +65,13 @@ TASKS = {
 
 
 def _steepest(test: RangeTest) -> float:
-    """Where the median falls fastest by the logarithm of the rate, before its lowest value."""
+    """Where the median falls fastest by the logarithm of the rate, before its lowest value.
+
+    The first steps are left out: the running mean is that of few losses there.
+    """
     median, _, _ = test.over_seeds()
-    return float(test.rates[np.argmin(np.gradient(median[: int(np.argmin(median)) + 1]))])
+    first = 2 * FIRST
+    return float(test.rates[first + np.argmin(np.gradient(median[first : int(np.argmin(median)) + 1]))])
 
 
 # Rule by rule the rate; None where it has none.

@@ -4,7 +4,9 @@ import copy
 import csv
 import json
 import random
-from typing import Any
+import re
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -30,7 +32,13 @@ OPTIMIZERS = {
 def net() -> nn.Sequential:
     """With batch norm, dropout, and a frozen batch norm."""
     model = nn.Sequential(
-        nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 3)
+        nn.Linear(4, 8),
+        nn.BatchNorm1d(8),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.Linear(8, 8),
+        nn.BatchNorm1d(8),
+        nn.Linear(8, 3),
     )
     model[5].eval()
     return model
@@ -45,7 +53,7 @@ def loader(seed: int = 0) -> DataLoader[Any]:
 
 def snapshot(optimizer: torch.optim.Optimizer, model: nn.Module, data: DataLoader[Any]) -> dict[str, Any]:
     """All that the test may change, copied; and the identity of what is to stay the same object."""
-    state = {k: {n: v for n, v in s.items()} for k, s in enumerate(optimizer.state.values())}
+    state = {k: dict(s.items()) for k, s in enumerate(optimizer.state.values())}
     return copy.deepcopy(
         {
             "model": model.state_dict(),
@@ -120,7 +128,9 @@ def test_buffers_and_modes_that_are_replaced_are_put_back() -> None:
 
     model = Counting().eval()
     calls = model.calls
-    find_lr(torch.optim.SGD(model.parameters(), lr=1), model, mse_loss, [(torch.ones(4, 2), torch.ones(4, 1))], steps=20)
+    find_lr(
+        torch.optim.SGD(model.parameters(), lr=1), model, mse_loss, [(torch.ones(4, 2), torch.ones(4, 1))], steps=20
+    )
     assert model.calls is calls
     assert not model.calls.any()
     assert not model.training
@@ -129,7 +139,7 @@ def test_buffers_and_modes_that_are_replaced_are_put_back() -> None:
 class Watched(torch.optim.SGD):
     """Keeps the learning rates of each step, and the mode of the model."""
 
-    seen: list[list[float]] = []
+    seen: ClassVar[list[list[float]]] = []
 
     def step(self, closure: Any = None) -> Any:
         self.seen.append([group["lr"] for group in self.param_groups])
@@ -177,7 +187,9 @@ def test_blow_up_on_a_quadratic_is_at_the_limit(beta: float) -> None:
 
 def test_stops_where_the_loss_blows_up() -> None:
     model, data = quadratic()
-    test = find_lr(torch.optim.SGD(model.parameters(), lr=1.0), model, mse_loss, data, lowest=1e-3, highest=1e6, seeds=1)
+    test = find_lr(
+        torch.optim.SGD(model.parameters(), lr=1.0), model, mse_loss, data, lowest=1e-3, highest=1e6, seeds=1
+    )
     stopped = test.ends[0]
     assert 20 < stopped < len(test.rates) / 2
     assert test.blow_up == test.rates[stopped - 1]
@@ -224,6 +236,14 @@ def test_suggestion_follows_the_lowest_seed_and_the_limit() -> None:
 def test_no_limit_for_optimizers_that_divide_by_the_first_gradient() -> None:
     model, data = quadratic()
     assert find_lr(torch.optim.Adam(model.parameters()), model, mse_loss, data, steps=20, seeds=1).limit is None
+
+
+def test_the_documented_call_runs(capsys: Any) -> None:
+    docs = Path(__file__).parent.parent / "docs" / "lr.md"
+    (code,) = re.findall(r"```python\n(.*?)```", docs.read_text(), re.DOTALL)
+    exec(code, {})
+    suggested, without, limit, blow_up = map(float, capsys.readouterr().out.split())
+    assert without <= min(suggested, limit) < blow_up
 
 
 X, Y = torch.ones(4, 2), torch.ones(4, 1)

@@ -26,7 +26,9 @@ def add_lr(commands: Commands) -> None:
     lr.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
     lr.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many tests (default: 3)")
     lr.add_argument("--seed", type=seed, default=0, metavar="N", help="the first seed (default: 0)")
-    lr.add_argument("--steps", type=positive, default=200, metavar="N", help="from --lowest to --highest (default: 200)")
+    lr.add_argument(
+        "--steps", type=positive, default=200, metavar="N", help="from --lowest to --highest (default: 200)"
+    )
     lr.add_argument("--lowest", type=above_0, default=1e-6, metavar="X", help="the first rate (default: 1e-6)")
     lr.add_argument("--highest", type=above_0, default=100.0, metavar="X", help="the last rate (default: 100)")
     lr.add_argument("--device", help="cpu, cuda, mps, … (default: cpu)")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -179,7 +179,9 @@ def _with_modes(optimizer: Optimizer) -> list[Any]:
     return [optimizer] if callable(getattr(optimizer, "train", None)) else []
 
 
-def _step(optimizer: Optimizer, model: nn.Module, loss: Callable[[Any, Any], Tensor], inputs: Any, targets: Any) -> float:
+def _step(
+    optimizer: Optimizer, model: nn.Module, loss: Callable[[Any, Any], Tensor], inputs: Any, targets: Any
+) -> float:
     """One step; the loss before it. It goes through a closure, which some optimizers need and all others take."""
     losses: list[Tensor] = []
 

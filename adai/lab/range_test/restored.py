@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -34,8 +34,8 @@ def restored(optimizer: Optimizer, *modules: nn.Module, data: object = None) -> 
         stack.enter_context(random_state.untouched(device))
         for generator in generators(data):
             stack.callback(generator.set_state, generator.get_state())
-        for module in dict.fromkeys(part for module in modules for part in module.modules()):
-            stack.callback(_put_back_module, module, module.training, dict(module._buffers), _copies(module))
+        for part in dict.fromkeys(part for module in modules for part in module.modules()):
+            stack.callback(_put_back_module, part, part.training, dict(part._buffers), _copies(part))
         values = [param.detach().clone() for param in params]
         stack.callback(_put_back_params, params, values, [param.grad for param in params])
         for inner in _with_wrapped(optimizer):
@@ -68,9 +68,7 @@ def _put_back_module(
     module._buffers.update(buffers)  # a module may have assigned another tensor
     with torch.no_grad():
         for name, value in values.items():
-            buffer = buffers[name]
-            assert buffer is not None
-            buffer.copy_(value)
+            cast(Tensor, buffers[name]).copy_(value)
 
 
 def _put_back_params(params: list[Tensor], values: list[Tensor], grads: list[Tensor | None]) -> None:

@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 KEPT = 0.9  # of the running mean in a step
 FIRST = 10  # losses, at the lowest rates, that say where the loss starts and how noisy it is
 NOISE = 4.0  # standard deviations of the noise that a rise has to exceed
-# Of the lowest rate at which a loss blew up, and of the rate at which the median is lowest: the suggestion is the smaller.
+# Of the lowest rate at which a loss blew up, and of the rate at which the median is lowest: the smaller is suggested.
 # benchmarks/range_test.py tries other rules.
 BLOW_UP_SHARE, LOWEST_SHARE = 0.25, 0.5
 WARM_UP = 100  # steps, as the lab's runs have by default
@@ -142,5 +142,5 @@ class RangeTest(NamedTuple):
 
     @property
     def suggested_without_warm_up(self) -> float | None:
-        """For a run without a warm-up: the above, or the limit at the start if that is smaller; None without a limit."""
+        """For a run without a warm-up: `suggested`, or the limit at the start if smaller; None where one is unknown."""
         return None if self.limit is None or self.suggested is None else min(self.suggested, self.limit)
