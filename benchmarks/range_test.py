@@ -118,6 +118,11 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
+def save(path: Path, found: dict[str, Any]) -> None:
+    """Write what there is so far."""
+    write_whole(path, lambda part: part.write_text(json.dumps(found, indent=1) + "\n"))
+
+
 def main() -> None:
     """Test, train, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -148,8 +153,7 @@ def main() -> None:
                 table.append(row_of(kind, optimizer, rule, lr, seeds))
                 print(line(table[-1]), flush=True)
                 if options.json:
-                    text = json.dumps({**about, "task": task, "tests": tests, "rows": table}, indent=1) + "\n"
-                    write_whole(options.json, lambda part, text=text: part.write_text(text))
+                    save(options.json, {**about, "task": task, "tests": tests, "rows": table})
 
 
 if __name__ == "__main__":

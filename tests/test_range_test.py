@@ -51,6 +51,19 @@ def loader(seed: int = 0) -> DataLoader[Any]:
     return DataLoader(data, batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(5))
 
 
+def train_on(batch: Any, optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    """One step, with the same dropout every time."""
+    torch.manual_seed(0)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(model(batch[0]), batch[1])
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+
+
 def snapshot(optimizer: torch.optim.Optimizer, model: nn.Module, data: DataLoader[Any]) -> dict[str, Any]:
     """All that the test may change, copied; and the identity of what is to stay the same object."""
     state = {k: dict(s.items()) for k, s in enumerate(optimizer.state.values())}
@@ -88,15 +101,9 @@ def same(a: Any, b: Any) -> bool:
 def test_everything_is_put_back(name: str, how: str) -> None:
     data, model = loader(), net()
     optimizer = OPTIMIZERS[name]([{"params": [*model.parameters()]}])
-    for inputs, targets in data:  # state, statistics and gradients to lose
-
-        def closure(inputs: Tensor = inputs, targets: Tensor = targets) -> Tensor:
-            optimizer.zero_grad()
-            loss = cross_entropy(model(inputs), targets)
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
+    for batch in data:  # state, statistics and gradients to lose
+        train_on(batch, optimizer, model)
+    twin = None if name == "lbfgs" else copy.deepcopy((optimizer, model))  # torch cannot copy an LBFGS
     before, calls = snapshot(optimizer, model, data), 0
 
     def loss(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -114,6 +121,10 @@ def test_everything_is_put_back(name: str, how: str) -> None:
     else:
         find_lr(optimizer, model, loss, data, steps=30, seeds=2, highest=0.1)
     assert same(snapshot(optimizer, model, data), before)
+    if twin:  # training goes on as if nothing had been
+        train_on(batch, optimizer, model)
+        train_on(batch, *twin)
+        assert same(model.state_dict(), twin[1].state_dict())
 
 
 def test_buffers_and_modes_that_are_replaced_are_put_back() -> None:

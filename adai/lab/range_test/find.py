@@ -189,7 +189,7 @@ def _step(
         for param in (*model.parameters(), *trained(optimizer)):
             param.grad = None  # not set to 0 in place: gradients from before the test are to stay
         losses.append(loss(model(inputs), targets))
-        losses[-1].backward()  # type: ignore[no-untyped-call]
+        losses[-1].backward()
         return losses[-1].item()
 
     optimizer.step(closure)
