@@ -118,6 +118,11 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
+def heading(task: str) -> str:
+    """What stands above the rows of a task."""
+    return f"\n## {task}\n\n| optimizer | rule | lr | dead | test error (%) |\n|---|---|---|---|---|"
+
+
 def save(path: Path, found: dict[str, Any]) -> None:
     """Write what there is so far."""
     write_whole(path, lambda part: part.write_text(json.dumps(found, indent=1) + "\n"))
@@ -131,11 +136,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--others", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="only print the tables of these files")
     options = parser.parse_args()
+    for file in options.show or ():
+        found = json.loads(file.read_text())
+        print("\n".join([heading(found["task"]), *map(line, found["rows"])]))
+    if options.show:
+        return
     about = {"torch": torch.__version__, "machine": processor(), "threads": torch.get_num_threads()}
     for task in options.tasks:
         kind, table, tests = TASKS[task], [], {}
-        print(f"\n{task}\n\n| optimizer | rule | lr | dead | test error (%) |\n|---|---|---|---|---|", flush=True)
+        print(heading(task), flush=True)
         for optimizer in options.optimizers:
             chosen = Settings.of(kind.task, optimizer=optimizer, **kind.settings)
             test = find_lr_of_run(chosen)

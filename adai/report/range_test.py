@@ -51,7 +51,11 @@ def lines(test: RangeTest, subject: str, *, default: float | None = None) -> lis
     said.append(f"Suggested lr: {short(test.suggested)} with a warm-up of {WARM_UP} steps{without}.{recipe}")
     said.append(
         "The rates of this test rise over many steps, which is itself a warm-up: what it finds is for a run with one. "
-        + ("Without a warm-up the limit at the start rules." if cold is not None else "Without one start far lower.")
+        + (
+            "Without a warm-up the limit at the start rules."
+            if cold is not None
+            else "Without a warm-up take less: no limit at the start is known for this optimizer."
+        )
     )
     return said
 
