@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list() -> int:
-    table = Table(title="the paper's results; adai theory KEY says what is wrong", title_justify="left")
+    table = Table(title="the paper's results, and ours (N); adai theory KEY says what is wrong", title_justify="left")
     for column in ("key", "result", "in the paper", "kind"):
         table.add_column(column, no_wrap=column == "key")
     table.add_column("printed / true", justify="right")
@@ -57,11 +57,11 @@ def _list() -> int:
 
 
 def _show(result: Result, symbols: Mapping[str, Any]) -> int:
-    inputs = {**result.inputs, **{name: _plain(name, value) for name, value in symbols.items()}}
     unknown = [SYMBOLS[name].flag for name in symbols if name not in result.inputs]
     if unknown:
         known = ", ".join(f"--{SYMBOLS[name].flag}" for name in result.inputs) or "no options"
         raise UserError(f"{result.key} has no --{unknown[0]}; it takes {known}")
+    inputs = {**result.inputs, **{name: _plain(result, name, values) for name, values in symbols.items()}}
     with np.errstate(all="ignore"):  # what overflows is shown as inf
         answers = _answers(result, inputs)  # before anything is printed, for it may refuse the inputs
     console = Console(markup=False, highlight=False)
@@ -75,16 +75,21 @@ def _show(result: Result, symbols: Mapping[str, Any]) -> int:
 def _answers(result: Result, inputs: Mapping[str, Any]) -> Table:
     table = Table()
     table.add_column("")
-    table.add_column("formula", ratio=1)
-    for column in (result.quantity, "printed / this") if inputs else ():
-        table.add_column(column, justify="right", no_wrap=True)
-    printed = result.printed.value(inputs)
+    table.add_column("formula", ratio=1, overflow="fold")
+    printed = None if result.printed is None else result.printed.value(inputs)
+    if inputs:
+        beside = page.judgement(result, inputs) if result.limits else "printed / this"
+        for column in [result.quantity, *([beside] if result.limits or result.printed else [])]:
+            table.add_column(column, justify="right", no_wrap=True)
     for what, formula in result.formulas:
         value = formula.value(inputs)
         row = [what, formula.text]
         if value is not None:
-            quotient = "" if printed is None else page.shown(page.quotient(printed, value)).replace(", ", "\n")
-            row += [page.shown(value).replace(", ", "\n") + _parts(value), quotient]
+            row.append(page.shown(value).replace(", ", "\n") + _parts(value))
+            if result.limits:
+                row.append(page.judged(result, inputs, value))
+            elif printed is not None:
+                row.append(page.shown(page.quotient(printed, value)).replace(", ", "\n"))
         table.add_row(*row)
     return table
 
@@ -101,13 +106,17 @@ def _parts(value: Value) -> str:
     return "".join(f"\n{name} {page.shown(part)}" for name, part in parts.items())
 
 
-def _plain(name: str, values: list[float]) -> Any:
-    """One number, or a tuple where the symbol is a list of eigenvalues."""
-    if name == "H_all":
-        return tuple(values)
-    if len(values) > 1:
-        raise UserError(f"--{SYMBOLS[name].flag} takes one number, but got {len(values)}")
-    return values[0]
+def _plain(result: Result, name: str, values: list[Any]) -> Any:
+    """One number; where the result's example is a tuple, also several, or a matrix."""
+    flag = f"--{SYMBOLS[name].flag}"
+    matrix = any(isinstance(value, tuple) for value in values)
+    if not isinstance(result.inputs[name], tuple):
+        if matrix or len(values) > 1:
+            raise UserError(f"{flag} takes one number, but got {'a matrix' if matrix else len(values)}")
+        return values[0]
+    if matrix and len(values) > 1:
+        raise UserError(f"{flag} takes eigenvalues or one matrix in quotes, '2 .5; .5 1', but got {len(values)} values")
+    return values[0] if matrix else tuple(values)
 
 
 def _check(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Where the printed formulas part from the truth: a figure for each result that has one to show."""
+"""Where the printed formulas part from the truth, or ours from each other: a figure for each that has one to show."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from adai.files import write_whole
+from adai.report import relaxation
 from adai.theory.page import figure
 from adai.theory.record import Result, number
 from adai.theory.results import RESULTS
@@ -14,16 +15,17 @@ from adai.theory.symbols import SYMBOLS
 POINTS = 61
 WIDE = 30  # from here on the axis is logarithmic
 STYLES = {"printed": ("C3", "--"), "corrected": ("C0", "-"), "exact": ("k", ":")}
+PICTURES = {"damping": relaxation.drawn}  # of the results whose figure is more than a sweep
 
 
 def draw_all(folder: Path) -> list[Path]:
-    """Draw the figure of each result with a sweep, as a PNG under the folder of the page; returns the paths."""
+    """Draw the figure of each result that has one, as a PNG under the folder of the page; returns the paths."""
     paths = []
     for result in RESULTS:
-        if result.sweep:
+        if result.has_figure:
             path = folder / figure(result)
             path.parent.mkdir(parents=True, exist_ok=True)
-            _save(drawn(result), path)
+            _save(PICTURES.get(result.key, drawn)(result), path)
             paths.append(path)
     return paths
 
@@ -52,7 +54,7 @@ def drawn(result: Result) -> Figure:
         values = [formula.value({**result.inputs, symbol: point}) for point in x]
         y = np.array([np.atleast_1d(number(value)) for value in values if value is not None])
         if y.size:
-            color, line = STYLES[what]
+            color, line = STYLES.get(what, (f"C{place}", "-"))
             color = f"C{place + 2}" if what == "exact" and place > 2 else color
             lines = axes.plot(np.abs(x), y, color=color, linestyle=line, linewidth=2)
             lines[0].set_label(f"{what}: {formula.text}")

@@ -9,9 +9,11 @@
     passage    first-passage times in one dimension without approximation
     parabolas  the landscape on which the assumptions of the escape theory hold exactly
     styblinski the test function of Appendix E under Gaussian samples
+    stability  how large the learning rate may be, for each optimizer                       not in the paper
+    damping    momentum as a damped spring: which directions ring, which creep              not in the paper
     estimate   escape rates from measured times, with intervals                             eqs. 71, 72
     record     what the record of a result holds
-    results    one record for each numbered result, erratum included: the table of all of the above
+    results    one record for each numbered result, erratum included, and for ours: the table of all of the above
     page       docs/theory.md, made of that table
     fixtures   values by name, to be compared with what the functions give
 

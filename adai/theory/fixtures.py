@@ -12,11 +12,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adai.theory import dynamics, escape, estimate, exact, saddle
+from adai.theory import dynamics, escape, estimate, exact, saddle, stability
 from adai.theory.bounds import Array
 from adai.theory.record import Value, number
 
-_SYMBOLS = {"b0": "beta0", "b1": "beta1", "b3": "beta3", "Ha": "H_a", "Hb": "H_b", "Hb_all": "H_all", "dL": "delta_L"}
+_SYMBOLS = {
+    "b0": "beta0",
+    "b1": "beta1",
+    "b3": "beta3",
+    "Ha": "H_a",
+    "Hb": "H_b",
+    "Hb_all": "H_all",
+    "dL": "delta_L",
+    "lambda": "H",  # a word of Python's
+}
 
 
 class Checked(NamedTuple):
@@ -90,6 +99,13 @@ def _adam(function: Callable[..., escape.Escape]) -> Callable[..., escape.Escape
     return lambda H_a, H_b, dim, **inputs: function(H_a=H_a, H_b=H_b, det_ratio=abs(H_b / H_a) ** dim, **inputs)
 
 
+def _stable(weight: Callable[..., Any]) -> Callable[..., Value]:
+    """The largest stable learning rate of a rule, of H and what its step weight takes."""
+    return lambda H, **inputs: stability.largest_stable_lr(
+        H, weight(**{name: np.asarray(value) for name, value in inputs.items()})
+    )
+
+
 FIXTURES: dict[str, Callable[..., Value]] = {
     "mass": lambda eta, beta1, beta3: dynamics.mass(eta, beta3),
     "gamma": lambda eta, beta1, beta3: dynamics.damping(eta, beta1),
@@ -127,4 +143,10 @@ FIXTURES: dict[str, Callable[..., Value]] = {
     "rate.chi2.high": lambda t: estimate.rate_interval(_times(t)).high,
     "rate.eq72_coverage_n100": lambda: estimate.coverage_printed(100),
     "rate.eq71_bias_ratio_n100": lambda: estimate.bias(100, "paper"),
+    "stability.adai_eta_max": _stable(stability.adai),
+    "stability.sgd_eta_max": _stable(stability.sgd),
+    "stability.heavy_ball_eta_max": _stable(stability.heavy_ball),
+    "stability.nesterov_eta_max": _stable(stability.nesterov),
+    "stability.ema_eta_max": _stable(stability.ema),
+    "stability.adam_eta_max": _stable(stability.adam),
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from adai.theory.bounds import Array
 from adai.theory.escape import Escape
 from adai.theory.record import KINDS, Result, Value, number
 from adai.theory.results import RESULTS
@@ -15,7 +16,7 @@ HEAD = """# The theory, checked
 The numbered results of *Adai: Separating the Effects of Adaptive Learning Rate and Momentum Inertia* (Xie et al.,
 arXiv 2006.15815): as printed, as they have to be, and the exact answer where there is one. `adai theory --docs docs`
 makes this page and its figures from the table in `adai/theory/results.py`; `adai theory KEY` gives the numbers for
-inputs of your own.
+inputs of your own. At the end stands what the paper does not have, kind N: ours.
 """
 
 
@@ -37,6 +38,8 @@ def shown(value: Any) -> str:
 
 def ratio(result: Result, inputs: Mapping[str, Any]) -> Any:
     """Printed over the best answer there is: exact if known, else corrected; None where there is no other."""
+    if result.printed is None:
+        return None
     values = [formula.value(inputs) for _, formula in result.formulas]
     best = next((value for value in [*values[2 if result.corrected else 1 :], *values[1:]] if value is not None), None)
     if values[0] is None or best is None:
@@ -51,11 +54,26 @@ def quotient(printed: Value, other: Value) -> Any:
     return number(printed) / number(other)
 
 
+def judged(result: Result, inputs: Mapping[str, Any], value: Value) -> str:
+    """The input that the value limits, over the value, and whether that is stable: below 1."""
+    margin = number(inputs[result.limits]) / number(value)
+    return f"{shown(margin)}, {'stable' if np.all(margin < 1) else 'not stable'}"
+
+
+def judgement(result: Result, inputs: Mapping[str, Any]) -> str:
+    """What heads the judgements."""
+    return f"{SYMBOLS[result.limits].flag} {shown(inputs[result.limits])} / limit"
+
+
 def given(inputs: Mapping[str, Any]) -> str:
-    """The inputs as the command's options."""
-    return " ".join(
-        f"--{SYMBOLS[name].flag} {' '.join(f'{x:.6g}' for x in np.atleast_1d(value))}" for name, value in inputs.items()
-    )
+    """The inputs as the command's options; a matrix in quotes, row by row."""
+    return " ".join(f"--{SYMBOLS[name].flag} {_typed(np.asarray(value))}" for name, value in inputs.items())
+
+
+def _typed(value: Array) -> str:
+    if value.ndim == 2:
+        return f"'{'; '.join(_typed(row) for row in value)}'"
+    return " ".join(f"{x:.6g}" for x in np.atleast_1d(value))
 
 
 def _overview() -> str:
@@ -80,7 +98,9 @@ def _section(result: Result) -> str:
     lines += [f"- valid: {result.valid}", "", result.note, ""]
     if result.inputs:
         lines += _example(result)
-    if result.sweep:
+    if result.picture:
+        lines += [f"![{result.picture}]({figure(result)})", ""]
+    elif result.sweep:
         flag = SYMBOLS[result.sweep.symbol].flag
         lines += [f"![{result.quantity} of {result.key} against {flag}]({figure(result)})", ""]
     return "\n".join(lines)
@@ -88,10 +108,13 @@ def _section(result: Result) -> str:
 
 def _example(result: Result) -> list[str]:
     lines = [f"`adai theory {result.key} {given(result.inputs)}`", "", f"| {result.quantity} | value |", "|--|--|"]
+    if result.limits:
+        lines[2:] = [f"| {result.quantity} | value | {judgement(result, result.inputs)} |", "|--|--|--|"]
     for what, formula in result.formulas:
         value = formula.value(result.inputs)
         if value is not None:
-            lines.append(f"| {what}: {formula.text.replace('|', chr(92) + '|')} | {shown(value)} |")
+            last = f" {judged(result, result.inputs, value)} |" if result.limits else ""
+            lines.append(f"| {what}: {formula.text.replace('|', chr(92) + '|')} | {shown(value)} |{last}")
     return [*lines, ""]
 
 

@@ -15,6 +15,7 @@ KINDS = {
     "T": "typographic slip; the intended formula is clear",
     "A": "approximation, valid only in a regime",
     "R": "real error",
+    "N": "not in the paper; derived here",
 }
 
 Value = Array | float | Displacement | Escape
@@ -43,26 +44,43 @@ class Sweep(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A numbered result. ``inputs`` are examples: the defaults of the command and of the figures."""
+    """A numbered result of the paper, or one of ours, which has nothing printed but ``ours``.
+
+    ``inputs`` are examples: the defaults of the command and of the figures; where one is a tuple, the command takes
+    several numbers. ``limits`` names the input that every value is an upper limit of. ``picture`` says what a figure shows
+    that is more than a sweep; `adai.report.theory` draws it.
+    """
 
     key: str
     name: str
     reference: str
     kind: str
-    printed: Formula
+    printed: Formula | None = None
     corrected: Formula | None = None
     exact: tuple[Formula, ...] = ()
+    ours: tuple[Formula, ...] = ()
     valid: str = ""
     note: str = ""
     quantity: str = ""
     inputs: Mapping[str, Any] = {}
     sweep: Sweep | None = None
+    limits: str = ""
+    picture: str = ""
 
     @property
     def formulas(self) -> list[tuple[str, Formula]]:
         """All that there are, each with what it is."""
-        corrected = [] if self.corrected is None else [("corrected", self.corrected)]
-        return [("printed", self.printed), *corrected, *(("exact", formula) for formula in self.exact)]
+        single = [("printed", self.printed), ("corrected", self.corrected)]
+        return [
+            *((what, formula) for what, formula in single if formula is not None),
+            *(("exact", formula) for formula in self.exact),
+            *(("ours", formula) for formula in self.ours),
+        ]
+
+    @property
+    def has_figure(self) -> bool:
+        """Whether something is drawn of it."""
+        return self.sweep is not None or bool(self.picture)
 
 
 def number(value: Value) -> Array:

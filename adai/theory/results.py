@@ -1,12 +1,13 @@
 """One record for each numbered result of the paper: printed, corrected, exact, where valid, and what is wrong.
 
-This table is what `adai theory` prints, what docs/theory.md is made of and what the tests go through. The formulas are
+At the end come the records of `adai.theory.ours`, which the paper does not have. This table is what `adai theory` prints, what docs/theory.md is made of and what the tests go through. The formulas are
 written out here and computed by the functions named beside them; nothing is stated a second time.
 """
 
 import numpy as np
 
 from adai.theory import dynamics, escape, estimate, exact, passage, saddle, styblinski
+from adai.theory.ours import OURS
 from adai.theory.parabolas import share
 from adai.theory.record import Formula, Result, Sweep
 
@@ -415,6 +416,7 @@ RESULTS: tuple[Result, ...] = (
         inputs={"sd": 2.0},
         sweep=Sweep("sd", 0.1, 2.5),
     ),
+    *OURS,
 )
 
 

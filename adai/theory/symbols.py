@@ -33,15 +33,22 @@ SYMBOLS: dict[str, Symbol] = {
     "eta": Symbol("lr", "η, learning rate", *_POSITIVE),
     "beta0": Symbol("beta0", "β0 of Adai", "in (0, 1]", lambda x: (x > 0) & (x <= 1)),
     "beta1": Symbol("beta1", "β1, momentum", *_MOMENTUM),
+    "mu": Symbol("mu", "μ, inertia; several: of each parameter", *_MOMENTUM),
+    "min_inertia": Symbol("min-inertia", "floor under the inertia of Adai (μ ≥ this)", *_MOMENTUM),
     "beta3": Symbol("beta3", "β3, weight of the gradient in eq. 6: 1 for SGD-style, 1 - β1 for EMA", *_POSITIVE),
     "eps": Symbol("eps", "ε, the inertia bound of Adai (μ ≤ 1 - ε), or Adam's guard", *_MOMENTUM),
+    "P": Symbol("P", "√v̂ + ε, what Adam and RMSprop divide by; several: of each parameter", *_POSITIVE),
+    "step_weight": Symbol("", "step weight S", *_NOT_NEGATIVE),
+    "weight_decay": Symbol("weight-decay", "λ, weight decay", *_NOT_NEGATIVE),
     "B": Symbol("B", "batch size", *_POSITIVE),
     "N": Symbol("", "number of samples", "2 or above", lambda x: (x >= 2) & _finite(x)),
     "C": Symbol("", "gradient noise variance", *_NOT_NEGATIVE),
     "D": Symbol("", "diffusion coefficient", *_NOT_NEGATIVE),
     "M": Symbol("", "mass", *_POSITIVE),
     "gamma": Symbol("", "γ, damping coefficient", *_POSITIVE),
-    "H": Symbol("H", "eigenvalue of the Hessian", *_ANY),
+    "H": Symbol(
+        "H", "eigenvalue of the Hessian; for stability: all of them, or the matrix in quotes, '2 .5; .5 1'", *_ANY
+    ),
     "H_all": Symbol("H-all", "every eigenvalue of the Hessian at the saddle", *_ANY),
     "H_a": Symbol("Ha", "curvature at the minimum along the escape direction", *_POSITIVE),
     "H_b": Symbol(

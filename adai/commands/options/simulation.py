@@ -1,5 +1,6 @@
 """The options of `adai theory`, `adai escape` and `adai saddle`."""
 
+import argparse
 from pathlib import Path
 
 from adai.commands.options.later import Commands, later
@@ -13,7 +14,8 @@ def add_theory(commands: Commands) -> None:
         "theory",
         help="the paper's results: printed, corrected and exact",
         description="Print the table of the paper's results, or one of them (KEY) for inputs of your own: printed, "
-        "corrected and exact, with the ratio.",
+        "corrected and exact, with the ratio. Results that the paper does not have are kind N: stability says how large "
+        "the learning rate may be, for Hessian H and inertia mu, with Adai and with others.",
     )
     theory.add_argument("key", nargs="?", metavar="KEY", help="a result, such as thm3.1 (default: the table of all)")
     theory.add_argument("--check", type=Path, metavar="FILE", help="evaluate a fixtures file; status 1 on any failure")
@@ -22,8 +24,29 @@ def add_theory(commands: Commands) -> None:
     for name, symbol in SYMBOLS.items():
         if symbol.flag:
             text = f"{symbol.meaning}; {symbol.bound}"
-            inputs.add_argument(f"--{symbol.flag}", dest=name, nargs="+", type=float, metavar="X", help=text)
+            kind = number_or_matrix if name == "H" else float
+            inputs.add_argument(f"--{symbol.flag}", dest=name, nargs="+", type=kind, metavar="X", help=text)
     theory.set_defaults(run=later("theory"))
+
+
+def number_or_matrix(text: str) -> float | tuple[tuple[float, ...], ...]:
+    """'2' is a number, '2 .5; .5 1' a square matrix of two rows."""
+    rows = [row.replace(",", " ").split() for row in text.split(";")]
+    if len(rows) == 1 and len(rows[0]) == 1:
+        return _float(text)
+    if any(len(row) != len(rows) for row in rows):
+        raise argparse.ArgumentTypeError(
+            f"a matrix has to be square, rows with ; between them ('2 .5; .5 1'), but {text!r} has "
+            f"{len(rows)} row{'s'[: len(rows) != 1]} of {', '.join(str(len(row)) for row in rows)} numbers"
+        )
+    return tuple(tuple(_float(entry) for entry in row) for row in rows)
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid float value: {text!r}") from None
 
 
 def add_escape(commands: Commands) -> None:

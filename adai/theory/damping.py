@@ -1,0 +1,77 @@
+"""Momentum as a damped spring: which directions of a minimum ring, and which creep. Not in the paper; derived from eq. 9.
+
+Along an eigenvector of a minimum eq. 9 is a damped oscillator, Mθ'' + γMθ' + Hθ = 0, whose **damping ratio** is ζ =
+γM/(2√(HM)). At ζ = 1 it is critically damped, below it rings, above it creeps. For an average of gradients γM = 1 and M =
+η/(1 - μ), so ζ = √((1 - μ)/(4ηH)): with one inertia for all, sharp directions ring while flat ones creep. Adai's 1 - μ_i
+= β0 H_i/H̄ (noise follows the Hessian, nothing clipped; H̄ the mean eigenvalue) gives **every direction the same ζ =
+√(β0/(4ηH̄))**.
+
+Relaxation goes at the rate ηH a step where ζ ≫ 1, whatever the inertia, and at 2ηH at ζ = 1. So inertia speeds a flat
+direction up by a factor of 2 at most; only a larger η does more, and η has its bound in `adai.theory.stability`. Needs 1 -
+μ ≪ 1; what larger steps change, `critical_rates` and `relaxation` say exactly.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adai.theory import dynamics, exact
+from adai.theory.bounds import Array, checked
+
+
+def ratio(eta: ArrayLike, beta1: ArrayLike, beta3: ArrayLike, H: ArrayLike) -> Array:
+    """ζ = γM/(2√(HM)) = (1 - β1)/(2√(ηβ3H)) of eq. 6 at a minimum; √((1 - β1)/(4ηH)) for an EMA. A pure number.
+
+    Raises:
+        ValueError: H ≤ 0, where nothing pulls back; or a symbol is out of its bounds.
+    """
+    friction, mass = dynamics.friction(beta1, beta3), dynamics.mass(eta, beta3)
+    (H,) = checked(H=H)
+    if np.any(H <= 0):
+        raise ValueError(f"H = {H[H <= 0].flat[0]:g}, but has to be above 0: only a minimum pulls back")
+    return np.asarray(friction / (2 * np.sqrt(H * mass)))
+
+
+def adai_ratio(
+    eta: ArrayLike, beta0: ArrayLike, H_all: ArrayLike, eps: ArrayLike = 1e-3, min_inertia: ArrayLike = 0.0
+) -> Array:
+    """ζ_i of Adai along every eigenvector, noise following the Hessian: (…, n); √(β0/(4ηH̄)) where nothing is clipped.
+
+    Where ``min_inertia`` clips (H_i > (1 - min_inertia)H̄/β0) it is below that, where ``eps`` does (H_i < εH̄/β0) above.
+    """
+    (H,) = checked(H_all=H_all)
+    mu = exact.adai_inertia(beta0, np.abs(H), eps, min_inertia)
+    return ratio(eta, mu, 1 - mu, H)
+
+
+class Band(NamedTuple):
+    """Learning rates between which a direction rings."""
+
+    low: Array
+    high: Array
+
+
+def critical_rates(mu: ArrayLike, H: ArrayLike) -> Band:
+    """η of critical damping, exactly: θ rings where (1 - √μ)/(1 + √μ) < ηH < (1 + √μ)/(1 - √μ).
+
+    The lower one is ηH = (1 - μ)/4, ζ = 1, as μ → 1. Below it both roots of the step are real and positive: it creeps. From the upper one up to the limit 2(1 + μ)/(1 - μ)
+    both are real and negative: it overshoots at every step.
+    """
+    mu, H = checked(mu=mu, H=H)
+    root = np.sqrt(mu)
+    return Band((1 - root) / ((1 + root) * H), (1 + root) / ((1 - root) * H))
+
+
+def relaxation(eta: ArrayLike, mu: ArrayLike, H: ArrayLike, T: int) -> Array:
+    """θ_t/θ_0 for t = 0 … T of an average that has settled at m_0 = 0, along eigenvectors: (T + 1, …), no noise.
+
+    The mean over noise that does not depend on θ, where the inertia is constant.
+    """
+    eta, mu, H = np.broadcast_arrays(*checked(eta=eta, mu=mu, H=H))
+    path = np.ones((T + 1, *H.shape))
+    m = np.zeros_like(H)
+    for t in range(T):
+        m = mu * m + (1 - mu) * H * path[t]
+        path[t + 1] = path[t] - eta * m
+    return path

@@ -1,0 +1,180 @@
+"""The records of what the paper does not have: how large the learning rate may be, and which directions ring."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from adai.theory import damping, stability
+from adai.theory.bounds import Array, checked
+from adai.theory.record import Formula, Result, Sweep
+from adai.theory.stability import WEIGHTS
+
+_REFERENCE = "not in the paper; ours"
+_LIMIT = "largest stable lr"
+_MATRIX = ((2.0, 0.5, 0.0), (0.5, 1.0, 0.3), (0.0, 0.3, 0.2))
+_MU = (0.1, 0.9, 0.99)
+
+
+def _hessian(H: ArrayLike) -> Array:
+    """An eigenvalue or a matrix as it is, several eigenvalues as a diagonal matrix."""
+    (H,) = checked(H=H)
+    return np.diag(H) if H.ndim == 1 else H
+
+
+def _checked_weight(name: str, **inputs: ArrayLike) -> Any:
+    """The step weight of a rule, of inputs within their bounds."""
+    return WEIGHTS[name].function(**dict(zip(inputs, checked(**inputs), strict=True)))
+
+
+def _limit(name: str, function: Callable[..., Array]) -> Formula:
+    return Formula(f"{WEIGHTS[name].label}: {WEIGHTS[name].limit}", function)
+
+
+def _momentum(name: str) -> Formula:
+    """The limit of a rule with one momentum."""
+    return _limit(
+        name, lambda H, beta1: stability.largest_stable_lr(_hessian(H), _checked_weight(name, beta1=beta1))
+    )
+
+
+def _adai(H: ArrayLike, mu: ArrayLike, min_inertia: ArrayLike = 0.0, **decay: float) -> Array:
+    mu, floor = checked(mu=mu, min_inertia=min_inertia)
+    return stability.largest_stable_lr(_hessian(H), stability.adai(np.maximum(mu, floor)), **decay)
+
+
+OURS: tuple[Result, ...] = (
+    Result(
+        key="stability",
+        name="How large the learning rate may be",
+        reference=_REFERENCE,
+        kind="N",
+        ours=(
+            _limit("adai", lambda H, mu: _adai(H, mu)),
+            _limit("sgd", lambda H: stability.largest_stable_lr(_hessian(H), stability.sgd())),
+            _momentum("heavy-ball"),
+            _momentum("nesterov"),
+            _momentum("ema"),
+        ),
+        valid="a quadratic, μ frozen, no noise, no weight decay, after the start (stability-start); directions of "
+        "negative curvature grow at any rate and are left out",
+        note="Where gradients are large, μ is 0, and Adai stands no more there than plain SGD: a nineteenth of what an "
+        "average with β1 = 0.9 stands. With v̂ ∝ |H| the sharpest directions have the least inertia, which is a reason "
+        "for flat minima beside the paper's, and for blow-ups at a learning rate that SGD with momentum stands. H and μ "
+        "need not commute. Proof: adai/theory/stability.py.",
+        quantity=_LIMIT,
+        inputs={"eta": 1.0, "H": _MATRIX, "mu": _MU, "beta1": 0.9},
+        sweep=Sweep("mu", 0.05, 0.99),
+        limits="eta",
+    ),
+    Result(
+        key="stability-adam",
+        name="How large the learning rate may be, Adam's kind",
+        reference=_REFERENCE,
+        kind="N",
+        ours=(
+            _limit("rmsprop", lambda H, P: stability.largest_stable_lr(_hessian(H), _checked_weight("rmsprop", P=P))),
+            _limit(
+                "adam",
+                lambda H, P, beta1: stability.largest_stable_lr(_hessian(H), _checked_weight("adam", P=P, beta1=beta1)),
+            ),
+        ),
+        valid="a quadratic, v̂ frozen, no noise, no weight decay, after the start (stability-start)",
+        note="38/η at β1 = 0.9, where full-batch training with Adam settles: the adaptive edge of stability (Cohen et "
+        "al., arXiv 2207.14484). RMSprop is without momentum.",
+        quantity=_LIMIT,
+        inputs={"eta": 0.001, "H": _MATRIX, "P": (0.03, 0.01, 0.002), "beta1": 0.9},
+        sweep=Sweep("beta1", 0.05, 0.99),
+        limits="eta",
+    ),
+    Result(
+        key="stability-floor",
+        name="A floor under the inertia",
+        reference=_REFERENCE,
+        kind="N",
+        ours=(
+            Formula(
+                "whatever μ ≥ min_inertia: 2(1+min_inertia)/((1-min_inertia) λmax(H))",
+                lambda H, min_inertia: _adai(H, min_inertia),
+            ),
+            Formula("these μ, raised to min_inertia where below", _adai),
+        ),
+        valid="as stability",
+        note="The first is a lower bound of the second. A floor of 0.7 makes it 17/3 = 5.67 times SGD's limit.",
+        quantity=_LIMIT,
+        inputs={"eta": 1.0, "H": _MATRIX, "mu": _MU, "min_inertia": 0.7},
+        sweep=Sweep("min_inertia", 0.05, 0.95),
+        limits="eta",
+    ),
+    Result(
+        key="stability-decay",
+        name="Weight decay and the learning rate",
+        reference=_REFERENCE,
+        kind="N",
+        ours=(
+            Formula(
+                "Adai, L2: 2/λmax(D^½ (H+λI) D^½)",
+                lambda H, mu, weight_decay: _adai(H, mu, l2=weight_decay),
+            ),
+            Formula(
+                "Adai, decoupled: 2/(λmax(D^½ H D^½) + λ)",
+                lambda H, mu, weight_decay: _adai(H, mu, decoupled=weight_decay),
+            ),
+        ),
+        valid="as stability",
+        note="Decoupled decay is not averaged: it adds λ to the preconditioned curvature, where L2 adds λ to the "
+        "curvature before. Any rule: put its step weight for D. With plain SGD both are 2/(λmax(H) + λ).",
+        quantity=_LIMIT,
+        inputs={"eta": 1.0, "H": _MATRIX, "mu": _MU, "weight_decay": 0.1},
+        sweep=Sweep("weight_decay", 0.001, 10),
+        limits="eta",
+    ),
+    Result(
+        key="stability-start",
+        name="The start of a bias-corrected average",
+        reference=_REFERENCE,
+        kind="N",
+        ours=(
+            Formula(
+                "with bias correction, as Adai: θ' = θ - η m'/(1-μ^t)",
+                lambda eta, H, mu: stability.largest_excursion(eta, H, mu, corrected=True),
+            ),
+            Formula(
+                "without, as SGD's momentum at η(1-μ): θ' = θ - η m'",
+                lambda eta, H, mu: stability.largest_excursion(eta, H, mu, corrected=False),
+            ),
+        ),
+        valid="along an eigenvector, μ constant, m_0 = 0, 1,000 steps",
+        note="m̂_1 = g_1, so the first step is plain SGD's: θ_1 = (1-ηH)θ_0, and what is above ηH = 2 grows whatever its "
+        "inertia. The step weight falls from 1 to (1-μ)/(1+μ) over about 1/(1-μ) steps, for μ near 1 as 1/(2t). Far "
+        "inside the limit of the settled average (ηH = 38 for μ = 0.9) the start can therefore carry θ off the quadratic. "
+        "A warm-up of the learning rate or clipping prevents it. Adam's m̂ does the same, in units of its v̂.",
+        quantity="max |θ_t/θ_0|",
+        inputs={"eta": 1.0, "H": 10.0, "mu": 0.9},
+        sweep=Sweep("eta", 0.05, 3.7),
+    ),
+    Result(
+        key="damping",
+        name="Adai gives every direction the same damping",
+        reference=_REFERENCE,
+        kind="N",
+        ours=(
+            Formula("Adai: ζ_i = √((1-μ_i)/(4ηH_i)), = √(β0/(4ηH̄)) where nothing is clipped", damping.adai_ratio),
+            Formula(
+                "EMA momentum, β1 = 1-β0: ζ_i = √(β0/(4ηH_i))",
+                lambda eta, beta0, H_all: damping.ratio(eta, 1 - np.asarray(beta0), beta0, H_all),
+            ),
+        ),
+        valid="eq. 9 at a minimum, so 1-μ ≪ 1; noise follows the Hessian (eq. 5)",
+        note="From eq. 8 with γM = 1 and M = η/(1-μ). ζ = 1 is critical damping; below it a direction rings, above it "
+        "creeps. With one inertia for all, sharp directions ring while flat ones creep. Inertia speeds a flat direction "
+        "up by a factor of 2 at most (the rate a step is ηH at ζ ≫ 1, 2ηH at ζ = 1); only a larger η does more. "
+        "In the figure the dots are the optimizers themselves on a quadratic with noise of variance |H|/B, the lines eq. "
+        "6 with frozen averages.",
+        quantity="ζ_i",
+        inputs={"eta": 0.0753, "beta0": 0.1, "H_all": (4.0, 1.0, 0.25, 0.0625), "eps": 0.001},
+        picture="θ/θ_0 against ηHT along four eigenvectors: EMA momentum rings along the sharp ones and creeps along the "
+        "flat ones, Adai takes the same path along each",
+    ),
+)
