@@ -140,3 +140,201 @@ def test_before_the_first_step_it_is_that_of_the_first_step(name):
     optimizer = CASES[name](model.parameters())
     found = stability(optimizer, model, cross_entropy, (x, y), tol=1e-9)
     assert found.margin == pytest.approx(expected(optimizer, model, x, y)[0], rel=1e-6)
+
+
+def test_groups_have_rates_of_their_own():
+    """The margin takes each group's rate, and all of them are multiplied by one factor to get to the edge."""
+    model, (x, y) = net(), data()
+    groups = [
+        {"params": model[0].parameters(), "lr": 0.3, "weight_decay": 0.5},
+        {"params": [*model[2].parameters(), *model[4].parameters()], "lr": 0.02},
+    ]
+    optimizer = AdaiW(groups)
+    trained(optimizer, model, 25, x, y)
+    found = stability(optimizer, model, cross_entropy, (x, y), tol=1e-9)
+    margin, largest = expected(optimizer, model, x, y)
+    assert (found.margin, found.largest_lr) == (pytest.approx(margin, rel=1e-6), pytest.approx(largest, rel=1e-6))
+    for group in optimizer.param_groups:
+        group["lr"] *= found.factor
+    assert stability(optimizer, model, cross_entropy, (x, y), tol=1e-9).margin == pytest.approx(1, rel=1e-6)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(found.largest_lr, rel=1e-6)
+
+
+def test_on_a_quadratic_the_rate_that_it_names_is_the_largest_that_shrinks_the_loss():
+    """Not by the formula but by the rule: a hair below it the parameters shrink, a hair above they grow."""
+    torch.manual_seed(0)
+    A = torch.randn(8, 8, dtype=F64)
+    H = A @ A.T / 8 + 0.1 * torch.eye(8, dtype=F64)
+
+    class Quadratic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.theta = nn.Parameter(torch.ones(8, dtype=F64))
+
+        def forward(self, x):
+            return 0.5 * self.theta @ H @ self.theta + 0 * x.sum()
+
+    batch = torch.zeros(1, 1, dtype=F64), torch.zeros(1)
+
+    def grows(make, lr, steps=800):
+        model = Quadratic()
+        optimizer = make(model.parameters(), lr)
+        norms = []
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(batch[0]).backward()
+            optimizer.step()
+            norms.append(model.theta.detach().norm().item())
+        return norms[-1] > norms[steps // 2]
+
+    for make in (
+        lambda p, lr: SGD(p, lr, weight_decay=0.3),
+        lambda p, lr: SGD(p, lr, momentum=0.8, dampening=0.5),
+        lambda p, lr: SGD(p, lr, momentum=0.8, nesterov=True),
+    ):
+        model = Quadratic()
+        found = stability(make(model.parameters(), 0.01), model, lambda out, _: out, batch, tol=1e-12)
+        assert not grows(make, 0.999 * found.largest_lr)
+        assert grows(make, 1.001 * found.largest_lr)
+
+
+def test_options_that_adai_may_have():
+    """A floor under the inertia caps S, and a warm-up of the optimizer's own is part of the rate."""
+    model, (x, y) = net(), data()
+    optimizer = Adai(model.parameters(), lr=0.5)
+    start = stability(optimizer, model, cross_entropy, (x, y)).margin
+    trained(optimizer, model, 25, x, y)
+    plain_margin = stability(optimizer, model, cross_entropy, (x, y)).margin
+    group = optimizer.param_groups[0]
+    group["warmup_steps"] = 99
+    found = stability(optimizer, model, cross_entropy, (x, y))
+    assert found.margin == pytest.approx(plain_margin * 25 / 100)
+    assert found.largest_lr == pytest.approx(0.5 / found.margin)
+    group |= {"warmup_steps": 0, "min_inertia": 1 - group["eps"]}  # all inertia is equal: S = eps / (2 - eps)
+    H, _ = hessian(model, x, y)
+    least = 0.5 * torch.linalg.eigvalsh(H)[-1].item() / 2 * group["eps"] / (2 - group["eps"])
+    assert stability(optimizer, model, cross_entropy, (x, y)).margin == pytest.approx(least, rel=1e-3)
+    fresh = net()
+    optimizer = Adai(fresh.parameters(), lr=0.5)
+    optimizer.param_groups[0]["warmup_steps"] = 3
+    assert stability(optimizer, fresh, cross_entropy, (x, y)).margin == pytest.approx(start / 4)
+
+
+def test_a_rate_of_0_has_no_margin_but_a_limit():
+    model, (x, y) = net(), data()
+    found = stability(SGD(model.parameters(), lr=0.0), model, cross_entropy, (x, y))
+    other = stability(SGD(model.parameters(), lr=0.1), model, cross_entropy, (x, y))
+    assert (found.margin, found.factor) == (0, float("inf"))
+    assert found.largest_lr == pytest.approx(other.largest_lr)
+
+
+def test_parameters_that_do_not_move_are_fixed():
+    """Those that are frozen, and those that the optimizer does not have; a rate of 0 is one of another group's."""
+    model, (x, y) = net(), data()
+    model[0].requires_grad_(False)
+    H, _ = hessian(model, x, y)
+    found = stability(SGD(model[4].parameters(), lr=0.1), model, cross_entropy, (x, y), tol=1e-9)
+    top = torch.linalg.eigvalsh(H[-18:, -18:])[-1].item()
+    assert found.margin == pytest.approx(0.1 * top / 2, rel=1e-6)
+    still = [{"params": model[2].parameters(), "lr": 0.0}, {"params": model[4].parameters(), "lr": 0.1}]
+    assert stability(SGD(still), model, cross_entropy, (x, y), tol=1e-9).margin == pytest.approx(found.margin, rel=1e-6)
+
+
+class Drawing(nn.Module):
+    """Batch norm and dropout, and it draws a number that it does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.drop, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
+
+    def forward(self, x):
+        torch.rand(1), random.random(), np.random.rand()
+        return self.last(self.drop(self.norm(self.first(x))))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_nothing_of_the_callers_changes(training):
+    torch.manual_seed(0)
+    model, (x, y) = Drawing().train(training), data(dtype=torch.float32)
+    optimizer = AdaiW(model.parameters(), lr=0.1)
+    trained(optimizer, model, 3, x, y)
+    before = [copy.deepcopy(thing.state_dict()) for thing in (model, optimizer)]
+    grads = [p.grad.clone() for p in model.parameters()]
+    drawn = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = stability(optimizer, model, cross_entropy, (x, y))
+    with torch.no_grad():
+        found = stability(optimizer, model, cross_entropy, (x, y))
+    assert found == half
+    assert model.training == model.norm.training == training
+    for was, thing in zip(before, (model, optimizer), strict=True):
+        torch.testing.assert_close(thing.state_dict(), was, rtol=0, atol=0)
+    assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), grads, strict=True))
+    assert torch.equal(torch.get_rng_state(), drawn[0])
+    assert random.getstate() == drawn[1]
+    assert np.array_equal(np.random.get_state()[1], drawn[2])
+    running = stability(optimizer, model, cross_entropy, (x, y), batch_norm="running")
+    assert (found.batch_norm, running.batch_norm) == ("statistics of each minibatch of 32", "running statistics")
+    assert running.loss != found.loss
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: torch.optim.Adagrad(p), "no stability limit is known for Adagrad; there is one for SGD, Adam, AdamW"),
+        (lambda p: type("Mine", (SGD,), {})(p), "no stability limit is known for Mine"),
+        (lambda p: Adai(p, dampening=0.5), "Adai has a dampening other than 1"),
+        (lambda p: AdaiW(p, maximize=True), "AdaiW has maximize=True; minimise the negative loss"),
+        (
+            lambda p: SGD([{"params": p[:2]}, {"params": p[2:], "momentum": 0.5}], momentum=0.9, nesterov=True),
+            "SGD has groups that differ in nesterov",
+        ),
+    ],
+)
+def test_what_has_no_limit_is_refused_by_name(make, message):
+    model, (x, y) = net(), data()
+    with pytest.raises(UserError, match=message) as error:
+        stability(make(list(model.parameters())), model, cross_entropy, (x, y))
+    assert "\n" not in str(error.value)
+
+
+def test_bad_input_is_said():
+    model, (x, y) = net(), data()
+    optimizer = Adai(model.parameters())
+    with pytest.raises(ValueError, match="batch has to be a pair of tensors"):
+        stability(optimizer, model, cross_entropy, x)
+    with pytest.raises(ValueError, match="as many targets as inputs"):
+        stability(optimizer, model, cross_entropy, (x, y[:5]))
+    with pytest.raises(ValueError, match="the optimizer has none of the model's parameters"):
+        stability(optimizer, net(), cross_entropy, (x, y))
+    with pytest.raises(UserError, match="the loss is nan"):
+        stability(optimizer, model, lambda out, y: cross_entropy(out, y) * float("nan"), (x, y))
+    trained(optimizer, model, 2, x, y)
+    optimizer.state[model[2].weight]["exp_avg_sq"].fill_(float("nan"))
+    with pytest.raises(UserError, match=r"the optimizer's state for 0.weight is not finite; take one from before"):
+        stability(optimizer, model, cross_entropy, (x, y))
+
+
+def tanh_net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "steps", "within"),
+    [(lambda p: SGD(p, lr=0.5), 4000, 0.05), (lambda p: Adam(p, lr=0.002), 4000, 0.1)],
+    ids=["sgd", "adam"],
+)
+def test_full_batch_training_settles_at_the_edge(make, steps, within):
+    """Cohen et al., arXiv 2103.00065: 2/η; arXiv 2207.14484: Adam at 38/η of the preconditioned Hessian."""
+    model, (x, y) = tanh_net(), data(64, torch.float32)
+    targets = nn.functional.one_hot(y, 3).float()
+    optimizer, margins = make(model.parameters()), []
+    for step in range(steps):
+        optimizer.zero_grad()
+        mse_loss(model(x), targets).backward()
+        optimizer.step()
+        if step >= steps - 200 and step % 20 == 0:
+            margins.append(stability(optimizer, model, mse_loss, (x, targets)).margin)
+    assert np.mean(margins) == pytest.approx(1, abs=within)
