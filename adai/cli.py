@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from adai import __version__
-from adai.commands.options import comparison, measurement, paper, simulation
+from adai.commands.options import comparison, lr, measurement, paper, simulation, stability
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 
@@ -48,8 +48,10 @@ def _parser() -> Parser:
     comparison.add_train(commands)
     comparison.add_compare(commands)
     comparison.add_report(commands)
+    lr.add_lr(commands)
     measurement.add_curvature(commands)
     measurement.add_noise(commands)
+    stability.add_stability(commands)
     simulation.add_theory(commands)
     simulation.add_escape(commands)
     simulation.add_saddle(commands)

@@ -17,6 +17,7 @@ from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.lab.compare import compare
 from adai.lab.curvature.kept import QUICK
+from adai.lab.edge.kept import StabilitySettings
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS
 from adai.lab.runs import RunFolder
 
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
         tune=_tuning(options),
         flatness=None if options.flatness is None else QUICK,
         flatness_every=options.flatness or 0,
+        stability=None if options.stability is None else StabilitySettings(),
+        stability_every=options.stability or 0,
         data_dir=options.data_dir,
         command=shlex.join(["adai", *options.arguments]),
         **given,

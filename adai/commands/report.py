@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.errors import UserError
-from adai.report import equal_loss, flatness
+from adai.report import equal_loss, flatness, stability
 from adai.report.comparison import Comparison, read
 from adai.report.page import write
 from adai.report.summary import summarise, verdict
@@ -31,6 +31,8 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
     console.print(verdict(summary), highlight=False)
     if comparison.flatness.runs:
         say_flatness(console, comparison, summary.reference)
+    if margins := stability.courses(comparison):
+        console.print(stability.sentence(comparison, margins), highlight=False)
     with console.status("drawing the report"):
         try:
             page = write(comparison, summary)

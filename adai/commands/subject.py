@@ -49,7 +49,7 @@ def objectives(options: argparse.Namespace) -> Iterator[tuple[str, Objective]]:
         return
     places = [run for given in options.states for run in (finished_runs(given) if is_comparison(given) else [given])]
     places = list(dict.fromkeys(places))
-    for name, place in zip(_names(places), places, strict=True):
+    for name, place in zip(names_of(places), places, strict=True):
         yield name, _objective_at(place, options)
 
 
@@ -95,7 +95,7 @@ def _fresh(options: argparse.Namespace) -> Subject:
     return by_name(options.dataset, options.model, seed=options.seed, device=device, data_dir=options.data_dir)
 
 
-def _names(places: Sequence[Path]) -> list[str]:
+def names_of(places: Sequence[Path]) -> list[str]:
     """The ends of the paths, as short as tells them from one another."""
     whole = [place.absolute().with_suffix("") if place.is_file() else place.absolute() for place in places]
     depth = next(

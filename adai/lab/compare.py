@@ -1,5 +1,6 @@
 """Several optimizers on the same task over several seeds: a queue of runs, and folders that know how far it is."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from torch.nn import Parameter
 from adai.errors import UserError
 from adai.lab.curvature.kept import FlatnessSettings, settings_like
 from adai.lab.distributed import world_size
+from adai.lab.edge.kept import StabilitySettings
+from adai.lab.edge.weights import check
 from adai.lab.executors import Executor, in_process
 from adai.lab.jobs import Failure, Job, Watch
 from adai.lab.machine import about, device_named
@@ -21,6 +24,9 @@ from adai.lab.train import named_task
 
 if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not
     from adai.lab.tuning import Tuning
+
+
+logger = logging.getLogger(__name__)
 
 
 def unwatched(jobs: Sequence[Job]) -> None:
@@ -39,6 +45,8 @@ def compare(
     flatness: FlatnessSettings | None = None,
     flatness_every: int = 0,
     flatness_of: Sequence[str] | None = None,
+    stability: StabilitySettings | None = None,
+    stability_every: int = 0,
     data_dir: Path | None = None,
     command: str = "",
     execute: Executor = in_process,
@@ -63,6 +71,9 @@ def compare(
             measured with already.
         flatness_every: measure it after every so many epochs too, to compare runs at equal loss; 0 does not.
         flatness_of: measure it for these optimizers alone; default all.
+        stability: measure the stability margin after the last epoch of every run, with these settings; optimizers for
+            which no limit is known are left out, with a warning.
+        stability_every: measure it after every so many epochs too; 0 does not.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
         execute: carries out the runs: `in_process`, `adai.lab.executors.Processes` or `adai.lab.on_ray.OnRay`.
@@ -73,7 +84,8 @@ def compare(
         The runs that failed twice.
 
     Raises:
-        UserError: an optimizer, a model, a data set or a device is not there, or a folder is of no use.
+        UserError: an optimizer, a model, a data set or a device is not there, a folder is of no use, or `stability` is
+            asked for and no limit is known for any of the optimizers.
         ModuleNotFoundError: an optimizer comes from a package that is not installed.
     """
     if world_size() > 1:
@@ -88,6 +100,7 @@ def compare(
     ]
     for part in parts:
         part.check(data_dir)
+    limited = _with_limit(parts[0].runs) if stability else set()
     common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
     if tune:
         parts = [part.tuned(tune, execute, watch, common) for part in parts]
@@ -103,8 +116,33 @@ def compare(
     ]
     if flatness_of is not None:
         jobs = [job if job.settings.optimizer in flatness_of else job._replace(flatness=None) for job in jobs]
+    jobs = [
+        job._replace(stability=stability, stability_every=stability_every)
+        if job.settings.optimizer in limited
+        else job
+        for job in jobs
+    ]
     watch(jobs)
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
+
+
+def _with_limit(runs: Mapping[str, Settings]) -> set[str]:
+    """The optimizers for which a stability limit is known; what is wrong with the others is logged.
+
+    Raises:
+        UserError: there is none.
+    """
+    why = {}
+    for name, own in runs.items():
+        try:
+            check(recipe(name)._replace(options=own.options).build([Parameter(torch.zeros(1))]))
+        except UserError as error:
+            why[name] = str(error)
+    if len(why) == len(runs):
+        raise UserError(next(iter(why.values())))
+    for reason in why.values():
+        logger.warning("%s", reason)
+    return runs.keys() - why.keys()
 
 
 class Part(NamedTuple):

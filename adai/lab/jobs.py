@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab import random_state
 from adai.lab.curvature.kept import FlatnessSettings, kept_in, measure_run
+from adai.lab.edge.kept import StabilitySettings, margins_in, measure_margin
 from adai.lab.machine import device_named
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
@@ -40,6 +42,8 @@ class Job(NamedTuple):
         command: the command line, kept beside the results.
         flatness: with what its flatness is measured after the last epoch, or None.
         flatness_every: measure it after every so many epochs too; 0 for the last alone.
+        stability: with what its stability margin is measured after the last epoch, or None.
+        stability_every: as `flatness_every`.
     """
 
     label: str
@@ -49,6 +53,8 @@ class Job(NamedTuple):
     command: str = ""
     flatness: FlatnessSettings | None = None
     flatness_every: int = 0
+    stability: StabilitySettings | None = None
+    stability_every: int = 0
 
     @property
     def run(self) -> Run:
@@ -59,12 +65,15 @@ class Job(NamedTuple):
     def to_do(self) -> bool:
         """Whether anything is left of it."""
         status = self.run.status
-        return status == "unfinished" or (status == "finished" and self.flatness is not None and not self.measured)
+        return status == "unfinished" or (status == "finished" and not self.measured)
 
     @property
     def measured(self) -> bool:
-        """Whether the flatness after the last epoch, if it was asked for, is there."""
-        return any((k.epoch, k.settings) == (self.settings.epochs, self.flatness) for k in kept_in(self.folder))
+        """Whether the flatness and the stability margin after the last epoch are there, as far as they were asked for."""
+        last = self.settings.epochs
+        flat = any((k.epoch, k.settings) == (last, self.flatness) for k in kept_in(self.folder))
+        margin = any((k.epoch, k.settings) == (last, self.stability) for k in margins_in(self.folder))
+        return (flat or self.flatness is None) and (margin or self.stability is None)
 
     def do(self, progress: Progress = silent, tick: Callable[[], None] = lambda: None) -> None:
         """Carry it out, or what is left of it.
@@ -76,8 +85,10 @@ class Job(NamedTuple):
         steps = Steps(self.folder / STEPS, tick)
 
         def after_an_epoch(rows: list[Row]) -> None:
-            if self.flatness and self._is_due(rows):
-                self._measure_on_the_way(self.flatness, len(rows))
+            if self.flatness and self._is_due(rows, self.flatness_every):
+                self._measure_on_the_way("flatness", partial(self._measure, self.flatness), len(rows))
+            if self.stability and self._is_due(rows, self.stability_every):
+                self._measure_on_the_way("stability margin", partial(self._measure_margin, self.stability), len(rows))
             progress(rows)
 
         train(
@@ -90,11 +101,14 @@ class Job(NamedTuple):
         )
         for left in (STEPS, ERROR):  # what an earlier attempt said of its failure is over
             (self.folder / left).unlink(missing_ok=True)
-        if self.flatness and self.run.status == "finished":
+        if self.run.status == "finished":
             try:
-                self._measure(self.flatness)
+                if self.flatness:
+                    self._measure(self.flatness)
+                if self.stability:
+                    self._measure_margin(self.stability)
             except UserError as error:  # what is wrong with the minimum of one run need not be with the next
-                raise Unmeasured(f"it has finished, but its flatness cannot be measured: {error}") from error
+                raise Unmeasured(f"it has finished, but cannot be measured: {error}") from error
 
     @property
     def share_of_steps(self) -> float:
@@ -105,23 +119,26 @@ class Job(NamedTuple):
             return 0.0
         return done / total
 
-    def _is_due(self, rows: list[Row]) -> bool:
-        """Whether flatness is to be measured after these epochs, before the last."""
+    def _is_due(self, rows: list[Row], every: int) -> bool:
+        """Whether something is to be measured after these epochs, before the last."""
         on_the_way = 0 < len(rows) < self.settings.epochs and not diverged(rows)
-        return on_the_way and self.flatness_every > 0 and len(rows) % self.flatness_every == 0
+        return on_the_way and every > 0 and len(rows) % every == 0
 
-    def _measure_on_the_way(self, flatness: FlatnessSettings, epoch: int) -> None:
+    def _measure_on_the_way(self, what: str, measure: Callable[[], None], epoch: int) -> None:
         """Measure between two epochs, of whose parameters nothing will be left; training goes on whatever happens."""
         try:
             # Second derivatives have fewer deterministic algorithms than training needs.
             any_algorithms = algorithms(replace(self.settings, deterministic=False))
             with random_state.untouched(device_named(self.settings.device)), any_algorithms:
-                self._measure(flatness)
+                measure()
         except Exception as error:
-            logger.warning("%s: no flatness after epoch %d: %s", self.label, epoch, _line(error))
+            logger.warning("%s: no %s after epoch %d: %s", self.label, what, epoch, _line(error))
 
     def _measure(self, flatness: FlatnessSettings) -> None:
         measure_run(self.folder, flatness, device=device_named(self.settings.device), data_dir=self.data_dir)
+
+    def _measure_margin(self, stability: StabilitySettings) -> None:
+        measure_margin(self.folder, stability, device=device_named(self.settings.device), data_dir=self.data_dir)
 
 
 class Steps:

@@ -6,6 +6,7 @@
     DIR/metrics.jsonl         one row an epoch
     DIR/checkpoint-<n>.pt     all there is to go on from, after epoch n; the last two
     DIR/curvature.json        its flatness, every time that it was measured as part of a comparison
+    DIR/stability.json        its stability margin, likewise
 """
 
 import json

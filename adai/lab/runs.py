@@ -6,6 +6,7 @@
     runs/<name>/<optimizer>/seed<i>/          one run, as in `adai.lab.run`: config.json, metrics.jsonl, checkpoints
     runs/<name>/flatness.*                    how flat the finished runs' minima are, once that was measured
     runs/<name>/flatness-epochs.csv, equal-loss.*    the same along training, and at equal loss
+    runs/<name>/stability-epochs.csv          the stability margin along training, where it was measured
     runs/<name>/report.html, summary.*, figures/    drawn from the above
 """
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from adai.errors import UserError
 from adai.lab import checkpoints
+from adai.lab.optimizers import recipe
 from adai.lab.run import Run, read_json
 from adai.lab.settings import Settings
 from adai.lab.subject import Subject, by_settings
@@ -28,15 +30,30 @@ def finished_runs(path: Path) -> list[Path]:
     Raises:
         UserError: there is none.
     """
-    runs = [
-        file.parent
-        for name in _config(path)["optimizers"]
-        for file in sorted(path.glob(f"{name}/seed*/config.json"), key=lambda file: _seed(file.parent))
-        if Run(file.parent).status == "finished"
-    ]
+    runs = [run for run in _runs(path) if Run(run).status == "finished"]
     if not runs:
         raise UserError(f"{path} has no finished run; adai compare goes on with it")
     return runs
+
+
+def trained_runs(path: Path) -> list[Path]:
+    """The same of all runs that have a checkpoint, also of those that are unfinished or have diverged.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = [run for run in _runs(path) if any(run.glob("checkpoint-*.pt"))]
+    if not runs:
+        raise UserError(f"{path} has no run with a checkpoint; adai compare goes on with it")
+    return runs
+
+
+def _runs(path: Path) -> list[Path]:
+    return [
+        file.parent
+        for name in _config(path)["optimizers"]
+        for file in sorted(path.glob(f"{name}/seed*/config.json"), key=lambda file: _seed(file.parent))
+    ]
 
 
 def _seed(run: Path) -> int:
@@ -63,9 +80,48 @@ def subject_at(
     Raises:
         UserError: it cannot be read, is of another net, or its data set is not there.
     """
-    run = path if path.is_dir() else path.parent
-    state = _last_state(path) if path.is_dir() else _read(path)
-    of_a_run = _of_a_run(state)
+    return _subject_of(_state_at(path), path, otherwise, device=device, data_dir=data_dir)
+
+
+def in_training(
+    path: Path, *, device: torch.device | None = None, data_dir: Path | None = None
+) -> tuple[Subject, Optimizer]:
+    """The same of a run or of one of its checkpoints, with the optimizer as it was after that epoch.
+
+    Raises:
+        UserError: as `subject_at`; or it holds no optimizer, as a state dict of a model alone.
+    """
+    state = _state_at(path)
+    run = _run_of(path)
+    if not _of_a_run(state) or not (run / "config.json").is_file():
+        raise UserError(f"{path} holds no optimizer; give the folder of a run, or a checkpoint in it")
+    subject = _subject_of(state, path, None, device=device, data_dir=data_dir)
+    settings = settings_of(run)
+    optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(subject.model.parameters())
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the optimizer in {path} is not of this run: {' '.join(str(error).split())[:200]}") from error
+    return subject, optimizer
+
+
+def _run_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _state_at(path: Path) -> State:
+    return _last_state(path) if path.is_dir() else _read(path)
+
+
+def _subject_of(
+    state: State,
+    path: Path,
+    otherwise: Callable[[], Subject] | None,
+    *,
+    device: torch.device | None,
+    data_dir: Path | None,
+) -> Subject:
+    run, of_a_run = _run_of(path), _of_a_run(state)
     if of_a_run and (run / "config.json").is_file():
         subject = by_settings(settings_of(run), device=device, data_dir=data_dir)
     elif otherwise:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from adai.errors import UserError
 from adai.lab.curvature.kept import Kept, kept_in, most
+from adai.lab.edge.kept import KeptMargin, margins_in
 from adai.lab.optimizers import RECIPES
 
 Array = NDArray[np.float64]
@@ -29,12 +30,14 @@ class Run:
         status: what became of it.
         rows: an epoch a row.
         flatness: every measurement that it keeps, of whatever epoch and settings.
+        stability: likewise.
     """
 
     seed: int
     status: Status
     rows: Sequence[dict[str, Any]]
     flatness: Sequence[Kept] = ()
+    stability: Sequence[KeptMargin] = ()
 
     def column(self, name: str) -> Array:
         """One number an epoch; nan where it was not recorded, or not finite."""
@@ -180,9 +183,9 @@ def _run(path: Path, name: str, seed: int, epochs: int) -> Run:
     if not rows:
         return Run(seed, "not started", rows)
     if rows[-1].get("train_loss") is None:
-        return Run(seed, "diverged", rows)
+        return Run(seed, "diverged", rows, stability=margins_in(folder))
     status: Status = "finished" if len(rows) >= epochs else "unfinished"
-    return Run(seed, status, rows, kept_in(folder))
+    return Run(seed, status, rows, kept_in(folder), margins_in(folder))
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from matplotlib import rc_context
 
 from adai.files import write_whole
 from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.report import equal_loss, flatness, tables
+from adai.report import equal_loss, flatness, stability, tables
 from adai.report.comparison import Comparison, Flatness, Run
 from adai.report.figures import pictures
 from adai.report.picture import RC, Missing, Picture
@@ -26,7 +26,7 @@ _VERSIONS = ("adai", "torch", "python", "machine", "device", "threads")
 
 
 def write(comparison: Comparison, summary: Summary) -> Path:
-    """Write ``report.html``, ``summary.*``, ``figures/`` and, where it is known, ``flatness.*`` into the folder.
+    """Write ``report.html``, ``summary.*``, ``figures/``, and what was measured: ``flatness.*``, ``stability-epochs.csv``.
 
     Each file is written whole or not at all; the page last, so that it is never ahead of its figures.
 
@@ -42,7 +42,8 @@ def write(comparison: Comparison, summary: Summary) -> Path:
     with rc_context(RC):
         figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
         flat = _flatness(comparison, measured, summary.reference) if measured.runs else None
-    text = _render(comparison, summary, figures, flat)
+        margins = _stability(comparison)
+    text = _render(comparison, summary, figures, flat, margins)
     _write_text(folder / "report.html", text)
     return folder / "report.html"
 
@@ -72,6 +73,20 @@ def _along(comparison: Comparison, found: equal_loss.Courses, equal: Flatness | 
         "downloads": [*table["downloads"], _download(points)],
         "verdicts": equal_loss.verdicts(comparison, equal, reference),
         "figure": _written(comparison.path / "figures", equal_loss.picture(comparison, found, equal)),
+    }
+
+
+def _stability(comparison: Comparison) -> dict[str, Any] | None:
+    """Write the files of the stability margin; returns what the page needs of it, None where it was not measured."""
+    found = stability.courses(comparison)
+    if not found:
+        return None
+    points = comparison.path / "stability-epochs.csv"
+    stability.write_courses(points, found)
+    return {
+        "sentence": stability.sentence(comparison, found),
+        "downloads": [_download(points)],
+        "figure": _written(comparison.path / "figures", stability.picture(comparison, found)),
     }
 
 
@@ -117,7 +132,11 @@ def svg(picture: Picture) -> str:
 
 
 def _render(
-    comparison: Comparison, summary: Summary, figures: list[dict[str, Any]], flat: dict[str, Any] | None
+    comparison: Comparison,
+    summary: Summary,
+    figures: list[dict[str, Any]],
+    flat: dict[str, Any] | None,
+    margins: dict[str, Any] | None,
 ) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     here, config = files("adai.report"), comparison.config
@@ -134,6 +153,7 @@ def _render(
         notes=notes(summary),
         figures=figures,
         flatness=flat,
+        stability=margins,
         folder=comparison.path,
         runs=[_line(e.label, run, summary) for e in comparison.entrants for run in e.runs],
         stopped=sum(run.status != "finished" for e in comparison.entrants for run in e.runs),

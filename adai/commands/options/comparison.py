@@ -63,6 +63,15 @@ def add_compare(commands: Commands) -> None:
         help="measure how flat the minima are, on 500 training samples (more: adai curvature RUNS); with N, after "
         "every N epochs too, and compare at equal loss",
     )
+    compare.add_argument(
+        "--stability",
+        nargs="?",
+        type=positive,
+        const=0,
+        metavar="N",
+        help="measure how close each run is to its edge of stability, on 500 training samples (more: adai stability "
+        "RUNS); with N, after every N epochs too",
+    )
     add_executors(compare)
     add_training_options(compare)
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")

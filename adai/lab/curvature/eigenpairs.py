@@ -1,7 +1,7 @@
 """The largest eigenvalues of the Hessian, with eigenvectors."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -10,9 +10,24 @@ from scipy.sparse.linalg import ArpackError, ArpackNoConvergence, LinearOperator
 from torch import Tensor
 
 from adai.errors import UserError
-from adai.lab.objective import Objective
 
 Which = Literal["LA", "SA", "LM"]
+
+
+class Symmetric(Protocol):
+    """A symmetric matrix that is asked for products: the Hessian of an `adai.lab.objective.Objective`, or one like it."""
+
+    theta: Tensor
+    """A vector of the dtype and on the device of the products."""
+
+    @property
+    def size(self) -> int:
+        """How many rows."""
+        ...
+
+    def hvp(self, vectors: Tensor) -> Tensor:
+        """The product with a vector (size,), or with each row of (k, size)."""
+        ...
 
 
 class Eigenpairs(NamedTuple):
@@ -28,7 +43,7 @@ class Eigenpairs(NamedTuple):
 
 
 def top_eigenpairs(
-    objective: Objective,
+    objective: Symmetric,
     k: int = 5,
     *,
     which: Which = "LA",
@@ -41,7 +56,7 @@ def top_eigenpairs(
     Do not use it for eigenvalues in the bulk: they are many, close together, and do not converge; see `density`.
 
     Args:
-        objective: the loss.
+        objective: the loss, or another matrix.
         k: how many; at least 1 and fewer than there are parameters.
         which: largest (``LA``), smallest (``SA``), or largest in magnitude (``LM``).
         tol: relative accuracy of the eigenvalues.

@@ -112,7 +112,7 @@ def measure_run(
         UserError: the run, its data or its task cannot be read, its last checkpoint is damaged, it has too few
             parameters, or the folder cannot be written.
     """
-    epoch, entries = len(Run(run).rows()), _entries(run)
+    epoch, entries = len(Run(run).rows()), entries_of(run / FILE)
     asked = [entry for entry in entries if _is_of(entry, epoch, settings)]
     others = [entry for entry in entries if entry not in asked]
     if asked and asked == entries[-1:]:
@@ -151,12 +151,11 @@ def _measured(
 
 def kept_in(run: Path) -> list[Kept]:
     """What a run keeps, what was asked for last at the end, but for what is damaged or of another version."""
-    return [kept for entry in _entries(run) if (kept := _understood(entry))]
+    return [kept for entry in entries_of(run / FILE) if (kept := _understood(entry))]
 
 
-def _entries(run: Path) -> list[Any]:
-    """What is in the file, as JSON has it."""
-    file = run / FILE
+def entries_of(file: Path) -> list[Any]:
+    """The measurements in a file of a run, as JSON has them; none where it is not there or damaged."""
     try:
         entries = read_json(file)["measured"] if file.is_file() else []
     except (UserError, KeyError):

@@ -1,0 +1,79 @@
+"""`adai lr`: which learning rate?"""
+
+import argparse
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+
+from adai.commands.options.training import task
+from adai.commands.progress import progress_bar
+from adai.commands.subject import ELSEWHERE
+from adai.errors import UserError
+from adai.files import made
+from adai.lab.jobs import explain
+from adai.lab.machine import about, device_named
+from adai.lab.optimizers import recipe
+from adai.lab.range_test.find import rising
+from adai.lab.range_test.of_run import find_lr_of_run
+from adai.lab.range_test.result import RangeTest
+from adai.lab.run import writing_to
+from adai.lab.settings import Settings
+from adai.report import range_test as report
+
+GIVEN = ("model", "optimizer", "weight_decay", "batch", "limit", "seed", "device")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what the options say; returns the exit status."""
+    chosen = Settings.of(task(options), **{name: getattr(options, name) for name in GIVEN})
+    try:
+        rising(options.lowest, options.highest, options.steps)
+    except ValueError as error:
+        raise UserError(f"{error}; see --lowest, --highest and --steps") from error
+    folder = made(options.out or Path("runs") / _name(chosen))
+    console = Console()
+    test = _test(console, chosen, folder, options)
+    command = shlex.join(["adai", *options.arguments])
+    settings = {**about(device_named(chosen.device), command), "settings": chosen.as_dict()}
+    subject = f"{recipe(chosen.optimizer).label} on {chosen.task}"
+    with writing_to(folder, ELSEWHERE):
+        report.write(folder, test, settings)
+        report.draw(folder / "lr.png", test, subject)
+    for line in report.lines(test, subject, default=chosen.options["lr"]):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"Figure and numbers: {folder}/lr.png, lr.csv, lr.json", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _test(console: Console, chosen: Settings, folder: Path, options: argparse.Namespace) -> RangeTest:
+    with progress_bar(console) as bars:
+        bar = bars.add_task(chosen.optimizer, total=options.seeds * options.steps)
+
+        def show(done: int, total: int) -> None:
+            description = f"test {min(done * options.seeds // total + 1, options.seeds)} of {options.seeds}"
+            bars.update(bar, completed=done, description=description)
+
+        try:
+            test = find_lr_of_run(
+                chosen,
+                lowest=options.lowest,
+                highest=options.highest,
+                steps=options.steps,
+                seeds=options.seeds,
+                data_dir=options.data_dir,
+                progress=show,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # in a task of the user's own; otherwise it is ours to mend
+            if chosen.model is not None:
+                raise
+            raise UserError(f"the task {chosen.task} failed: {explain(folder, error)}") from error
+        bars.update(bar, completed=options.seeds * options.steps)
+    return test
+
+
+def _name(chosen: Settings) -> str:
+    name = Path(chosen.task.replace(":", "-")).name
+    return "-".join(filter(None, ("lr", name, chosen.model, chosen.optimizer)))

@@ -1,0 +1,1 @@
+"""How close training is to the edge of stability."""

@@ -1,0 +1,53 @@
+"""Stability margins of several runs or checkpoints, as a table and files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.table import Table
+
+from adai.lab.edge.kept import KeptMargin
+from adai.report.picture import short
+from adai.report.rows import write_csv, write_json
+from adai.report.tables import NONE, Cells, for_terminal
+
+
+class Row(NamedTuple):
+    """One run, after one of its epochs; None for what is not finite."""
+
+    run: str
+    epoch: int
+    loss: float | None
+    lr: float | None
+    margin: float | None
+    largest_lr: float | None
+    batch_norm: str
+    samples: int
+
+
+def write(folder: Path, found: Mapping[str, KeptMargin]) -> None:
+    """Write ``stability.csv`` and ``stability.json``."""
+    rows = [
+        Row(name, kept.epoch, *kept.numbers, kept.about["batch_norm"], kept.about["samples"])
+        for name, kept in found.items()
+    ]
+    write_csv(folder / "stability.csv", rows)
+    write_json(folder / "stability.json", rows, {"settings": next(iter(found.values())).settings._asdict()})
+
+
+def as_table(found: Mapping[str, KeptMargin]) -> Table:
+    """The table for the terminal."""
+    rows = [
+        [name, str(kept.epoch), *(NONE if x is None else short(x) if x > 1e-3 or not x else f"{x:.2g}" for x in kept.numbers)]
+        for name, kept in found.items()
+    ]
+    title = "stability margin: the learning rate over the largest stable one"
+    return for_terminal(Cells(title, ["run", "epoch", "loss", "lr", "margin", "largest stable lr"], rows))
+
+
+def about(found: Mapping[str, KeptMargin]) -> str:
+    """Batch norm's mode and the number of samples, once where they are the same for all."""
+    texts = {name: f"Batch norm: {k.about['batch_norm']}; {k.about['samples']} samples." for name, k in found.items()}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "\n".join(f"{name}: {text}" for name, text in texts.items())

@@ -1,0 +1,126 @@
+"""The stability margin of Adai step by step, in runs that blow up and in runs that do not; drawn.
+
+Trains as `adai train` does (the digits, smallnet, lr 1, the defaults), and between steps takes the margin on 500 training
+images (`adai.lab.edge`)::
+
+    python benchmarks/edge.py --csv benchmarks/results/edge.csv --figure docs/edge.png
+"""
+
+import argparse
+import csv
+import math
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from adai.errors import UserError
+from adai.files import write_whole
+from adai.lab import random_state
+from adai.lab.distributed import Ranks
+from adai.lab.edge.margin import measure
+from adai.lab.learner import Learner
+from adai.lab.machine import processor
+from adai.lab.settings import Settings
+from adai.lab.subject import Subject
+from adai.lab.train import named_task
+from adai.report.picture import RC
+from adai.report.rows import write_csv
+
+
+class Point(NamedTuple):
+    """After a step of a run; empty where the loss is not finite."""
+
+    seed: int
+    step: int
+    lr: float
+    loss: float | None
+    margin: float | None
+
+
+def margins(settings: Settings, *, first: int, last: int, samples: int) -> list[Point]:
+    """Train as the run does up to the last step, and measure after each from the first on."""
+    cpu = torch.device("cpu")
+    learner = Learner(settings, named_task(settings, cpu, None), cpu, Ranks())
+    subject = Subject(learner.model, learner.train, learner.loss)
+    points: list[Point] = []
+    step = 0
+
+    def after_a_step() -> None:
+        nonlocal step
+        step += 1
+        if not first <= step <= last:
+            return
+        lr = float(learner.optimizer.param_groups[0]["lr"])
+        try:
+            with random_state.untouched(cpu):
+                objective = subject.objective(samples=samples, batch=settings.batch, batch_norm="batch")
+                found = measure(objective, learner.optimizer, learner.model)
+            points.append(Point(settings.seed, step, lr, found.loss, found.margin))
+        except UserError:  # it has blown up
+            points.append(Point(settings.seed, step, lr, None, None))
+        print(*points[-1], flush=True)
+
+    for epoch in range(math.ceil(last / learner.steps)):
+        learner.epoch(epoch, after_a_step)
+    return points
+
+
+def draw(points: Sequence[Point], about: str) -> Figure:
+    """Margin and loss by step, a column of axes for each run."""
+    runs = [(seed, list(of_seed)) for seed, of_seed in groupby(points, key=lambda point: point.seed)]
+    figure = Figure(figsize=(2.6 * len(runs) + 0.6, 4.2), layout="constrained")
+    axes = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False)
+    for (above, below), (seed, run) in zip(axes.T, runs, strict=True):
+        steps = [point.step for point in run]
+        above.plot(steps, [point.margin for point in run], lw=1.2, color="#0b62a8")
+        above.axhline(1, color="#22211f", lw=0.9, ls=":")
+        below.plot(steps, [point.loss for point in run], lw=1.2, color="#b84a00")
+        above.set(yscale="log", title=f"seed {seed}")
+        below.set(yscale="log", xlabel="step")
+    axes[0, 0].set_ylabel("stability margin")
+    axes[1, 0].set_ylabel("loss (nats)")
+    figure.suptitle(about, fontsize=10)
+    return figure
+
+
+def read(file: Path) -> list[Point]:
+    """What was written."""
+    with file.open() as lines:
+        return [
+            Point(int(row["seed"]), int(row["step"]), *(float(row[f]) if row[f] else None for f in Point._fields[2:]))
+            for row in csv.DictReader(lines)
+        ]
+
+
+def main() -> None:
+    """Measure, or draw again what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 6, 7, 0], help="default: 3 6 7 0")
+    parser.add_argument("--optimizer", default="adai")
+    parser.add_argument("--lr", type=float, default=1.0)
+    parser.add_argument("--first", type=int, default=77, help="step to measure after (default: %(default)s)")
+    parser.add_argument("--last", type=int, default=133, help="likewise (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--csv", type=Path, required=True)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--draw", action="store_true", help="only draw what the CSV holds")
+    options = parser.parse_args()
+    points = read(options.csv) if options.draw else []
+    for seed in [] if options.draw else options.seeds:
+        settings = Settings.of("digits", optimizer=options.optimizer, lr=options.lr, seed=seed)
+        points += margins(settings, first=options.first, last=options.last, samples=options.samples)
+        write_csv(options.csv, points)
+    print(f"{processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    if options.figure:
+        with rc_context(RC):
+            figure = draw(points, f"{options.optimizer} at learning rate {options.lr:g} on the digits")
+        write_whole(options.figure, lambda part: figure.savefig(part, dpi=150))
+
+
+if __name__ == "__main__":
+    main()
