@@ -59,7 +59,8 @@ def plain(optimizer, slope):
     for g in optimizer.param_groups:
         for p in g["params"]:
             s, ones = state.get(p, {}), torch.ones_like(p)
-            first = slope[at : at + p.numel()].view_as(p) + g["weight_decay"] * p.detach() * (not type(optimizer) is AdamW)
+            l2 = 0 if isinstance(optimizer, AdamW | AdaiW) else g["weight_decay"]
+            first = slope[at : at + p.numel()].view_as(p) + l2 * p.detach()
             at += p.numel()
             if isinstance(optimizer, SGD):
                 b = g["momentum"]
@@ -87,9 +88,7 @@ def plain(optimizer, slope):
                 weight = (1 - b) / ((1 + b) * (v.sqrt() + g["eps"]))
             else:
                 weight = 1 / (first.abs() + g["eps"])
-            decoupled = isinstance(optimizer, AdamW | AdaiW)
-            decay = g["weight_decay"]
-            for_all = (g["lr"] * ones, weight, decay * (not decoupled) * ones, decay * decoupled * ones)
+            for_all = (g["lr"] * ones, weight, l2 * ones, (g["weight_decay"] - l2) * ones)
             columns.append(torch.stack([part.flatten() for part in for_all]))
     return torch.cat(columns, dim=1)
 
@@ -176,7 +175,7 @@ def test_on_a_quadratic_the_rate_that_it_names_is_the_largest_that_shrinks_the_l
 
     batch = torch.zeros(1, 1, dtype=F64), torch.zeros(1)
 
-    def grows(make, lr, steps=800):
+    def grows(make, lr, steps=400):
         model = Quadratic()
         optimizer = make(model.parameters(), lr)
         norms = []
@@ -194,8 +193,8 @@ def test_on_a_quadratic_the_rate_that_it_names_is_the_largest_that_shrinks_the_l
     ):
         model = Quadratic()
         found = stability(make(model.parameters(), 0.01), model, lambda out, _: out, batch, tol=1e-12)
-        assert not grows(make, 0.999 * found.largest_lr)
-        assert grows(make, 1.001 * found.largest_lr)
+        assert not grows(make, 0.99 * found.largest_lr)
+        assert grows(make, 1.01 * found.largest_lr)
 
 
 def test_options_that_adai_may_have():
@@ -245,7 +244,12 @@ class Drawing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.drop, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
+        self.first, self.norm, self.drop, self.last = (
+            nn.Linear(6, 8),
+            nn.BatchNorm1d(8),
+            nn.Dropout(0.5),
+            nn.Linear(8, 3),
+        )
 
     def forward(self, x):
         torch.rand(1), random.random(), np.random.rand()
@@ -281,8 +285,11 @@ def test_nothing_of_the_callers_changes(training):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: torch.optim.Adagrad(p), "no stability limit is known for Adagrad; there is one for SGD, Adam, AdamW"),
-        (lambda p: type("Mine", (SGD,), {})(p), "no stability limit is known for Mine"),
+        (
+            torch.optim.Adagrad,
+            "no stability limit is known for Adagrad; there is one for SGD, Adam, AdamW",
+        ),
+        (type("Mine", (SGD,), {}), "no stability limit is known for Mine"),
         (lambda p: Adai(p, dampening=0.5), "Adai has a dampening other than 1"),
         (lambda p: AdaiW(p, maximize=True), "AdaiW has maximize=True; minimise the negative loss"),
         (
@@ -322,11 +329,9 @@ def tanh_net():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("make", "steps", "within"),
-    [(lambda p: SGD(p, lr=0.5), 4000, 0.05), (lambda p: Adam(p, lr=0.002), 4000, 0.1)],
-    ids=["sgd", "adam"],
+    ("make", "steps"), [(lambda p: SGD(p, lr=1.0), 1200), (lambda p: Adam(p, lr=0.005), 2000)], ids=["sgd", "adam"]
 )
-def test_full_batch_training_settles_at_the_edge(make, steps, within):
+def test_full_batch_training_settles_at_the_edge(make, steps):
     """Cohen et al., arXiv 2103.00065: 2/η; arXiv 2207.14484: Adam at 38/η of the preconditioned Hessian."""
     model, (x, y) = tanh_net(), data(64, torch.float32)
     targets = nn.functional.one_hot(y, 3).float()
@@ -337,4 +342,4 @@ def test_full_batch_training_settles_at_the_edge(make, steps, within):
         optimizer.step()
         if step >= steps - 200 and step % 20 == 0:
             margins.append(stability(optimizer, model, mse_loss, (x, targets)).margin)
-    assert np.mean(margins) == pytest.approx(1, abs=within)
+    assert np.mean(margins) == pytest.approx(1, abs=0.05)

@@ -113,9 +113,7 @@ def compare(
         for job in part.jobs(seed, flatness=flatness, flatness_every=flatness_every, **common)
     ]
     jobs = [
-        job._replace(stability=stability, stability_every=stability_every)
-        if job.settings.optimizer in limited
-        else job
+        job._replace(stability=stability, stability_every=stability_every) if job.settings.optimizer in limited else job
         for job in jobs
     ]
     watch(jobs)

@@ -84,7 +84,8 @@ def stability(
     Raises:
         UserError: no limit is known for the optimizer or for one of its options; the model, the loss or the state is
             not finite; or the same parameters and data give different losses.
-        ValueError: the batch is no pair of as many inputs as targets, or the optimizer has none of the model's parameters.
+        ValueError: the batch is no pair of as many inputs as targets, or the optimizer has none of the model's
+            parameters.
 
     Source: derived and proved in `adai.theory.stability`; for Adam J. Cohen et al., arXiv 2207.14484.
 
@@ -181,7 +182,9 @@ class Preconditioned:
         return self._root * self._hvp(self._root * vectors) + self._diagonal * vectors
 
 
-def _preconditioned(objective: Objective, optimizer: Optimizer, model: nn.Module) -> tuple[Preconditioned, float, float]:
+def _preconditioned(
+    objective: Objective, optimizer: Optimizer, model: nn.Module
+) -> tuple[Preconditioned, float, float]:
     """The matrix whose top eigenvalue, times the last number, is below 2 where training is stable.
 
     With a learning rate η_i, step weight S_i, L2 decay λ_i and decoupled decay δ_i of each parameter, the condition is

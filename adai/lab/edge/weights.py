@@ -138,7 +138,7 @@ def _adam(optimizer: Optimizer, gradient: Gradient) -> Weight:
 
 
 def _radam(optimizer: Optimizer, gradient: Gradient) -> Weight:
-    """RAdam: momentum without a denominator at first, then Adam's, rectified, with ε added before the bias correction."""
+    """Momentum without a denominator at first, then Adam's, rectified, with ε added before the bias correction."""
 
     def weight(p: Tensor, state: State, group: Group) -> Tensor | float:
         (beta1, beta2), t = group["betas"], _steps(state)
