@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from adai.errors import UserError
 from adai.files import write_whole
@@ -25,6 +26,7 @@ from adai.lab.distributed import Ranks
 from adai.lab.edge.margin import measure
 from adai.lab.learner import Learner
 from adai.lab.machine import processor
+from adai.lab.optimizers import recipe
 from adai.lab.settings import Settings
 from adai.lab.subject import Subject
 from adai.lab.train import named_task
@@ -82,6 +84,8 @@ def draw(points: Sequence[Point], about: str) -> Figure:
         below.plot(steps, [point.loss for point in run], lw=1.2, color="#b84a00")
         above.set(yscale="log", title=f"seed {seed}")
         below.set(yscale="log", xlabel="step")
+        for ax in (above, below):
+            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes[0, 0].set_ylabel("stability margin")
     axes[1, 0].set_ylabel("loss (nats)")
     figure.suptitle(about, fontsize=10)
@@ -121,7 +125,7 @@ def main() -> None:
     print(f"{processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     if options.figure:
         with rc_context(RC):
-            figure = draw(points, f"{options.optimizer} at learning rate {options.lr:g} on the digits")
+            figure = draw(points, f"{recipe(options.optimizer).label}, learning rate {options.lr:g}, digits")
         write_whole(options.figure, lambda part: figure.savefig(part, dpi=150))
 
 

@@ -92,8 +92,9 @@ def _rule(optimizer: Optimizer) -> Rule:
 
 
 def _rate(group: Group, state: State) -> float:
-    warmup_steps = group.get("warmup_steps", 0)  # an option of Adai
-    return float(group["lr"]) * min(1.0, max(1.0, _steps(state)) / (warmup_steps + 1))
+    warmup_steps = int(group.get("warmup_steps", 0))  # an option of Adai
+    warmed: float = min(1.0, max(1.0, _steps(state)) / (warmup_steps + 1))
+    return float(group["lr"]) * warmed
 
 
 def _decay(group: Group, optimizer: Optimizer) -> tuple[float, float]:
