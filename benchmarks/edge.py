@@ -96,8 +96,8 @@ def read(file: Path) -> list[Point]:
     """What was written."""
     with file.open() as lines:
         return [
-            Point(int(row["seed"]), int(row["step"]), *(float(row[f]) if row[f] else None for f in Point._fields[2:]))
-            for row in csv.DictReader(lines)
+            Point(int(seed), int(step), float(lr), *(float(x) if x else None for x in (loss, margin)))
+            for seed, step, lr, loss, margin in list(csv.reader(lines))[1:]
         ]
 
 

@@ -1,6 +1,7 @@
 """The stability margin: against dense matrices, at the edge of stability, and what is refused."""
 
 import copy
+import doctest
 import random
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.optim import SGD, Adam, AdamW, RAdam, RMSprop
 from adai import Adai, AdaiW
 from adai.errors import UserError
 from adai.lab import stability
+from adai.lab.edge import margin
 
 F64 = torch.float64
 
@@ -115,8 +117,8 @@ def expected(optimizer, model, x, y, **options):
     lr, S, l2, decoupled = plain(optimizer, slope)
     root = (lr * S).sqrt()
     M = root[:, None] * (H + torch.diag(l2)) * root + torch.diag(lr * decoupled)
-    margin = torch.linalg.eigvalsh(M)[-1].item() / 2
-    return margin, lr[0].item() / margin
+    exact = torch.linalg.eigvalsh(M)[-1].item() / 2
+    return exact, lr[0].item() / exact
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -125,10 +127,10 @@ def test_the_margin_of_a_run_is_that_of_the_whole_matrix(name):
     optimizer = CASES[name](model.parameters())
     trained(optimizer, model, 25, x, y)
     found = stability(optimizer, model, cross_entropy, (x, y), tol=1e-9)
-    margin, largest = expected(optimizer, model, x, y)
-    assert found.margin == pytest.approx(margin, rel=1e-6)
+    exact, largest = expected(optimizer, model, x, y)
+    assert found.margin == pytest.approx(exact, rel=1e-6)
     assert found.largest_lr == pytest.approx(largest, rel=1e-6)
-    assert found.factor == pytest.approx(1 / margin, rel=1e-6)
+    assert found.factor == pytest.approx(1 / exact, rel=1e-6)
     assert (found.lr, found.batch_norm) == (optimizer.param_groups[0]["lr"], "the model has none")
     assert found.loss == pytest.approx(cross_entropy(model(x), y).item())
 
@@ -151,8 +153,8 @@ def test_groups_have_rates_of_their_own():
     optimizer = AdaiW(groups)
     trained(optimizer, model, 25, x, y)
     found = stability(optimizer, model, cross_entropy, (x, y), tol=1e-9)
-    margin, largest = expected(optimizer, model, x, y)
-    assert (found.margin, found.largest_lr) == (pytest.approx(margin, rel=1e-6), pytest.approx(largest, rel=1e-6))
+    exact, largest = expected(optimizer, model, x, y)
+    assert (found.margin, found.largest_lr) == (pytest.approx(exact, rel=1e-6), pytest.approx(largest, rel=1e-6))
     for group in optimizer.param_groups:
         group["lr"] *= found.factor
     assert stability(optimizer, model, cross_entropy, (x, y), tol=1e-9).margin == pytest.approx(1, rel=1e-6)
@@ -217,6 +219,11 @@ def test_options_that_adai_may_have():
     optimizer = Adai(fresh.parameters(), lr=0.5)
     optimizer.param_groups[0]["warmup_steps"] = 3
     assert stability(optimizer, fresh, cross_entropy, (x, y)).margin == pytest.approx(start / 4)
+
+
+def test_the_example_of_the_documentation():
+    """One parameter, for which there is no Lanczos."""
+    assert doctest.testmod(margin) == (0, 7)
 
 
 def test_a_rate_of_0_has_no_margin_but_a_limit():

@@ -15,6 +15,9 @@ from adai.lab import checkpoints, stability
 from adai.lab.edge import kept
 from adai.lab.run import Run
 from adai.lab.task import Task
+from adai.report import stability as report
+from adai.report.comparison import read
+from tests.folders import comparison as folder
 from tests.untimed import untimed
 
 pytestmark = pytest.mark.slow
@@ -73,6 +76,33 @@ def test_the_margin_kept_is_that_of_the_checkpoint(comparison):
     assert at.epoch == 4
     assert at.numbers.margin == pytest.approx(found.margin, rel=2e-3)
     assert at.numbers.lr == optimizer.param_groups[0]["lr"]
+
+
+def test_runs_that_blew_up_are_drawn_and_counted_too(tmp_path):
+    """Two seeds of Adai: one finishes, the other diverges beyond the edge. What was measured otherwise is left out."""
+    path = folder(tmp_path / "runs", {"adai": [3.0, float("nan")], "sgd": [3.0, 3.0]})
+    settings, about = kept.StabilitySettings(), {"batch_norm": "running statistics", "samples": 500}
+    for seed, margins in enumerate(([0.5, 1e-6], [3.0])):
+        course = [
+            kept.KeptMargin(epoch, settings, about, kept.Margin(0.1, 1.0, margin, 1 / margin))
+            for epoch, margin in enumerate(margins, start=1)
+        ]
+        course += [course[0]._replace(settings=settings._replace(samples=7), numbers=kept.Margin(0.1, 1.0, 9.0, 0.1))]
+        file = path / "adai" / f"seed{seed}" / kept.FILE
+        file.write_text(json.dumps({"measured": [*(one.as_dict() for one in course), {"damaged": 1}]}))
+    comparison = read(path)
+    found = report.courses(comparison)
+    assert report.sentence(comparison, found) == (
+        "Stability margin after the epochs that were measured, 1 being the edge: "
+        "Adai up to 3.00 (1 of 2 runs above 1). Batch norm: running statistics; 500 training samples."
+    )
+    ax = report.picture(comparison, found).figure.axes[0]
+    assert ax.get_yscale() == "log"
+    assert [line.get_ydata() for line in ax.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 2][
+        -1
+    ] == [1, 1]
+    assert ax.get_ylim()[0] == report.LEAST
+    assert sorted(max(line.get_ydata()) for line in ax.lines if line.get_marker() == "o") == [0.5, 3.0]
 
 
 def test_training_is_the_same_to_the_bit(comparison, tmp_path):
