@@ -38,8 +38,13 @@ def test_every_record_is_complete(result):
     """An erratum is never silent: it says what is right, or what is exact, and why; its example can be computed."""
     assert result.note
     assert result.valid
-    if result.kind != "OK":
+    if result.kind == "N":
+        assert result.ours
+        assert {what for what, _ in result.formulas} == {"ours"}
+        assert result.reference == "not in the paper; ours"
+    elif result.kind != "OK":
         assert result.corrected or result.exact or result.kind == "A"
+    assert bool(result.printed) != bool(result.ours)
     assert set(result.inputs) <= set(SYMBOLS)
     got = [value for value in values(result) if value is not None]
     assert bool(got) == bool(result.inputs) == bool(result.quantity)
@@ -50,8 +55,9 @@ def test_every_record_is_complete(result):
 def test_every_erratum_in_value_has_its_figure(result):
     got = [value for value in values(result) if value is not None]
     differs = values(result)[0] is not None and any(np.any(abs(got[0] / value - 1) > 1e-9) for value in got[1:])
-    assert (result.sweep is not None) == (differs and result.kind != "OK")
-    assert (DOCS / page.figure(result)).is_file() == (result.sweep is not None)
+    assert result.has_figure == (differs and result.kind != "OK")
+    assert not (result.sweep and result.picture)
+    assert (DOCS / page.figure(result)).is_file() == result.has_figure
 
 
 def test_the_page_is_what_the_table_makes():
@@ -61,7 +67,7 @@ def test_the_page_is_what_the_table_makes():
 
 def test_the_page_links_to_figures_that_exist():
     links = re.findall(r"\]\((theory/[^)]*)\)", page.markdown())
-    assert len(links) == sum(result.sweep is not None for result in RESULTS)
+    assert len(links) == sum(result.has_figure for result in RESULTS)
     assert {path.relative_to(DOCS).as_posix() for path in (DOCS / "theory").iterdir()} == set(links)
 
 
@@ -136,12 +142,14 @@ assert all(m.startswith("adai.theory") for m in sys.modules if m.startswith("ada
 
 def test_the_figures_are_drawn_from_the_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("adai.report.theory.POINTS", 3)
+    monkeypatch.setattr("adai.report.relaxation.SETTLE", 10)
+    monkeypatch.setattr("adai.report.relaxation.END", 0.1)
     assert main(["theory", "--docs", str(tmp_path)]) == 0
     assert (tmp_path / "theory.md").read_text(encoding="utf-8") == page.markdown()
     assert {path.name for path in (tmp_path / "theory").iterdir()} == {
         path.name for path in (DOCS / "theory").iterdir()
     }
-    assert "theory.md and 17 figures" in capsys.readouterr().out
+    assert "theory.md and 23 figures" in capsys.readouterr().out
 
 
 def test_the_command_prints_the_table(capsys):
@@ -170,6 +178,44 @@ def test_the_command_shows_every_result(result, capsys):
     assert result.reference in out
 
 
+def _flat(text):
+    """What a table says, without its lines and breaks."""
+    return " ".join(re.sub("[│┃]", " ", text).split())
+
+
+@pytest.mark.parametrize(
+    ("options", "rows"),
+    [
+        (  # the example: a matrix, μ of each
+            "",
+            ["1.21719 0.821566, stable", "0.903411 1.10692, not stable", "17.1648 0.0582587, stable"],
+        ),
+        ("--lr 4 --H 2 --mu 0.5 --beta1 0", ["3 1.33333, not stable", "1 4, not stable"]),
+        ("--H 2 1 0.2 --mu 0", ["1 1, not stable", "1.9 0.526316, stable", "19 0.0526316, stable"]),
+        ("--H -1 0 --mu 0.5", ["inf 0, stable"]),
+    ],
+)
+def test_the_command_says_how_large_the_learning_rate_may_be(options, rows, capsys):
+    assert main(["theory", "stability", *options.split()]) == 0
+    out = _flat(capsys.readouterr().out)
+    assert "not in the paper; ours" in out
+    for row in rows:
+        assert row in out
+
+
+@pytest.mark.parametrize("H", ["-1e-3", "-.001", "-1E-3"])
+def test_negative_numbers_in_any_notation_are_no_options(H, capsys):
+    assert main(["theory", "thm2.1", "--H", H]) == 0
+    assert "--H -0.001" in capsys.readouterr().out
+
+
+def test_a_hessian_may_be_a_matrix_in_quotes(capsys):
+    assert main(["theory", "stability", "--H", "3.341665 -1.22356; -1.22356 .540603", "--mu", "0.997319", "0"]) == 0
+    assert "3.67427" in capsys.readouterr().out
+    assert main(["theory", "stability", "--H", "-1,0;0,2", "--mu", "0"]) == 0
+    assert "--H '-1 0; 0 2'" in capsys.readouterr().out
+
+
 def test_the_ratio_of_times_that_overflow(capsys):
     assert main(["theory", "thm3.2", "--lr", "1e-5", "--Ha", "1"]) == 0
     out = capsys.readouterr().out
@@ -186,6 +232,13 @@ FIXTURES = [
         "rtol": 1e-12,
     },
     {"name": "rate.mvue", "inputs": {"t": "3..7"}, "value": 4 / 25, "rtol": 1e-12},
+    {
+        "name": "stability.adam_eta_max",
+        "inputs": {"H": [[2, 0], [0, 1]], "P": [4, 1], "b1": 0},
+        "value": 2,
+        "rtol": 1e-12,
+    },
+    {"name": "stability.sgd_eta_max", "inputs": {"lambda": 4}, "value": 0.5, "rtol": 1e-12},
     {"name": "thm2_1.cont", "inputs": {"D": 2, "H": 0.5, "t": 1}, "value": 4 * (1 - np.exp(-1)), "rtol": 1e-12},
 ]
 
@@ -198,12 +251,12 @@ def _file(tmp_path, content):
 
 def test_check_counts_what_passes_and_what_fails(tmp_path, capsys):
     assert main(["theory", "--check", _file(tmp_path, FIXTURES)]) == 0
-    assert capsys.readouterr().out == "4 passed, 0 failed\n"
+    assert capsys.readouterr().out == "6 passed, 0 failed\n"
     wrong = [*FIXTURES, {**FIXTURES[0], "value": 0.151}]
     assert main(["theory", "--check", _file(tmp_path, wrong)]) == 1
     out = capsys.readouterr().out
     assert "FAILED mass: expected 0.151, got 0.15, rtol 1e-12" in out
-    assert out.endswith("\n4 passed, 1 failed\n")
+    assert out.endswith("\n6 passed, 1 failed\n")
 
 
 @pytest.mark.parametrize(
@@ -245,6 +298,27 @@ def test_a_bad_fixtures_file_gives_one_line_and_status_2(tmp_path, capsys, conte
         (["thm3.1", "--check", "f"], "give one of KEY, --check and --docs, not several"),
         (["--docs", "/dev/null/x"], "cannot write to /dev/null/x"),
         (["thm3.1", "--lr", "fast"], "invalid float value: 'fast'"),
+        (["thm3.1", "--H", "fast"], "invalid float value: 'fast'"),
+        (["thm3.1", "--H", "1 2; 2 1"], "--H takes one number, but got a matrix"),
+        (["stability", "--H", "1 2; 2 fast"], "invalid float value: 'fast'"),
+        (["stability", "--H", "1 2; 2"], "has to be square, rows with ; between them ('2 .5; .5 1'), but"),
+        (["stability", "--H", "1 2"], "but '1 2' has 1 row of 2 numbers"),
+        (["stability", "--H", ""], "but '' has 1 row of 0 numbers"),
+        (["stability", "--H", "1 2; 2 1", "3"], "--H takes eigenvalues or one matrix in quotes"),
+        (["stability", "--H", "1 2; 3 1", "--mu", "0"], "H is not symmetric: an element and its mirror image"),
+        (["stability", "--H", "1 2; 2 1"], "mu has 3 values, but H 2 parameters; give one, or one for each"),
+        (["stability", "--H", "1", "2", "--mu", "0", "0", "0"], "mu has 3 values, but H 2 parameters"),
+        (["stability-adam", "--H", "1", "2"], "P has 3 values, but H 2 parameters"),
+        (["stability", "--H", "nan"], "H = nan, but has to be finite"),
+        (["stability", "--mu", "1"], "mu = 1, but has to be in [0, 1)"),
+        (["stability", "--beta1", "1"], "beta1 = 1, but has to be in [0, 1)"),
+        (["stability", "--lr", "0"], "eta = 0, but has to be above 0"),
+        (["stability", "--lr", "1", "2"], "--lr takes one number, but got 2"),
+        (["stability", "--sd", "1"], "stability has no --sd; it takes --lr, --H, --mu, --beta1"),
+        (["stability-adam", "--P", "0"], "P = 0, but has to be above 0"),
+        (["stability-floor", "--min-inertia", "1"], "min_inertia = 1, but has to be in [0, 1)"),
+        (["stability-decay", "--weight-decay", "-1"], "weight_decay = -1, but has to be 0 or above"),
+        (["damping", "--H-all", "1", "-1"], "H = -1, but has to be above 0"),
     ],
 )
 def test_bad_options_give_one_line_and_status_2(arguments, message, capsys):
@@ -269,4 +343,12 @@ def test_every_fixture_of_the_paper_passes():
     checked = fixtures.check(Path(str(PAPER)) / "fixtures.json")
     assert len(checked) >= 80
     assert [result for result in checked if not result.passed] == []
-    assert {result.name for result in checked} == set(fixtures.FIXTURES)
+    assert {result.name for result in checked} == {name for name in fixtures.FIXTURES if "stability" not in name}
+
+
+@pytest.mark.skipif(PAPER is None, reason="ADAI_PAPER_DIR, a folder with fixtures_stability.json, is not set")
+def test_every_fixture_of_stability_passes():
+    checked = fixtures.check(Path(str(PAPER)) / "fixtures_stability.json")
+    assert len(checked) >= 13
+    assert [result for result in checked if not result.passed] == []
+    assert {result.name for result in checked} == {name for name in fixtures.FIXTURES if "stability" in name}

@@ -41,7 +41,8 @@ def drawn(result: Result, replicas: int = 200) -> Figure:
         for i, h in enumerate(H):
             last = int(END / (lr * h))
             shown = np.unique(np.rint(np.linspace(0, last, DOTS)).astype(int))
-            ax.plot(lr * h * np.arange(last + 1), lines[: last + 1, i], f"C{i}", label=f"H = {h:g}, ζ = {ratios[i]:.2f}")
+            label = f"H = {h:g}, ζ = {ratios[i]:.2f}"
+            ax.plot(lr * h * np.arange(last + 1), lines[: last + 1, i], f"C{i}", label=label)
             ax.plot(lr * h * shown, dots[shown, i], f"C{i}o", markersize=4)
         ax.axhline(0, color="k", linewidth=0.8)
         ax.set(title=title, xlabel="ηHT, iterations in units of each direction's 1/(ηH)")

@@ -57,7 +57,7 @@ def drawn(result: Result) -> Figure:
             color, line = STYLES.get(what, (f"C{place}", "-"))
             color = f"C{place + 2}" if what == "exact" and place > 2 else color
             lines = axes.plot(np.abs(x), y, color=color, linestyle=line, linewidth=2)
-            lines[0].set_label(f"{what}: {formula.text}")
+            lines[0].set_label(formula.text if what == "ours" else f"{what}: {formula.text}")
             everything.append(y.ravel())
     together = np.concatenate(everything)
     axes.set(

@@ -22,9 +22,10 @@ def mean_path(
 ) -> NDArray[np.float64]:
     """The mean of θ_t/θ_0, t = 0 … T, one column an eigenvalue: (T + 1, n).
 
-    g_i = H_i θ_i + sqrt(H_i/B) z_i. One parameter holds all replicas, in float64. First the averages settle on the noise
-    with θ at the minimum. Then each θ_i starts at 0.15/√(B H_i), near enough that v̂ is made by the noise and not by the
-    slope. Every replica runs from θ_0 and from -θ_0 with the same noise: half the difference has the noise taken out.
+    g_i = H_i θ_i + sqrt(H_i/B) z_i. One parameter holds all replicas, in float64. First the averages settle on the
+    noise with θ at the minimum. Then each θ_i starts at 0.15/√(B H_i), near enough that v̂ is made by the noise and not
+    by the slope. Every replica runs from θ_0 and from -θ_0 with the same noise: half the difference has the noise taken
+    out.
 
     Args:
         make: the optimizer of a list of parameters, such as ``lambda params: Adai(params, lr=0.1)``.
@@ -51,9 +52,7 @@ def mean_path(
     for t in range(1 - settle, T + 1):
         if t <= 1:
             theta.copy_(signs * start if t == 1 else torch.zeros(()))
-        theta.grad = curvature * theta + noise * torch.randn(
-            replicas, H.size, dtype=torch.float64, generator=generator
-        )
+        theta.grad = curvature * theta + noise * torch.randn(replicas, H.size, dtype=torch.float64, generator=generator)
         optimizer.step()
         if t > 0:
             path[t] = ((theta[0] - theta[1]) / (2 * start)).mean(0).numpy()

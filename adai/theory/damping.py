@@ -1,14 +1,16 @@
-"""Momentum as a damped spring: which directions of a minimum ring, and which creep. Not in the paper; derived from eq. 9.
+"""Momentum as a damped spring: which directions of a minimum ring, and which creep. Not in the paper; from its eq. 9.
 
-Along an eigenvector of a minimum eq. 9 is a damped oscillator, Mθ'' + γMθ' + Hθ = 0, whose **damping ratio** is ζ =
-γM/(2√(HM)). At ζ = 1 it is critically damped, below it rings, above it creeps. For an average of gradients γM = 1 and M =
-η/(1 - μ), so ζ = √((1 - μ)/(4ηH)): with one inertia for all, sharp directions ring while flat ones creep. Adai's 1 - μ_i
-= β0 H_i/H̄ (noise follows the Hessian, nothing clipped; H̄ the mean eigenvalue) gives **every direction the same ζ =
-√(β0/(4ηH̄))**.
+Along an eigenvector of a minimum eq. 9 is a damped oscillator, Mθ'' + γMθ' + Hθ = 0, with the **damping ratio** ζ =
+γM/(2√(HM)). At ζ = 1 it is critically damped, below it rings, above it creeps.
+
+For an average of gradients γM = 1 and M = η/(1 - μ), so ζ = √((1 - μ)/(4ηH)): with one inertia for all, sharp
+directions ring while flat ones creep. Adai has 1 - μ_i = β0 H_i/H̄ (noise follows the Hessian, nothing is clipped; H̄ is
+the mean eigenvalue), which gives **every direction the same ζ = √(β0/(4ηH̄))**.
 
 Relaxation goes at the rate ηH a step where ζ ≫ 1, whatever the inertia, and at 2ηH at ζ = 1. So inertia speeds a flat
-direction up by a factor of 2 at most; only a larger η does more, and η has its bound in `adai.theory.stability`. Needs 1 -
-μ ≪ 1; what larger steps change, `critical_rates` and `relaxation` say exactly.
+direction up by a factor of 2 at most; only a larger η does more, and η has its limit in `adai.theory.stability`.
+
+All this is for 1 - μ ≪ 1; `critical_rates` and `relaxation` are exact for any μ.
 """
 
 from typing import NamedTuple
@@ -38,7 +40,8 @@ def adai_ratio(
 ) -> Array:
     """ζ_i of Adai along every eigenvector, noise following the Hessian: (…, n); √(β0/(4ηH̄)) where nothing is clipped.
 
-    Where ``min_inertia`` clips (H_i > (1 - min_inertia)H̄/β0) it is below that, where ``eps`` does (H_i < εH̄/β0) above.
+    Where ``min_inertia`` clips (H_i > (1 - min_inertia)H̄/β0) it is below that, where ``eps`` does (H_i < εH̄/β0)
+    above.
     """
     (H,) = checked(H_all=H_all)
     mu = exact.adai_inertia(beta0, np.abs(H), eps, min_inertia)
@@ -55,8 +58,8 @@ class Band(NamedTuple):
 def critical_rates(mu: ArrayLike, H: ArrayLike) -> Band:
     """η of critical damping, exactly: θ rings where (1 - √μ)/(1 + √μ) < ηH < (1 + √μ)/(1 - √μ).
 
-    The lower one is ηH = (1 - μ)/4, ζ = 1, as μ → 1. Below it both roots of the step are real and positive: it creeps. From the upper one up to the limit 2(1 + μ)/(1 - μ)
-    both are real and negative: it overshoots at every step.
+    The lower one is ηH = (1 - μ)/4, ζ = 1, as μ → 1. Below it both roots of the step are real and positive: it creeps.
+    From the upper one up to the limit 2(1 + μ)/(1 - μ) both are real and negative: it overshoots at every step.
     """
     mu, H = checked(mu=mu, H=H)
     root = np.sqrt(mu)

@@ -160,7 +160,8 @@ def total_drift(eta: ArrayLike, beta1: ArrayLike, C: ArrayLike) -> Array:
 def adai_inertia(beta0: ArrayLike, V: ArrayLike, eps: ArrayLike = 1e-3, min_inertia: ArrayLike = 0.0) -> Array:
     """μ_i = 1 - β0 V_i / mean V, clipped to [0, 1 - ε] (Algorithm 2), with v̂ at its expectation V: (…, n).
 
-    ``min_inertia`` is a floor in the place of 0, which the paper does not have. Where it is above 1 - ε, that bound wins.
+    ``min_inertia`` is a floor in the place of 0, which the paper does not have. Where it is above 1 - ε, that bound
+    wins.
     """
     beta0, V, eps, min_inertia = checked(beta0=beta0, V=V, eps=eps, min_inertia=min_inertia)
     w = np.minimum(beta0 * V / np.mean(V, axis=-1, keepdims=True), 1 - min_inertia)

@@ -1,7 +1,6 @@
 """The records of what the paper does not have: how large the learning rate may be, and which directions ring."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,25 +22,31 @@ def _hessian(H: ArrayLike) -> Array:
     return np.diag(H) if H.ndim == 1 else H
 
 
-def _checked_weight(name: str, **inputs: ArrayLike) -> Any:
-    """The step weight of a rule, of inputs within their bounds."""
-    return WEIGHTS[name].function(**dict(zip(inputs, checked(**inputs), strict=True)))
+def _largest(name: str, H: ArrayLike, decay: Mapping[str, float] | None = None, **options: ArrayLike) -> Array:
+    """The largest stable learning rate of a rule, of options within their bounds: one, or one for each parameter."""
+    H = _hessian(H)
+    parameters = H.shape[-1] if H.ndim else 1
+    values = dict(zip(options, checked(**options), strict=True))
+    for option, value in values.items():
+        if value.size not in (1, parameters):
+            raise ValueError(
+                f"{option} has {value.size} values, but H {parameters} parameters; give one, or one for each"
+            )
+    return stability.largest_stable_lr(H, WEIGHTS[name].function(**values), **(decay or {}))
 
 
-def _limit(name: str, function: Callable[..., Array]) -> Formula:
+def _floored(H: ArrayLike, mu: ArrayLike, min_inertia: ArrayLike) -> Array:
+    mu, floor = checked(mu=mu, min_inertia=min_inertia)
+    return _largest("adai", H, mu=np.maximum(mu, floor))
+
+
+def _formula(name: str, function: Callable[..., Array]) -> Formula:
     return Formula(f"{WEIGHTS[name].label}: {WEIGHTS[name].limit}", function)
 
 
 def _momentum(name: str) -> Formula:
     """The limit of a rule with one momentum."""
-    return _limit(
-        name, lambda H, beta1: stability.largest_stable_lr(_hessian(H), _checked_weight(name, beta1=beta1))
-    )
-
-
-def _adai(H: ArrayLike, mu: ArrayLike, min_inertia: ArrayLike = 0.0, **decay: float) -> Array:
-    mu, floor = checked(mu=mu, min_inertia=min_inertia)
-    return stability.largest_stable_lr(_hessian(H), stability.adai(np.maximum(mu, floor)), **decay)
+    return _formula(name, lambda H, beta1: _largest(name, H, beta1=beta1))
 
 
 OURS: tuple[Result, ...] = (
@@ -51,21 +56,22 @@ OURS: tuple[Result, ...] = (
         reference=_REFERENCE,
         kind="N",
         ours=(
-            _limit("adai", lambda H, mu: _adai(H, mu)),
-            _limit("sgd", lambda H: stability.largest_stable_lr(_hessian(H), stability.sgd())),
+            _formula("adai", lambda H, mu: _largest("adai", H, mu=mu)),
+            _formula("sgd", lambda H: _largest("sgd", H)),
             _momentum("heavy-ball"),
             _momentum("nesterov"),
             _momentum("ema"),
         ),
         valid="a quadratic, μ frozen, no noise, no weight decay, after the start (stability-start); directions of "
         "negative curvature grow at any rate and are left out",
-        note="Where gradients are large, μ is 0, and Adai stands no more there than plain SGD: a nineteenth of what an "
-        "average with β1 = 0.9 stands. With v̂ ∝ |H| the sharpest directions have the least inertia, which is a reason "
-        "for flat minima beside the paper's, and for blow-ups at a learning rate that SGD with momentum stands. H and μ "
-        "need not commute. Proof: adai/theory/stability.py.",
+        note="Where gradients are large, μ is 0, and the limit is plain SGD's: a nineteenth of that of an average with "
+        "β1 = 0.9. With v̂ ∝ |H| the sharpest directions have the least inertia. So a large learning rate leaves sharp "
+        "minima, which is a reason for flat minima beside the paper's; and Adai can blow up where SGD with momentum of "
+        "the same effective rate does not. Several eigenvalues stand for a diagonal H; a matrix need not commute with "
+        "μ. Proof: adai/theory/stability.py.",
         quantity=_LIMIT,
         inputs={"eta": 1.0, "H": _MATRIX, "mu": _MU, "beta1": 0.9},
-        sweep=Sweep("mu", 0.05, 0.99),
+        sweep=Sweep("mu", 0.05, 0.95),
         limits="eta",
     ),
     Result(
@@ -74,18 +80,15 @@ OURS: tuple[Result, ...] = (
         reference=_REFERENCE,
         kind="N",
         ours=(
-            _limit("rmsprop", lambda H, P: stability.largest_stable_lr(_hessian(H), _checked_weight("rmsprop", P=P))),
-            _limit(
-                "adam",
-                lambda H, P, beta1: stability.largest_stable_lr(_hessian(H), _checked_weight("adam", P=P, beta1=beta1)),
-            ),
+            _formula("rmsprop", lambda H, P: _largest("rmsprop", H, P=P)),
+            _formula("adam", lambda H, P, beta1: _largest("adam", H, P=P, beta1=beta1)),
         ),
         valid="a quadratic, v̂ frozen, no noise, no weight decay, after the start (stability-start)",
         note="38/η at β1 = 0.9, where full-batch training with Adam settles: the adaptive edge of stability (Cohen et "
         "al., arXiv 2207.14484). RMSprop is without momentum.",
         quantity=_LIMIT,
         inputs={"eta": 0.001, "H": _MATRIX, "P": (0.03, 0.01, 0.002), "beta1": 0.9},
-        sweep=Sweep("beta1", 0.05, 0.99),
+        sweep=Sweep("beta1", 0.05, 0.95),
         limits="eta",
     ),
     Result(
@@ -96,9 +99,9 @@ OURS: tuple[Result, ...] = (
         ours=(
             Formula(
                 "whatever μ ≥ min_inertia: 2(1+min_inertia)/((1-min_inertia) λmax(H))",
-                lambda H, min_inertia: _adai(H, min_inertia),
+                lambda H, min_inertia: _floored(H, 0.0, min_inertia),
             ),
-            Formula("these μ, raised to min_inertia where below", _adai),
+            Formula("these μ, raised to min_inertia where below", _floored),
         ),
         valid="as stability",
         note="The first is a lower bound of the second. A floor of 0.7 makes it 17/3 = 5.67 times SGD's limit.",
@@ -115,11 +118,11 @@ OURS: tuple[Result, ...] = (
         ours=(
             Formula(
                 "Adai, L2: 2/λmax(D^½ (H+λI) D^½)",
-                lambda H, mu, weight_decay: _adai(H, mu, l2=weight_decay),
+                lambda H, mu, weight_decay: _largest("adai", H, {"l2": weight_decay}, mu=mu),
             ),
             Formula(
                 "Adai, decoupled: 2/(λmax(D^½ H D^½) + λ)",
-                lambda H, mu, weight_decay: _adai(H, mu, decoupled=weight_decay),
+                lambda H, mu, weight_decay: _largest("adai", H, {"decoupled": weight_decay}, mu=mu),
             ),
         ),
         valid="as stability",
@@ -146,13 +149,13 @@ OURS: tuple[Result, ...] = (
             ),
         ),
         valid="along an eigenvector, μ constant, m_0 = 0, 1,000 steps",
-        note="m̂_1 = g_1, so the first step is plain SGD's: θ_1 = (1-ηH)θ_0, and what is above ηH = 2 grows whatever its "
-        "inertia. The step weight falls from 1 to (1-μ)/(1+μ) over about 1/(1-μ) steps, for μ near 1 as 1/(2t). Far "
-        "inside the limit of the settled average (ηH = 38 for μ = 0.9) the start can therefore carry θ off the quadratic. "
-        "A warm-up of the learning rate or clipping prevents it. Adam's m̂ does the same, in units of its v̂.",
+        note="m̂_1 = g_1, so the first step is plain SGD's: θ_1 = (1-ηH)θ_0, and what is above ηH = 2 grows, whatever "
+        "its inertia. The step weight falls from 1 to (1-μ)/(1+μ) over about 1/(1-μ) steps, for μ near 1 as 1/(2t). So "
+        "far inside the limit of the settled average (ηH = 38 for μ = 0.9) the start multiplies θ by large factors. A "
+        "warm-up makes the first steps smaller. The same holds of Adam's m̂ with P^-½ H P^-½ for H.",
         quantity="max |θ_t/θ_0|",
-        inputs={"eta": 1.0, "H": 10.0, "mu": 0.9},
-        sweep=Sweep("eta", 0.05, 3.7),
+        inputs={"eta": 10.0, "H": 1.0, "mu": 0.9},
+        sweep=Sweep("eta", 0.5, 37),
     ),
     Result(
         key="damping",
@@ -168,13 +171,14 @@ OURS: tuple[Result, ...] = (
         ),
         valid="eq. 9 at a minimum, so 1-μ ≪ 1; noise follows the Hessian (eq. 5)",
         note="From eq. 8 with γM = 1 and M = η/(1-μ). ζ = 1 is critical damping; below it a direction rings, above it "
-        "creeps. With one inertia for all, sharp directions ring while flat ones creep. Inertia speeds a flat direction "
-        "up by a factor of 2 at most (the rate a step is ηH at ζ ≫ 1, 2ηH at ζ = 1); only a larger η does more. "
-        "In the figure the dots are the optimizers themselves on a quadratic with noise of variance |H|/B, the lines eq. "
-        "6 with frozen averages.",
+        "creeps. With one inertia for all, sharp directions ring while flat ones creep. Inertia speeds a flat "
+        "direction up by a factor of 2 at most (the rate a step is ηH at ζ ≫ 1, 2ηH at ζ = 1); only a larger η does "
+        "more. In the figure the dots are the optimizers themselves on a quadratic with noise of variance |H|/B, the "
+        "lines the same with the averages frozen. Adai's dots ring a little more because v̂ fluctuates; the nearer β2 "
+        "is to 1, the nearer they are to the lines.",
         quantity="ζ_i",
         inputs={"eta": 0.0753, "beta0": 0.1, "H_all": (4.0, 1.0, 0.25, 0.0625), "eps": 0.001},
-        picture="θ/θ_0 against ηHT along four eigenvectors: EMA momentum rings along the sharp ones and creeps along the "
-        "flat ones, Adai takes the same path along each",
+        picture="θ/θ_0 against ηHT along four eigenvectors: EMA momentum rings along the sharp ones and creeps along "
+        "the flat ones, Adai takes nearly the same path along each",
     ),
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from adai.theory.bounds import Array
+from adai.theory.bounds import Array, checked
 from adai.theory.escape import Escape
 from adai.theory.record import KINDS, Result, Value, number
 from adai.theory.results import RESULTS
@@ -56,7 +56,8 @@ def quotient(printed: Value, other: Value) -> Any:
 
 def judged(result: Result, inputs: Mapping[str, Any], value: Value) -> str:
     """The input that the value limits, over the value, and whether that is stable: below 1."""
-    margin = number(inputs[result.limits]) / number(value)
+    (given,) = checked(**{result.limits: inputs[result.limits]})
+    margin = given / number(value)
     return f"{shown(margin)}, {'stable' if np.all(margin < 1) else 'not stable'}"
 
 

@@ -47,8 +47,8 @@ class Result(NamedTuple):
     """A numbered result of the paper, or one of ours, which has nothing printed but ``ours``.
 
     ``inputs`` are examples: the defaults of the command and of the figures; where one is a tuple, the command takes
-    several numbers. ``limits`` names the input that every value is an upper limit of. ``picture`` says what a figure shows
-    that is more than a sweep; `adai.report.theory` draws it.
+    several numbers. ``limits`` names the input that every value is an upper limit of. ``picture`` says what a figure
+    shows that is more than a sweep; `adai.report.theory` draws it.
     """
 
     key: str

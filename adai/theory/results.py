@@ -1,7 +1,8 @@
 """One record for each numbered result of the paper: printed, corrected, exact, where valid, and what is wrong.
 
-At the end come the records of `adai.theory.ours`, which the paper does not have. This table is what `adai theory` prints, what docs/theory.md is made of and what the tests go through. The formulas are
-written out here and computed by the functions named beside them; nothing is stated a second time.
+At the end come the records of `adai.theory.ours`, which the paper does not have. This table is what `adai theory`
+prints, what docs/theory.md is made of and what the tests go through. The formulas are written out here and computed by
+the functions named beside them; nothing is stated a second time.
 """
 
 import numpy as np

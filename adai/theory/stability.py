@@ -4,30 +4,35 @@ On a quadratic with Hessian H, with the averages v̂ (and so μ, or Adam's denom
 
     m' = B m + A H θ,   θ' = (1 - ηλ) θ - η m',   λ decoupled weight decay
 
-with diagonal matrices of momentum B in [0, 1) and of gradient weights A > 0. A direction of positive curvature dies out
-if and only if, with the **step weight** S = A (I + B)⁻¹,
+with diagonal matrices of momentum B in [0, 1) and of gradient weights A > 0. For positive definite H, θ goes to 0 from
+every start if and only if, with the **step weight** S = A (I + B)⁻¹,
 
     η (λmax(S^½ H S^½) + λ) < 2.
 
-L2 decay adds λI to H itself. Which rule has which S is all that tells them apart: `WEIGHTS` is the one table of them.
+L2 decay adds λI to H itself. Rules differ in S alone: `WEIGHTS` is the one table of them. `nesterov` is of another
+form, and has a proof of its own.
 
-Proof. Put θ_t = z^t θ in: (1 - ηλ - z)(z - B) A⁻¹ θ = ηz H θ. With θ*θ = 1, κ = 1 - ηλ, a = θ*A⁻¹θ > b = θ*BA⁻¹θ ≥ 0
-and h = θ*Hθ > 0, z solves a z² - (κa + b - ηh) z + κb = 0. Both roots are inside the unit circle if and only if ηh <
-(1 + κ)(a + b) (Jury), which holds for every θ if ηH < (1 + κ) S⁻¹. Conversely, the largest eigenvalue of ηH - (κ + x)(I
-+ B/x) A⁻¹ is above 0 at x = 1 where that is broken, and below 0 as x → ∞; where it is 0, -x < -1 is an eigenvalue of the
-step. H and S need not commute. So a step that is too large oscillates. Directions of negative curvature grow at any
-learning rate and are no matter of this bound; along directions of no curvature nothing moves.
+Proof. Put θ_t = z^t θ in: (κ - z)(z - B) A⁻¹θ = ηz Hθ with κ = 1 - ηλ. With θ*θ = 1, a = θ*A⁻¹θ > b = θ*BA⁻¹θ ≥ 0 and
+h = θ*Hθ > 0, z is a root of a z² - (κa + b - ηh) z + κb. Both roots are inside the unit circle if and only if ηh <
+(1 + κ)(a + b), by Jury's conditions. That holds for every θ if ηH < (1 + κ) S⁻¹. If it does not, the largest eigenvalue
+of ηH - (κ + x)(1 + B/x) A⁻¹ is above 0 at x = 1 and below 0 as x → ∞; at the x > 1 where it is 0, -x is an eigenvalue
+of the step. H and S need not commute.
 
-The **start** is not frozen. A bias-corrected average begins with m̂_1 = g_1, the step of plain SGD: a direction with
+So a learning rate that is too large shows as a step that overshoots more each time. Directions of negative curvature
+grow at any learning rate, and are no matter of this limit.
+
+**The start** is not frozen. A bias-corrected average begins with m̂_1 = g_1, the step of plain SGD: a direction with
 ηH > 2 grows at first whatever its inertia (`start`, `largest_excursion`), until about 1/(1 - μ) steps are averaged.
 
-A real loss is no quadratic, and noise comes on top. Full-batch gradient descent settles at the bound (the edge of
-stability: Cohen et al., arXiv 2103.00065; Adam at 38/η with β1 = 0.9: Cohen et al., arXiv 2207.14484).
+A real loss is no quadratic, and noise comes on top. Full-batch gradient descent settles at the limit (the edge
+of stability: Cohen et al., arXiv 2103.00065), Adam at 38/η for β1 = 0.9 (Cohen et al., arXiv 2207.14484).
 
 Example:
+    >>> import numpy as np
     >>> from adai.theory import stability
     >>> H = [[2, 0.5, 0], [0.5, 1, 0.3], [0, 0.3, 0.2]]
-    >>> float(stability.largest_stable_lr(H, stability.adai([0.1, 0.9, 0.99])))  # inertia of each parameter
+    >>> mu = np.array([0.1, 0.9, 0.99])  # inertia of each parameter
+    >>> float(stability.largest_stable_lr(H, stability.adai(mu)))
     1.2171874023892604
     >>> float(stability.largest_stable_lr(H, stability.ema(0.9)))
     17.16480619507032
@@ -48,7 +53,7 @@ that a tensor stays a tensor of its dtype on its device; they do not check their
 
 
 def sgd() -> float:
-    """S = 1: plain SGD stands λmax(H) < 2/η. Exact from the first step on, for there is no average."""
+    """S = 1: plain SGD is stable where λmax(H) < 2/η. Exact from the first step on, for there is no average."""
     return 1.0
 
 
@@ -64,8 +69,8 @@ def heavy_ball(beta1: Elements, dampening: Elements = 0.0) -> Elements:
 def nesterov(beta1: Elements) -> Elements:
     """S = (1 + 2β1)/(1 + β1): `torch.optim.SGD` with ``nesterov=True``; λmax(H) < 2(1 + β1)/((1 + 2β1)η).
 
-    Less than plain SGD stands: the step is the gradient plus β1 of a momentum that has this gradient in it. For one β1
-    for all parameters.
+    A lower limit than plain SGD's: the step is the gradient plus β1 of a momentum that has this gradient in it. For one
+    β1 for all parameters.
 
     Proof: θ' = κθ - η(Hθ + β1 m'), m' = β1 m + Hθ; along an eigenvector z² - (κ + β1 - ηh(1 + β1))z + β1(κ - ηh) = 0,
     whose first root to leave the unit circle does so at z = -1: (1 + κ)(1 + β1) = ηh(1 + 2β1).
@@ -101,9 +106,9 @@ def adam(P: Elements, beta1: Elements) -> Elements:
 def adai(mu: Elements, dampening: float = 1.0, beta0: float = 0.1) -> Elements:
     """S = (1 - μ)/(1 + μ), μ the inertia of each parameter: Adai, λmax(S^½ H S^½) < 2/η.
 
-    Parameters whose gradients are large have μ = 0 and S = 1: they stand no more than plain SGD, a nineteenth of what
-    they would stand under an average with β1 = 0.9. A floor under the inertia, μ ≥ min_inertia, keeps S at or below
-    ``adai(min_inertia)``, so every H with λmax(H) < 2(1 + min_inertia)/((1 - min_inertia)η) is stable.
+    Parameters whose gradients are large have μ = 0 and S = 1: their limit is that of plain SGD, a nineteenth of that of
+    an average with β1 = 0.9. A floor under the inertia, μ ≥ min_inertia, keeps S at or below ``adai(min_inertia)``, so
+    every H with λmax(H) < 2(1 + min_inertia)/((1 - min_inertia)η) is stable.
 
     Args:
         mu: inertia, in [0, 1).
@@ -172,7 +177,7 @@ def largest_stable_lr(
         ValueError: as `top_eigenvalue`; or a decay is below 0.
 
     Example:
-        >>> float(largest_stable_lr(10.0, heavy_ball(0.9)))
+        >>> round(float(largest_stable_lr(10.0, heavy_ball(0.9))), 12)
         0.38
     """
     return limit(top_eigenvalue(H, weight, l2=l2), decoupled)
@@ -204,7 +209,9 @@ def top_eigenvalue(H: ArrayLike | LinearOperator, weight: ArrayLike = 1.0, *, l2
 def _by_products(H: LinearOperator, weight: Array, l2: float) -> Array:
     n = H.shape[0]
     if H.shape != (n, n) or weight.size not in (1, n):
-        raise ValueError(f"{weight.size} step weights for a Hessian of shape {H.shape}; it has to be square, with one each")
+        raise ValueError(
+            f"{weight.size} step weights for a Hessian of shape {H.shape}; it has to be square, with one each"
+        )
     if n < 3:  # Lanczos needs more directions than it looks for
         return top_eigenvalue(H @ np.eye(n), weight, l2=l2)
     root = np.sqrt(np.broadcast_to(weight.ravel(), n))
@@ -231,9 +238,9 @@ def _symmetric(H: ArrayLike) -> Array:
 def start(mu: ArrayLike, T: ArrayLike) -> Array:
     """Step weight of step T of a bias-corrected average with constant inertia: 1 at T = 1, then S/(1 - μ^T).
 
-    It falls to S = (1 - μ)/(1 + μ) over about 1/(1 - μ) steps, for μ near 1 as 1/(2T). At T = 1 there is no momentum yet
-    and m̂_1 = g_1; later steps by the proof above with 1 - μ^T frozen, which changes with every step. What the changing
-    steps make together is `largest_excursion`.
+    It falls to S = (1 - μ)/(1 + μ) over about 1/(1 - μ) steps, for μ near 1 as 1/(2T). At T = 1 there is no momentum
+    yet and m̂_1 = g_1; later steps by the proof above with 1 - μ^T frozen, which changes with every step. What the
+    changing steps make together is `largest_excursion`.
     """
     mu, T = checked(mu=mu, T=T)
     if np.any(T < 1):

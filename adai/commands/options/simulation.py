@@ -1,6 +1,7 @@
 """The options of `adai theory`, `adai escape` and `adai saddle`."""
 
 import argparse
+import re
 from pathlib import Path
 
 from adai.commands.options.later import Commands, later
@@ -14,8 +15,8 @@ def add_theory(commands: Commands) -> None:
         "theory",
         help="the paper's results: printed, corrected and exact",
         description="Print the table of the paper's results, or one of them (KEY) for inputs of your own: printed, "
-        "corrected and exact, with the ratio. Results that the paper does not have are kind N: stability says how large "
-        "the learning rate may be, for Hessian H and inertia mu, with Adai and with others.",
+        "corrected and exact, with the ratio. Results that the paper does not have are kind N: stability says how "
+        "large the learning rate may be, for Hessian H and inertia mu, with Adai and with others.",
     )
     theory.add_argument("key", nargs="?", metavar="KEY", help="a result, such as thm3.1 (default: the table of all)")
     theory.add_argument("--check", type=Path, metavar="FILE", help="evaluate a fixtures file; status 1 on any failure")
@@ -26,6 +27,8 @@ def add_theory(commands: Commands) -> None:
             text = f"{symbol.meaning}; {symbol.bound}"
             kind = number_or_matrix if name == "H" else float
             inputs.add_argument(f"--{symbol.flag}", dest=name, nargs="+", type=kind, metavar="X", help=text)
+    # what argparse takes for a negative number and not for an option; by default neither -1e-3 nor a row -1,2 is one
+    theory._negative_number_matcher = re.compile(r"-[\d.]")
     theory.set_defaults(run=later("theory"))
 
 
