@@ -350,3 +350,18 @@ def test_full_batch_training_settles_at_the_edge(make, steps):
         if step >= steps - 200 and step % 20 == 0:
             margins.append(stability(optimizer, model, mse_loss, (x, targets)).margin)
     assert np.mean(margins) == pytest.approx(1, abs=0.05)
+
+
+def test_half_precision_and_a_rate_that_is_a_tensor():
+    """What is computed is in float32, at the parameters as bfloat16 has them."""
+    half, (x, y) = net(torch.bfloat16), data(dtype=torch.bfloat16)
+    optimizer = Adai(half.parameters(), lr=torch.tensor(0.5))
+    trained(optimizer, half, 5, x, y)
+    whole = copy.deepcopy(half).float()
+    other = Adai(whole.parameters(), lr=0.5)
+    other.load_state_dict(optimizer.state_dict())
+    found, same = (
+        stability(o, m, cross_entropy, (x.to(m[0].weight.dtype), y)) for o, m in ((optimizer, half), (other, whole))
+    )
+    assert found.margin == pytest.approx(same.margin, rel=1e-5)
+    assert 0 < found.margin
