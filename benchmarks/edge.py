@@ -1,7 +1,7 @@
 """The stability margin of Adai step by step, in runs that blow up and in runs that do not; drawn.
 
-Trains as `adai train` does (the digits, smallnet, lr 1, the defaults), and between steps takes the margin on 500 training
-images (`adai.lab.edge`)::
+Trains as `adai train` does (the digits, smallnet, lr 1, the defaults), and between steps takes the margin on 256
+training images (`adai.lab.edge`)::
 
     python benchmarks/edge.py --csv benchmarks/results/edge.csv --figure docs/edge.png
 """
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 
 from adai.errors import UserError
 from adai.files import write_whole
@@ -25,6 +26,7 @@ from adai.lab.distributed import Ranks
 from adai.lab.edge.margin import measure
 from adai.lab.learner import Learner
 from adai.lab.machine import processor
+from adai.lab.optimizers import recipe
 from adai.lab.settings import Settings
 from adai.lab.subject import Subject
 from adai.lab.train import named_task
@@ -42,8 +44,8 @@ class Point(NamedTuple):
     margin: float | None
 
 
-def margins(settings: Settings, *, first: int, last: int, samples: int) -> list[Point]:
-    """Train as the run does up to the last step, and measure after each from the first on."""
+def margins(settings: Settings, *, first: int, last: int, every: int, samples: int) -> list[Point]:
+    """Train as the run does up to the last step, and measure from the first on, after every so many."""
     cpu = torch.device("cpu")
     learner = Learner(settings, named_task(settings, cpu, None), cpu, Ranks())
     subject = Subject(learner.model, learner.train, learner.loss)
@@ -53,7 +55,7 @@ def margins(settings: Settings, *, first: int, last: int, samples: int) -> list[
     def after_a_step() -> None:
         nonlocal step
         step += 1
-        if not first <= step <= last:
+        if not first <= step <= last or (step - first) % every:
             return
         lr = float(learner.optimizer.param_groups[0]["lr"])
         try:
@@ -82,6 +84,8 @@ def draw(points: Sequence[Point], about: str) -> Figure:
         below.plot(steps, [point.loss for point in run], lw=1.2, color="#b84a00")
         above.set(yscale="log", title=f"seed {seed}")
         below.set(yscale="log", xlabel="step")
+        for ax in (above, below):
+            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes[0, 0].set_ylabel("stability margin")
     axes[1, 0].set_ylabel("loss (nats)")
     figure.suptitle(about, fontsize=10)
@@ -92,8 +96,8 @@ def read(file: Path) -> list[Point]:
     """What was written."""
     with file.open() as lines:
         return [
-            Point(int(row["seed"]), int(row["step"]), *(float(row[f]) if row[f] else None for f in Point._fields[2:]))
-            for row in csv.DictReader(lines)
+            Point(int(seed), int(step), float(lr), *(float(x) if x else None for x in (loss, margin)))
+            for seed, step, lr, loss, margin in list(csv.reader(lines))[1:]
         ]
 
 
@@ -103,9 +107,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 6, 7, 0], help="default: 3 6 7 0")
     parser.add_argument("--optimizer", default="adai")
     parser.add_argument("--lr", type=float, default=1.0)
-    parser.add_argument("--first", type=int, default=77, help="step to measure after (default: %(default)s)")
-    parser.add_argument("--last", type=int, default=133, help="likewise (default: %(default)s)")
-    parser.add_argument("--samples", type=int, default=500)
+    parser.add_argument("--first", type=int, default=70, help="step to measure after (default: %(default)s)")
+    parser.add_argument("--last", type=int, default=130, help="likewise (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=2, help="steps (default: %(default)s)")
+    parser.add_argument("--samples", type=int, default=256, help="default: %(default)s")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--draw", action="store_true", help="only draw what the CSV holds")
@@ -113,12 +118,14 @@ def main() -> None:
     points = read(options.csv) if options.draw else []
     for seed in [] if options.draw else options.seeds:
         settings = Settings.of("digits", optimizer=options.optimizer, lr=options.lr, seed=seed)
-        points += margins(settings, first=options.first, last=options.last, samples=options.samples)
+        points += margins(
+            settings, first=options.first, last=options.last, every=options.every, samples=options.samples
+        )
         write_csv(options.csv, points)
     print(f"{processor()}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     if options.figure:
         with rc_context(RC):
-            figure = draw(points, f"{options.optimizer} at learning rate {options.lr:g} on the digits")
+            figure = draw(points, f"{recipe(options.optimizer).label}, learning rate {options.lr:g}, digits")
         write_whole(options.figure, lambda part: figure.savefig(part, dpi=150))
 
 

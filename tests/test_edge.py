@@ -1,6 +1,7 @@
 """The stability margin: against dense matrices, at the edge of stability, and what is refused."""
 
 import copy
+import doctest
 import random
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.optim import SGD, Adam, AdamW, RAdam, RMSprop
 from adai import Adai, AdaiW
 from adai.errors import UserError
 from adai.lab import stability
+from adai.lab.edge import margin
 
 F64 = torch.float64
 
@@ -59,7 +61,8 @@ def plain(optimizer, slope):
     for g in optimizer.param_groups:
         for p in g["params"]:
             s, ones = state.get(p, {}), torch.ones_like(p)
-            first = slope[at : at + p.numel()].view_as(p) + g["weight_decay"] * p.detach() * (not type(optimizer) is AdamW)
+            l2 = 0 if isinstance(optimizer, AdamW | AdaiW) else g["weight_decay"]
+            first = slope[at : at + p.numel()].view_as(p) + l2 * p.detach()
             at += p.numel()
             if isinstance(optimizer, SGD):
                 b = g["momentum"]
@@ -87,9 +90,7 @@ def plain(optimizer, slope):
                 weight = (1 - b) / ((1 + b) * (v.sqrt() + g["eps"]))
             else:
                 weight = 1 / (first.abs() + g["eps"])
-            decoupled = isinstance(optimizer, AdamW | AdaiW)
-            decay = g["weight_decay"]
-            for_all = (g["lr"] * ones, weight, decay * (not decoupled) * ones, decay * decoupled * ones)
+            for_all = (g["lr"] * ones, weight, l2 * ones, (g["weight_decay"] - l2) * ones)
             columns.append(torch.stack([part.flatten() for part in for_all]))
     return torch.cat(columns, dim=1)
 
@@ -116,8 +117,8 @@ def expected(optimizer, model, x, y, **options):
     lr, S, l2, decoupled = plain(optimizer, slope)
     root = (lr * S).sqrt()
     M = root[:, None] * (H + torch.diag(l2)) * root + torch.diag(lr * decoupled)
-    margin = torch.linalg.eigvalsh(M)[-1].item() / 2
-    return margin, lr[0].item() / margin
+    exact = torch.linalg.eigvalsh(M)[-1].item() / 2
+    return exact, lr[0].item() / exact
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -126,10 +127,10 @@ def test_the_margin_of_a_run_is_that_of_the_whole_matrix(name):
     optimizer = CASES[name](model.parameters())
     trained(optimizer, model, 25, x, y)
     found = stability(optimizer, model, cross_entropy, (x, y), tol=1e-9)
-    margin, largest = expected(optimizer, model, x, y)
-    assert found.margin == pytest.approx(margin, rel=1e-6)
+    exact, largest = expected(optimizer, model, x, y)
+    assert found.margin == pytest.approx(exact, rel=1e-6)
     assert found.largest_lr == pytest.approx(largest, rel=1e-6)
-    assert found.factor == pytest.approx(1 / margin, rel=1e-6)
+    assert found.factor == pytest.approx(1 / exact, rel=1e-6)
     assert (found.lr, found.batch_norm) == (optimizer.param_groups[0]["lr"], "the model has none")
     assert found.loss == pytest.approx(cross_entropy(model(x), y).item())
 
@@ -152,8 +153,8 @@ def test_groups_have_rates_of_their_own():
     optimizer = AdaiW(groups)
     trained(optimizer, model, 25, x, y)
     found = stability(optimizer, model, cross_entropy, (x, y), tol=1e-9)
-    margin, largest = expected(optimizer, model, x, y)
-    assert (found.margin, found.largest_lr) == (pytest.approx(margin, rel=1e-6), pytest.approx(largest, rel=1e-6))
+    exact, largest = expected(optimizer, model, x, y)
+    assert (found.margin, found.largest_lr) == (pytest.approx(exact, rel=1e-6), pytest.approx(largest, rel=1e-6))
     for group in optimizer.param_groups:
         group["lr"] *= found.factor
     assert stability(optimizer, model, cross_entropy, (x, y), tol=1e-9).margin == pytest.approx(1, rel=1e-6)
@@ -176,7 +177,7 @@ def test_on_a_quadratic_the_rate_that_it_names_is_the_largest_that_shrinks_the_l
 
     batch = torch.zeros(1, 1, dtype=F64), torch.zeros(1)
 
-    def grows(make, lr, steps=800):
+    def grows(make, lr, steps=400):
         model = Quadratic()
         optimizer = make(model.parameters(), lr)
         norms = []
@@ -194,8 +195,8 @@ def test_on_a_quadratic_the_rate_that_it_names_is_the_largest_that_shrinks_the_l
     ):
         model = Quadratic()
         found = stability(make(model.parameters(), 0.01), model, lambda out, _: out, batch, tol=1e-12)
-        assert not grows(make, 0.999 * found.largest_lr)
-        assert grows(make, 1.001 * found.largest_lr)
+        assert not grows(make, 0.99 * found.largest_lr)
+        assert grows(make, 1.01 * found.largest_lr)
 
 
 def test_options_that_adai_may_have():
@@ -218,6 +219,11 @@ def test_options_that_adai_may_have():
     optimizer = Adai(fresh.parameters(), lr=0.5)
     optimizer.param_groups[0]["warmup_steps"] = 3
     assert stability(optimizer, fresh, cross_entropy, (x, y)).margin == pytest.approx(start / 4)
+
+
+def test_the_example_of_the_documentation():
+    """One parameter, for which there is no Lanczos."""
+    assert doctest.testmod(margin) == (0, 7)
 
 
 def test_a_rate_of_0_has_no_margin_but_a_limit():
@@ -245,7 +251,12 @@ class Drawing(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first, self.norm, self.drop, self.last = nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)
+        self.first, self.norm, self.drop, self.last = (
+            nn.Linear(6, 8),
+            nn.BatchNorm1d(8),
+            nn.Dropout(0.5),
+            nn.Linear(8, 3),
+        )
 
     def forward(self, x):
         torch.rand(1), random.random(), np.random.rand()
@@ -281,8 +292,11 @@ def test_nothing_of_the_callers_changes(training):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: torch.optim.Adagrad(p), "no stability limit is known for Adagrad; there is one for SGD, Adam, AdamW"),
-        (lambda p: type("Mine", (SGD,), {})(p), "no stability limit is known for Mine"),
+        (
+            torch.optim.Adagrad,
+            "no stability limit is known for Adagrad; there is one for SGD, Adam, AdamW",
+        ),
+        (type("Mine", (SGD,), {}), "no stability limit is known for Mine"),
         (lambda p: Adai(p, dampening=0.5), "Adai has a dampening other than 1"),
         (lambda p: AdaiW(p, maximize=True), "AdaiW has maximize=True; minimise the negative loss"),
         (
@@ -322,11 +336,9 @@ def tanh_net():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("make", "steps", "within"),
-    [(lambda p: SGD(p, lr=0.5), 4000, 0.05), (lambda p: Adam(p, lr=0.002), 4000, 0.1)],
-    ids=["sgd", "adam"],
+    ("make", "steps"), [(lambda p: SGD(p, lr=1.0), 1200), (lambda p: Adam(p, lr=0.005), 2000)], ids=["sgd", "adam"]
 )
-def test_full_batch_training_settles_at_the_edge(make, steps, within):
+def test_full_batch_training_settles_at_the_edge(make, steps):
     """Cohen et al., arXiv 2103.00065: 2/η; arXiv 2207.14484: Adam at 38/η of the preconditioned Hessian."""
     model, (x, y) = tanh_net(), data(64, torch.float32)
     targets = nn.functional.one_hot(y, 3).float()
@@ -337,4 +349,19 @@ def test_full_batch_training_settles_at_the_edge(make, steps, within):
         optimizer.step()
         if step >= steps - 200 and step % 20 == 0:
             margins.append(stability(optimizer, model, mse_loss, (x, targets)).margin)
-    assert np.mean(margins) == pytest.approx(1, abs=within)
+    assert np.mean(margins) == pytest.approx(1, abs=0.05)
+
+
+def test_half_precision_and_a_rate_that_is_a_tensor():
+    """What is computed is in float32, at the parameters as bfloat16 has them."""
+    half, (x, y) = net(torch.bfloat16), data(dtype=torch.bfloat16)
+    optimizer = Adai(half.parameters(), lr=torch.tensor(0.5))
+    trained(optimizer, half, 5, x, y)
+    whole = copy.deepcopy(half).float()
+    other = Adai(whole.parameters(), lr=0.5)
+    other.load_state_dict(optimizer.state_dict())
+    found, same = (
+        stability(o, m, cross_entropy, (x.to(m[0].weight.dtype), y)) for o, m in ((optimizer, half), (other, whole))
+    )
+    assert found.margin == pytest.approx(same.margin, rel=1e-5)
+    assert 0 < found.margin

@@ -117,9 +117,7 @@ def compare(
     if flatness_of is not None:
         jobs = [job if job.settings.optimizer in flatness_of else job._replace(flatness=None) for job in jobs]
     jobs = [
-        job._replace(stability=stability, stability_every=stability_every)
-        if job.settings.optimizer in limited
-        else job
+        job._replace(stability=stability, stability_every=stability_every) if job.settings.optimizer in limited else job
         for job in jobs
     ]
     watch(jobs)

@@ -69,7 +69,7 @@ class Job(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether the flatness and the stability margin after the last epoch are there, as far as they were asked for."""
+        """Whether what was asked for of flatness and stability margin after the last epoch is there."""
         last = self.settings.epochs
         flat = any((k.epoch, k.settings) == (last, self.flatness) for k in kept_in(self.folder))
         margin = any((k.epoch, k.settings) == (last, self.stability) for k in margins_in(self.folder))

@@ -38,7 +38,11 @@ def write(folder: Path, found: Mapping[str, KeptMargin]) -> None:
 def as_table(found: Mapping[str, KeptMargin]) -> Table:
     """The table for the terminal."""
     rows = [
-        [name, str(kept.epoch), *(NONE if x is None else short(x) if x > 1e-3 or not x else f"{x:.2g}" for x in kept.numbers)]
+        [
+            name,
+            str(kept.epoch),
+            *(NONE if x is None else short(x) if x > 1e-3 or not x else f"{x:.2g}" for x in kept.numbers),
+        ]
         for name, kept in found.items()
     ]
     title = "stability margin: the learning rate over the largest stable one"

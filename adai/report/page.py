@@ -26,7 +26,7 @@ _VERSIONS = ("adai", "torch", "python", "machine", "device", "threads")
 
 
 def write(comparison: Comparison, summary: Summary) -> Path:
-    """Write ``report.html``, ``summary.*``, ``figures/``, and what was measured: ``flatness.*``, ``stability-epochs.csv``.
+    """Write ``report.html``, ``summary.*``, ``figures/``, and the files of what was measured, into the folder.
 
     Each file is written whole or not at all; the page last, so that it is never ahead of its figures.
 

@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from adai.lab.edge.kept import KeptMargin
-from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison
 from adai.report.panels import add_legend
 from adai.report.picture import Picture, one_axes, short
 from adai.report.rows import write_csv
 from adai.report.style import INK, style
 from adai.report.summary import joined
+
+LEAST = 1e-3  # what is drawn: a schedule that ends at 0 takes the margin with it
 
 Courses = dict[str, dict[int, list[KeptMargin]]]  # by optimizer and seed, in the order of the epochs
 
@@ -68,7 +69,8 @@ def sentence(comparison: Comparison, found: Courses) -> str:
         largest = [max(margins) for course in of_seeds.values() if (margins := _margins(course))]
         if largest:
             beyond = sum(margin > 1 for margin in largest)
-            said.append(f"{labels[name]} up to {short(max(largest))}, above 1 in {beyond} of {len(largest)} runs")
+            runs = f"{len(largest)} run{'' if len(largest) == 1 else 's'}"
+            said.append(f"{labels[name]} up to {short(max(largest))} ({beyond} of {runs} above 1)")
     about = _about(found)
     return (
         f"Stability margin after the epochs that were measured, 1 being the edge: {joined(said)}. "
@@ -81,21 +83,25 @@ def _margins(course: list[KeptMargin]) -> list[float]:
 
 
 def picture(comparison: Comparison, found: Courses) -> Picture:
-    """A line a run, and the edge."""
+    """A line a run with a mark where it is largest, and the edge."""
     figure, ax = one_axes()
-    drawn = [np.ones(1)]
+    lowest = 1.0
     for name, of_seeds in found.items():
         look = style(name)
         for course in of_seeds.values():
             epochs = [kept.epoch for kept in course]
             margins = np.array([kept.numbers.margin or math.nan for kept in course])  # a logarithm has no 0
             ax.plot(epochs, margins, color=look.light, dashes=look.dashes, lw=1.0, alpha=0.7)
-            ax.plot(epochs[-1:], margins[-1:], look.marker, color=look.light, ms=6, alpha=0.9)
-            drawn.append(margins)
+            if np.isfinite(margins).any():
+                top = int(np.nanargmax(margins))
+                ax.plot(epochs[top], margins[top], look.marker, color=look.light, ms=6, alpha=0.9)
+                lowest = min(lowest, float(np.nanmin(margins)))
     ax.axhline(1, color=INK, lw=0.9, ls=":")
-    log_where_it_helps(ax, "y", drawn)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.set_ylim(bottom=max(lowest / 1.15, LEAST))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="epoch", ylabel="stability margin")
     add_legend(figure, comparison, lines=False)
-    said = f"{sentence(comparison, found)} A line a run; the dotted line is the edge."
+    said = f"{sentence(comparison, found)} A line a run, with a mark at its largest; the dotted line is the edge."
     return Picture("stability", "Stability margin by epoch", said, figure)

@@ -11,7 +11,7 @@ def add_stability(commands: Commands) -> None:
     stability = commands.add_parser(
         "stability",
         help="how close runs are to the largest stable learning rate",
-        description="The stability margin at the last epoch of each run, with the optimizer's state as it was there: the "
+        description="The stability margin after the last epoch of each run, with the optimizer's state as it was: the "
         "learning rate over the largest stable one. 1 is the edge.",
     )
     stability.add_argument(
@@ -34,7 +34,9 @@ def add_stability(commands: Commands) -> None:
     stability.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: float32")
     stability.add_argument("--seed", type=seed, default=0, metavar="N", help="of the samples (default: 0)")
     stability.add_argument("--device", default="cpu", help="cpu, cuda, mps, … (default: cpu)")
-    stability.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
+    stability.add_argument(
+        "--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)"
+    )
     stability.add_argument(
         "--out", type=Path, default=Path("runs/stability"), metavar="FOLDER", help="default: runs/stability"
     )

@@ -15,7 +15,7 @@ Which = Literal["LA", "SA", "LM"]
 
 
 class Symmetric(Protocol):
-    """A symmetric matrix that is asked for products: the Hessian of an `adai.lab.objective.Objective`, or one like it."""
+    """A symmetric matrix that gives products: the Hessian of an `adai.lab.objective.Objective`, or one like it."""
 
     theta: Tensor
     """A vector of the dtype and on the device of the products."""

@@ -98,8 +98,8 @@ def margin_at(
     """Measure at the last checkpoint of a run's folder, or at one of its checkpoints.
 
     Raises:
-        UserError: the run, its data or its task cannot be read, no limit is known for its optimizer, or what was computed
-            is not finite.
+        UserError: the run, its data or its task cannot be read, no limit is known for its optimizer, or its loss or
+            state is not finite.
     """
     subject, optimizer = in_training(path, device=device, data_dir=data_dir)
     check(optimizer)

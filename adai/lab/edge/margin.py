@@ -59,12 +59,13 @@ def stability(
     Adai, 1 for plain SGD, 1 / (1 + β) for SGD with momentum. Decoupled decay adds η times itself within the eigenvalue.
     On a quadratic, with the averages in S settled and fixed, training is stable exactly where the margin is below 1.
 
-    **When to use it.** To learn whether a run that becomes unsteady has too large a learning rate, and by how much; or
-    what rate a model stands before it is trained: before the first step the limit is that of the first step. Call it
-    between two steps, with `optimizer.step` behind and `zero_grad` before or after. **When not.** It is no proof: the
-    loss is no quadratic, and a batch has other curvature than the next. A margin a little above 1 for some steps is
-    usual in training. Clipped gradients stand more than it says. While the averages are young, the first 1/(1 - μ)
-    steps or so, bias correction makes steps larger than it assumes.
+    **When to use it.** To learn whether a run that becomes unsteady has too large a learning rate, and by how much; or,
+    with Adai and SGD, what rate a model stands without a warm-up: before the first step S is that of the first step, 1
+    for Adai. Call it between two steps, before or after `zero_grad`. **When not.** It is no proof: the loss is no
+    quadratic, and a batch has other curvature than the next. A margin a little above 1 for some steps is usual in
+    training. Clipped gradients stand more than it says. While the averages are young, the first 1/(1 - μ) steps or so,
+    bias correction makes steps larger than it assumes. Before the first steps of Adam and RMSprop, whose denominators
+    change most then, it says little.
 
     It takes about 30 Hessian-vector products, each about two to four times as long as a training step. Model,
     gradients, optimizer, buffers and random generators stay as they are; dropout is off.
@@ -84,7 +85,8 @@ def stability(
     Raises:
         UserError: no limit is known for the optimizer or for one of its options; the model, the loss or the state is
             not finite; or the same parameters and data give different losses.
-        ValueError: the batch is no pair of as many inputs as targets, or the optimizer has none of the model's parameters.
+        ValueError: the batch is no pair of as many inputs as targets, or the optimizer has none of the model's
+            parameters.
 
     Source: derived and proved in `adai.theory.stability`; for Adam J. Cohen et al., arXiv 2207.14484.
 
@@ -181,7 +183,9 @@ class Preconditioned:
         return self._root * self._hvp(self._root * vectors) + self._diagonal * vectors
 
 
-def _preconditioned(objective: Objective, optimizer: Optimizer, model: nn.Module) -> tuple[Preconditioned, float, float]:
+def _preconditioned(
+    objective: Objective, optimizer: Optimizer, model: nn.Module
+) -> tuple[Preconditioned, float, float]:
     """The matrix whose top eigenvalue, times the last number, is below 2 where training is stable.
 
     With a learning rate η_i, step weight S_i, L2 decay λ_i and decoupled decay δ_i of each parameter, the condition is

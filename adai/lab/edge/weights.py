@@ -92,8 +92,9 @@ def _rule(optimizer: Optimizer) -> Rule:
 
 
 def _rate(group: Group, state: State) -> float:
-    warmup_steps = group.get("warmup_steps", 0)  # an option of Adai
-    return float(group["lr"]) * min(1.0, max(1.0, _steps(state)) / (warmup_steps + 1))
+    warmup_steps = int(group.get("warmup_steps", 0))  # an option of Adai
+    warmed: float = min(1.0, max(1.0, _steps(state)) / (warmup_steps + 1))
+    return float(group["lr"]) * warmed
 
 
 def _decay(group: Group, optimizer: Optimizer) -> tuple[float, float]:
@@ -138,7 +139,7 @@ def _adam(optimizer: Optimizer, gradient: Gradient) -> Weight:
 
 
 def _radam(optimizer: Optimizer, gradient: Gradient) -> Weight:
-    """RAdam: momentum without a denominator at first, then Adam's, rectified, with ε added before the bias correction."""
+    """Momentum without a denominator at first, then Adam's, rectified, with ε added before the bias correction."""
 
     def weight(p: Tensor, state: State, group: Group) -> Tensor | float:
         (beta1, beta2), t = group["betas"], _steps(state)

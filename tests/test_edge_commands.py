@@ -1,0 +1,202 @@
+"""`adai stability`, and `adai compare --stability`: files, figure, resuming, one-line errors."""
+
+import csv
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import TensorDataset
+
+from adai import Adai
+from adai.cli import main
+from adai.lab import checkpoints, stability
+from adai.lab.edge import kept
+from adai.lab.run import Run
+from adai.lab.task import Task
+from adai.report import stability as report
+from adai.report.comparison import read
+from tests.folders import comparison as folder
+from tests.untimed import untimed
+
+pytestmark = pytest.mark.slow
+
+HERE = "tests.test_edge_commands"
+
+
+def points():
+    """40 points in 3 classes, and 20 to test."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(60, 4, generator=generator), torch.randint(3, (60,), generator=generator)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3))
+    return Task(model, TensorDataset(x[:40], y[:40]), TensorDataset(x[40:], y[40:]))
+
+
+COMPARE = ["compare", "--task", f"{HERE}:points", "--seeds", "1", "--epochs", "5", "--batch", "20", "--deterministic"]
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    """Of Adai, Adam and Yogi, for which no limit is known, measured after every second epoch."""
+    path = tmp_path_factory.mktemp("compare") / "runs"
+    assert main([*COMPARE, "--optimizers", "adai,adam,yogi", "--stability", "2", "--out", str(path)]) == 0
+    return path
+
+
+def epochs(path, name="adai"):
+    return [one.epoch for one in kept.margins_in(path / name / "seed0")]
+
+
+def rows(file):
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_margins_along_training_are_kept_written_and_drawn(comparison):
+    assert [epochs(comparison, name) for name in ("adai", "adam", "yogi")] == [[2, 4, 5], [2, 4, 5], []]
+    table = rows(comparison / "stability-epochs.csv")
+    assert [(row["optimizer"], row["epoch"]) for row in table] == [(o, e) for o in ("adai", "adam") for e in "245"]
+    assert {row["batch_norm"] for row in table} == {"statistics of each minibatch of 20"}
+    page = (comparison / "report.html").read_text()
+    assert 'id="figure-stability"' in page
+    assert "Stability margin after the epochs that were measured, 1 being the edge: Adai up to" in page
+    assert (comparison / "figures" / "stability.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_margin_kept_is_that_of_the_checkpoint(comparison):
+    state = checkpoints.read(comparison / "adai" / "seed0" / "checkpoint-000004.pt")
+    task = points()
+    task.model.load_state_dict(state["model"])
+    optimizer = Adai(task.model.parameters())
+    optimizer.load_state_dict(state["optimizer"])
+    found = stability(optimizer, task.model, cross_entropy, task.train.tensors, batch_norm="running")
+    settings = kept.StabilitySettings(batch_norm="running")
+    at = kept.margin_at(comparison / "adai" / "seed0" / "checkpoint-000004.pt", settings)
+    assert at.epoch == 4
+    assert at.numbers.margin == pytest.approx(found.margin, rel=2e-3)
+    assert at.numbers.lr == optimizer.param_groups[0]["lr"]
+
+
+def test_runs_that_blew_up_are_drawn_and_counted_too(tmp_path):
+    """Two seeds of Adai: one finishes, the other diverges beyond the edge. What was measured otherwise is left out."""
+    path = folder(tmp_path / "runs", {"adai": [3.0, float("nan")], "sgd": [3.0, 3.0]})
+    settings, about = kept.StabilitySettings(), {"batch_norm": "running statistics", "samples": 500}
+    for seed, margins in enumerate(([0.5, 1e-6], [3.0])):
+        course = [
+            kept.KeptMargin(epoch, settings, about, kept.Margin(0.1, 1.0, margin, 1 / margin))
+            for epoch, margin in enumerate(margins, start=1)
+        ]
+        course += [course[0]._replace(settings=settings._replace(samples=7), numbers=kept.Margin(0.1, 1.0, 9.0, 0.1))]
+        file = path / "adai" / f"seed{seed}" / kept.FILE
+        file.write_text(json.dumps({"measured": [*(one.as_dict() for one in course), {"damaged": 1}]}))
+    comparison = read(path)
+    found = report.courses(comparison)
+    assert report.sentence(comparison, found) == (
+        "Stability margin after the epochs that were measured, 1 being the edge: "
+        "Adai up to 3.00 (1 of 2 runs above 1). Batch norm: running statistics; 500 training samples."
+    )
+    ax = report.picture(comparison, found).figure.axes[0]
+    assert ax.get_yscale() == "log"
+    assert [line.get_ydata() for line in ax.lines if line.get_linestyle() == ":" and len(line.get_xdata()) == 2][
+        -1
+    ] == [1, 1]
+    assert ax.get_ylim()[0] == report.LEAST
+    assert sorted(max(line.get_ydata()) for line in ax.lines if line.get_marker() == "o") == [0.5, 3.0]
+
+
+def test_training_is_the_same_to_the_bit(comparison, tmp_path):
+    assert main([*COMPARE, "--optimizers", "adai", "--out", str(tmp_path)]) == 0
+    plain, measured = (Run(path / "adai" / "seed0") for path in (tmp_path, comparison))
+    assert untimed(plain) == untimed(measured)
+    a, b = (checkpoints.load(run.path)["model"] for run in (plain, measured))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def failing(monkeypatch, error, calls):
+    """The measurements of these numbers fail."""
+    measure, done = kept.measure, []
+
+    def sometimes(*args, **options):
+        done.append(0)
+        if len(done) in calls:
+            raise error
+        return measure(*args, **options)
+
+    monkeypatch.setattr(kept, "measure", sometimes)
+
+
+def test_what_was_interrupted_goes_on(tmp_path, monkeypatch):
+    failing(monkeypatch, KeyboardInterrupt(), [2])
+    command = [*COMPARE, "--optimizers", "adai", "--stability", "2", "--out", str(tmp_path)]
+    assert main(command) == 130
+    assert epochs(tmp_path) == [2]
+    assert main(command) == 0
+    assert epochs(tmp_path) == [2, 4, 5]
+    before = (tmp_path / "adai" / "seed0" / kept.FILE).read_bytes()
+    assert main(command) == 0
+    assert (tmp_path / "adai" / "seed0" / kept.FILE).read_bytes() == before
+
+
+def test_training_goes_on_where_it_cannot_be_measured(tmp_path, monkeypatch, caplog):
+    failing(monkeypatch, OverflowError("too much"), [1])
+    assert main([*COMPARE, "--optimizers", "adai", "--stability", "2", "--out", str(tmp_path)]) == 0
+    assert epochs(tmp_path) == [4, 5]
+    assert "Adai, seed 0: no stability margin after epoch 2: OverflowError: too much" in caplog.text
+
+
+def test_a_comparison_that_has_finished_is_measured_after_its_last_epoch(tmp_path, caplog):
+    command = [*COMPARE, "--optimizers", "adai,yogi", "--out", str(tmp_path)]
+    assert main(command) == 0
+    assert not (tmp_path / "stability-epochs.csv").exists()
+    assert 'id="stability-margin"' not in (tmp_path / "report.html").read_text()
+    assert main([*command, "--stability"]) == 0
+    assert epochs(tmp_path) == [5]
+    assert "no stability limit is known for Yogi; there is one for SGD," in caplog.text
+
+
+def test_stability_prints_a_table_and_writes_it(comparison, tmp_path, capsys):
+    run = comparison / "adai" / "seed0"
+    out = tmp_path / "out"
+    arguments = [str(run), str(run / "checkpoint-000004.pt"), "--batch-norm", "running", "--out", str(out)]
+    assert main(["stability", *arguments]) == 0
+    printed = capsys.readouterr().out
+    for text in ("largest stable lr", "seed0", "checkpoint-000004", "Batch norm: running statistics; 40 samples."):
+        assert text in printed
+    table = rows(out / "stability.csv")
+    assert [row["epoch"] for row in table] == ["5", "4"]
+    margin, lr, largest = (float(table[1][key]) for key in ("margin", "lr", "largest_lr"))
+    assert largest == pytest.approx(lr / margin)
+    assert json.loads((out / "stability.json").read_text())["settings"]["batch_norm"] == "running"
+
+
+def test_of_a_comparison_every_run_is_measured_and_what_cannot_be_is_named(comparison, tmp_path, capsys):
+    assert main(["stability", str(comparison), "--out", str(tmp_path)]) == 1
+    assert [row["run"] for row in rows(tmp_path / "stability.csv")] == ["adai/seed0", "adam/seed0"]
+    assert "yogi/seed0: no stability limit is known for Yogi" in capsys.readouterr().out
+
+
+def test_bad_input_is_answered_in_one_line(comparison, tmp_path, capsys):
+    torch.save(points().model.state_dict(), tmp_path / "net.pt")
+    (tmp_path / "empty").mkdir()
+    for path, what in (
+        (tmp_path / "net.pt", "net.pt holds no optimizer; give the folder of a run"),
+        (tmp_path / "empty", "is no run and no comparison"),
+        (tmp_path / "none", "none"),
+        (comparison / "yogi" / "seed0", "no stability limit is known for Yogi"),
+    ):
+        assert main(["stability", str(path), "--out", str(tmp_path / "out")]) == 2
+        error = capsys.readouterr().err
+        assert what in error
+        assert error.count("\n") == 1
+    assert main([*COMPARE, "--optimizers", "yogi", "--stability", "2", "--out", str(tmp_path / "yogi")]) == 2
+    error = capsys.readouterr().err
+    assert "no stability limit is known for Yogi" in error
+    assert error.count("\n") == 1
+
+
+def test_an_interruption_leaves_what_was_finished(comparison, tmp_path, monkeypatch, capsys):
+    failing(monkeypatch, KeyboardInterrupt(), [2])
+    assert main(["stability", str(comparison), "--out", str(tmp_path)]) == 130
+    assert "Interrupted" in capsys.readouterr().err
+    assert [row["run"] for row in rows(tmp_path / "stability.csv")] == ["adai/seed0"]
