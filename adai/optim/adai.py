@@ -80,17 +80,20 @@ class Adai(Optimizer):
     State of a parameter: ``step`` (0-dim), and with the parameter's shape ``exp_avg`` (m), ``exp_avg_sq`` (v) and
     ``bias_correction`` (1 - Π mu). The last is dropped once it is 1 to rounding whatever the gradients were, which is
     after ln(2^-25) / ln(1 - eps) steps in float32, 17,321 at the default eps; eps is taken to have been the same all
-    along. The fused engines add ``exp_avg_sq_sum`` (Σ v and the step that it belongs to). Half-precision parameters
-    keep their state in float32, and are computed with in float32. Every engine continues from every other's state.
+    along. Half-precision parameters keep their state in float32, and are computed with in float32.
+    State may be edited or replaced between steps, but not through ``.data`` or NumPy, which torch does not see.
+    Every engine continues from every other's state.
 
     Raises:
         ValueError: an option is outside its range; the message names the value.
         ValueError: at a step, a scheduler takes ``betas[0]`` for a momentum and cycles it.
-        RuntimeError: a gradient is sparse, ``fused=True`` is not possible, or ``differentiable`` meets shards.
+        RuntimeError: a gradient or a state has another shape than its parameter, a gradient is sparse, ``fused=True`` is not possible, or ``differentiable`` meets shards.
         TypeError: ``process_group`` is something else.
 
     Warns:
-        UserWarning: FullyShardedDataParallel or ZeroRedundancyOptimizer are at work, and ``process_group`` is None.
+        UserWarning: FullyShardedDataParallel, ZeroRedundancyOptimizer or DeepSpeed share the parameters out, and
+            ``process_group`` is None; or each parameter has an optimizer of its own, as with ``step`` in the backward
+            pass or torchao's CPU offload: the mean of v over a part of the parameters is another rule.
 
     Source: Xie et al., Adai: Separating the Effects of Adaptive Learning Rate and Momentum Inertia, arXiv 2006.15815,
     Algorithm 2 (ICML 2022 as "Adaptive Inertia: Disentangling the Effects of Adaptive Learning Rate and Momentum").

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 
-
 # What torch's schedulers keep in groups; in SGD's rates, and of SGD's momentum.
 _OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
 

@@ -96,7 +96,9 @@ def _refusal(batch: Batch, capturable: bool) -> str | None:
         dtype = STATE_DTYPES.get(p.dtype)
         if dtype is None:
             return f"a parameter has dtype {p.dtype}"
-        if step.dtype not in (COUNT_DTYPES[:1] if capturable else COUNT_DTYPES) or step.device != (p.device if capturable else torch.device("cpu")):
+        if step.dtype not in (COUNT_DTYPES[:1] if capturable else COUNT_DTYPES) or step.device != (
+            p.device if capturable else torch.device("cpu")
+        ):
             return f"a step count is {step.dtype} on {step.device}"
         for state in (m, v) if c is None else (m, v, c):
             if state.dtype != dtype or state.device != p.device:
