@@ -87,7 +87,8 @@ class Adai(Optimizer):
     Raises:
         ValueError: an option is outside its range; the message names the value.
         ValueError: at a step, a scheduler takes ``betas[0]`` for a momentum and cycles it.
-        RuntimeError: a gradient or a state has another shape than its parameter, a gradient is sparse, ``fused=True`` is not possible, or ``differentiable`` meets shards.
+        RuntimeError: a gradient is sparse, ``fused=True`` is not possible, ``differentiable`` meets shards, or a
+            gradient or a state tensor has another shape than its parameter.
         TypeError: ``process_group`` is something else.
 
     Warns:
@@ -153,7 +154,8 @@ class Adai(Optimizer):
     def from_sgd(cls, sgd: torch.optim.SGD, **options: Any) -> Self:
         """The optimizer that takes over from a tuned `torch.optim.SGD`, with fresh state.
 
-        Groups, weight decay and ``maximize`` stay, and so do keys of your own in the groups, say ``lr_scale``. The learning rate becomes lr * (1 - dampening) / (1 - momentum),
+        Groups, weight decay and ``maximize`` stay, and so do keys of your own in the groups, say ``lr_scale``.
+        The learning rate becomes lr * (1 - dampening) / (1 - momentum),
         the length of the step that SGD's momentum adds up to, because Adai's momentum is an average. It is read off
         the groups as they are now: convert before a scheduler changes it.
 
@@ -279,8 +281,8 @@ class Adai(Optimizer):
             for group, beta0 in zip(groups, self._beta0s, strict=True):
                 group["betas"] = (beta0, *group["betas"][1:])
             raise ValueError(
-                f"a scheduler cycles betas[0] of {type(self).__name__}, which is beta0 and no momentum; make it anew with "
-                "cycle_momentum=False (betas are what they were before)"
+                f"a scheduler cycles betas[0] of {type(self).__name__}, which is beta0 and no momentum; make it anew "
+                "with cycle_momentum=False (betas are what they were before)"
             )
         self._beta0s = tuple(group["betas"][0] for group in groups)
 

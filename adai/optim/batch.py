@@ -51,8 +51,8 @@ class Batch(NamedTuple):
             named = (("gradient", g), ("exp_avg", m), ("exp_avg_sq", v), ("bias_correction", c))
             name, other = next((name, t.shape) for name, t in named if t is not None and t.shape != shape)
             raise RuntimeError(
-                f"a parameter of shape {tuple(shape)} has a {name} of shape {tuple(other)}; where a parameter is cut or "
-                "extended, its .grad and the tensors of optimizer.state[parameter] have to be too, or be removed"
+                f"a parameter of shape {tuple(shape)} has a {name} of shape {tuple(other)}; where a parameter is cut "
+                "or extended, its .grad and the tensors of optimizer.state[parameter] have to be too, or be removed"
             )
 
     def take(self, where: list[int]) -> "Batch":

@@ -32,7 +32,7 @@ def check(options: dict[str, Any]) -> None:
 
 
 def rate(group: dict[str, Any]) -> Any:
-    """A group's learning rate for arithmetic: a number, or a tensor without dimensions, whatever shape it was given in."""
+    """A group's learning rate for arithmetic: a number, or a tensor without dimensions, whatever shape it has."""
     lr = group["lr"]
     return lr.reshape(()) if isinstance(lr, Tensor) else lr
 

@@ -91,8 +91,8 @@ def _warn_of_one_each(optimizer: Optimizer, frames: Sequence[FrameType]) -> None
 
 def _warn_of_another_rule(cause: str) -> None:
     warnings.warn(
-        "the mean of v has to be over all parameters of a model, but here each optimizer takes it over its own alone, so "
-        f"another model is trained: {cause}",
+        "the mean of v has to be over all parameters of a model, but here each optimizer takes it over its own alone, "
+        f"so another model is trained: {cause}",
         stacklevel=4,
     )
 

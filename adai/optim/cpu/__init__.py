@@ -2,8 +2,8 @@
 
 The first pass reads the gradients alone, because Σ v_t = beta2 Σ v_{t-1} + (1 - beta2) Σ g_t² needs no v; the second
 reads and writes everything once, and adds up v as it leaves it. That sum serves the next step unless v has changed in
-between; then it is taken anew, by the same additions in the same order. So it is nothing but a function of v, belongs to
-no checkpoint, and results do not depend on when it was taken.
+between; then it is taken anew, by the same additions in the same order. So it is nothing but a function of v, belongs
+to no checkpoint, and results do not depend on when it was taken.
 """
 
 from array import array
@@ -100,8 +100,8 @@ class Fused:
         for i, (g, dtype, strides) in enumerate(zip(batch.grads, params.dtypes, params.strides, strict=True)):
             kind = _TYPES.get((dtype, g.dtype))
             if kind is None or g.stride() != strides:
-                batch.grads[i] = g = _laid_out_as(batch.params[i], g, wide=kind is None)
-                kind = _TYPES[dtype, g.dtype]
+                batch.grads[i] = _laid_out_as(batch.params[i], g, wide=kind is None)
+                kind = _TYPES[dtype, batch.grads[i].dtype]
             types[i] = kind
         self._add_columns(type=types, g=_addresses(batch.grads))
 

@@ -1,9 +1,10 @@
 """Engine: Triton kernels for GPUs, which move every tensor of a group in two passes over memory.
 
-The same design as `adai.optim.cpu`: the first pass reads the gradients alone, because
-Σ v_t = beta2 Σ v_{t-1} + (1 - beta2) Σ g_t² needs no v; the second adds v up as it leaves it. That sum stays on the
-device, and is taken anew where the host sees that v has changed since, and by graphs, which the host cannot see. The number of launches does not depend on the number of tensors: three, four with clipping, five with clipping and an L2
-penalty, for each combination of dtypes in a group. Nothing waits for the device, except where `adai.optim.mean` does.
+The same design as `adai.optim.cpu`: the first pass reads the gradients alone, because Σ v_t = beta2 Σ v_{t-1} + (1 -
+beta2) Σ g_t² needs no v; the second adds v up as it leaves it. That sum stays on the device, and is taken anew where
+the host sees that v has changed since, and by graphs, which the host cannot see. The number of launches does not
+depend on the number of tensors: three, four with clipping, five with clipping and an L2 penalty, for each combination
+of dtypes in a group. Nothing waits for the device, except where `adai.optim.mean` does.
 
 Triton is imported when the first step on a GPU is made.
 """
@@ -150,7 +151,8 @@ class _Passes:
         lr = rate(self._group)
         with _current(self._device):
             self._kernels.step[(len(self._part.owner),)](
-                self._table.words, self._part.owner, self._part.v_sums, self._part.v_steps, self._facts, self._number(clip),
+                self._table.words, self._part.owner, self._part.v_sums, self._part.v_steps, self._facts,
+                self._number(clip),
                 self._number(lr) if table.on_device(lr) else self._table.number(table.LR),
                 self._number(mean.value), self._number(mean.alive),
                 CORRECTED=self._corrected, DECAYS=self._decays, DAMPENED=self._group["dampening"] != 1,

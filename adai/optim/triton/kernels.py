@@ -125,8 +125,8 @@ def _add_squares(p, g, n, a, decay, out, WHAT: tl.constexpr, REAL: tl.constexpr,
 
 
 @triton.jit
-def read(table, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr, PARAM: tl.constexpr,
-         GRAD: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr,
+def read(table, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr,
+         PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr,
          BLOCK: tl.constexpr):  # fmt: skip
     """The first pass, one program per chunk: Σ of squares; Σ v too where ``v_sums`` has not that of the step before."""
     chunk = tl.program_id(0).to(tl.int64)
@@ -144,7 +144,7 @@ def read(table, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.
         _add_squares(p, g, CHUNK, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, False)
     else:
         _add_squares(p, g, n, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, True)
-    if WHAT != AGAIN:
+    if WHAT != AGAIN:  # noqa: SIM102 -- the one is known when it is compiled, the other when it runs
         if (tl.load(entry + KNOWN) == 0) | (tl.load(v_steps + k) != _count(entry, COUNTED) - 1):
             v, total = _place(entry, V, offset, REAL, ALIGNED), tl.full([BLOCK], 0, tl.float64)
             for i in range(0, n, BLOCK):
