@@ -97,9 +97,11 @@ def _check_is_ours(saved: dict[str, Any]) -> None:
 
 def _check_options_are_ours(group: dict[str, Any]) -> None:
     """Raise where the options of a saved group are another optimizer's, which may not have any state to tell."""
-    ours, authors = {"decoupled_weight_decay", "dampening"}, {"decoupled"}
+    # Earlier versions had fewer options, but RAdam's with foreach and without dampening were never ours.
+    ours = "decoupled_weight_decay" in group and ("dampening" in group or "foreach" not in group)
+    authors = "decoupled" in group
     options = [key for key in group if key not in ("params", "param_names")]
-    if options and not (ours <= group.keys() or authors <= group.keys()):
+    if options and not (ours or authors):
         raise ValueError(
             f"the state dict is another optimizer's: its options are {', '.join(map(str, options))}; leave it out, and "
             "give Adai its own options, which Adai.from_sgd makes of an SGD's"

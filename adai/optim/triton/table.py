@@ -114,8 +114,8 @@ def _part(batch: Batch, where: list[int]) -> Part:
     owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
     first = array("q", (chunks.cumsum(0) - chunks).tolist())
     device = batch.params[0].device
-    numbers = [torch.full((n,), -1.0, dtype=torch.float64, device=device) for n in (len(owner), len(size))]
-    return Part(where, size, first, owner.to(device), *numbers, Watch(), [])
+    v_sums, v_steps = (torch.full((n,), -1.0, dtype=torch.float64, device=device) for n in (len(owner), len(size)))
+    return Part(where, size, first, owner.to(device), v_sums, v_steps, Watch(), [])
 
 
 class Table(NamedTuple):
