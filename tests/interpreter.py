@@ -21,6 +21,7 @@ def interpreted():
     def choose(group, batch, states, last=None):
         if not group["fused"] or torch.compiler.is_compiling():
             return own(group, batch, states, last)
+        batch.check_shapes()
         reason = gpu.refusal(batch, group)
         if reason is not None:
             raise RuntimeError(reason)

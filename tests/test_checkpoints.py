@@ -11,6 +11,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.optim.named_optimizer import _NamedOptimizer
 
 from adai import Adai, AdaiW
 from tests.transcription import Transcription
@@ -141,7 +142,7 @@ def test_the_authors_checkpoint_continues(engine, decoupled):
         expected.step(g)
     for p, theta in zip(params, expected.groups[0]["params"], strict=True):
         np.testing.assert_allclose(p.detach().numpy(), theta, rtol=1e-12, atol=1e-13)
-        assert set(optimizer.state[p]) - {"exp_avg_sq_sum"} == {"step", "exp_avg", "exp_avg_sq", "bias_correction"}
+        assert set(optimizer.state[p]) == {"step", "exp_avg", "exp_avg_sq", "bias_correction"}
 
 
 def test_adaiw_stays_decoupled_whatever_it_loads(tensors):
@@ -187,4 +188,140 @@ def test_distributed_checkpoint_round_trip():
     for p in model.parameters():
         for key, value in optimizer.state[p].items():
             assert torch.equal(fresh.state[p][key], value)
-            assert fresh.state[p][key].dtype == (torch.float64 if key == "exp_avg_sq_sum" else torch.float32)
+            assert fresh.state[p][key].dtype == torch.float32
+
+
+def assert_same(saved, before):
+    assert saved["param_groups"] == before["param_groups"]
+    torch.testing.assert_close(saved["state"], before["state"], rtol=0, atol=0)
+
+
+# --- state dicts that are refused -------------------------------------------------------------------------------------
+
+
+def _shape(saved):
+    saved["state"][1]["exp_avg_sq"] = torch.ones(1, 4)
+
+
+def _complex(saved):
+    saved["state"][1]["exp_avg"] = saved["state"][1]["exp_avg"] * 1j
+
+
+def _integer(saved):
+    saved["state"][1]["bias_correction"] = torch.ones_like(saved["state"][1]["bias_correction"], dtype=torch.int32)
+
+
+def _steps(saved):
+    saved["state"][1]["step"] = torch.ones(2)
+
+
+def _list(saved):
+    saved["state"][1]["exp_avg"] = [1.0]
+
+
+def _eps(saved):
+    saved["param_groups"][0]["eps"] = 2.0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_shape, r"parameter 1 \(b\) has shape \(3, 4\), but its exp_avg_sq in the state dict has shape \(1, 4\)"),
+        (_complex, r"parameter 1 \(b\) has dtype torch.float32, but its exp_avg in the state dict has torch.complex64"),
+        (_integer, r"parameter 1 \(b\) has dtype torch.float32, but its bias_correction .* torch.int32"),
+        (_steps, r"step of parameter 1 \(b\) in the state dict is no number but has shape \(2,\)"),
+        (_list, r"exp_avg of parameter 1 \(b\) in the state dict is a list, not a tensor"),
+        (_eps, "Invalid eps value: 2.0"),
+    ],
+)
+def test_a_state_dict_that_does_not_fit_is_refused_as_a_whole(tensors, spoil, message):
+    params = tensors(((2,), (3, 4)), torch.float32)
+    optimizer = Adai(list(zip("ab", params, strict=True)))
+    optimizer.step()
+    before, saved = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][0]["lr"] = 7.0
+    spoil(saved)
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(saved)
+    assert_same(optimizer.state_dict(), before)
+    optimizer.step()
+
+
+def test_a_load_that_fails_late_leaves_the_optimizer_as_it_was(tensors):
+    params = tensors()
+    optimizer = Adai(params)
+    optimizer.step()
+    before, saved = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(optimizer.state_dict())
+    saved["param_groups"][0]["lr"] = 7.0
+
+    def fail(_):
+        raise KeyError("a hook of the caller")
+
+    optimizer.register_load_state_dict_post_hook(fail)
+    with pytest.raises(KeyError):
+        optimizer.load_state_dict(saved)
+    assert_same(optimizer.state_dict(), before)
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "RAdam", "NAdam", "RMSprop"])
+def test_another_optimizer_is_known_by_its_options_where_it_has_no_state(tensors, name):
+    params = tensors()
+    optimizer = Adai(params, lr=0.2)
+    with pytest.raises(ValueError, match="the state dict is another optimizer's: its options are lr, "):
+        optimizer.load_state_dict(getattr(torch.optim, name)(params, lr=0.3).state_dict())
+    assert optimizer.param_groups[0]["lr"] == 0.2
+
+
+@pytest.mark.parametrize("cls", [Adai, AdaiW])
+def test_our_own_without_state_loads(tensors, cls):
+    saved = cls(tensors(), lr=0.3).state_dict()
+    optimizer = cls(tensors())
+    optimizer.load_state_dict(saved)
+    assert optimizer.param_groups[0]["lr"] == 0.3
+
+
+def test_entries_that_hooks_put_beside_the_state_are_saved_and_loaded(tensors):
+    optimizer = Adai(tensors())
+    optimizer.step()
+    optimizer.register_state_dict_pre_hook(lambda o: o.state.update({"calls": 3, "of a hook": {"a": 1}}))
+    saved = optimizer.state_dict()
+    assert saved["state"]["calls"] == 3
+    fresh = Adai(tensors())
+    fresh.load_state_dict(saved)
+    assert fresh.state["of a hook"] == {"a": 1}
+
+
+@pytest.mark.parametrize("eps", [1e-3, 0.9], ids=["early", "settled"])
+def test_torchs_named_optimizer_resumes(eps):
+    nets = [torch.nn.Linear(3, 2) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    a, b = (_NamedOptimizer(net.named_parameters(), Adai, lr=0.1, eps=eps) for net in nets)
+    b.init_state()
+    x = torch.randn(4, 3)
+    for t in range(20):
+        if t == 15:
+            b.load_state_dict(copy.deepcopy(a.state_dict()))
+            nets[1].load_state_dict(nets[0].state_dict())
+        for net, optimizer in ((nets[0], a), (nets[1], b))[: 1 + (t >= 15)]:
+            net.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+    assert torch.equal(nets[0].weight, nets[1].weight)
+
+
+@pytest.mark.parametrize("fused", [None, True, False])
+def test_the_step_count_has_torchs_dtype(tensors, fused):
+    """torch.optim counts in float64 where that is the default dtype, but for fused=True."""
+    params = tensors(), tensors()
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        optimizers = [cls(ps, fused=fused) for cls, ps in zip((Adai, torch.optim.Adam), params, strict=True)]
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.step()
+        ours, theirs = (o.state[ps[0]]["step"] for o, ps in zip(optimizers, params, strict=True))
+        assert ours == theirs == 2
+        assert ours.dtype == theirs.dtype
+    finally:
+        torch.set_default_dtype(before)

@@ -3,10 +3,12 @@
 import copy
 import inspect
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck
 
 from adai import Adai, AdaiW
@@ -201,15 +203,20 @@ def test_a_scheduler_that_would_cycle_beta0_is_refused(tensors, name):
     scheduler = getattr(torch.optim.lr_scheduler, name)
     params = tensors()
     optimizer = AdaiW(params)
-    scheduler(optimizer, **given)
-    with pytest.raises(ValueError, match="cycles betas\\[0\\] of AdaiW.*cycle_momentum=False"):
+    optimizer.add_param_group({"params": torch.zeros(2, requires_grad=True), "betas": (0.3, 0.9)})
+    cycling = scheduler(optimizer, **given)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="cycles betas\\[0\\] of AdaiW.*cycle_momentum=False"):
+            optimizer.step()
+        assert [group["betas"] for group in optimizer.param_groups] == [(0.1, 0.99), (0.3, 0.9)]
+        cycling.step()  # all the same: it is refused again
+    with pytest.raises(ValueError, match="cycles"):
         optimizer.step()
-    optimizer = AdaiW(params)
-    cycle = scheduler(optimizer, **given, cycle_momentum=False)
+    cycle = scheduler(optimizer, **given, cycle_momentum=False)  # which is what the message says to do
     for _ in range(3):
         optimizer.step()
         cycle.step()
-    assert optimizer.param_groups[0]["betas"] == (0.1, 0.99)
+    assert [group["betas"] for group in optimizer.param_groups] == [(0.1, 0.99), (0.3, 0.9)]
 
 
 def test_sparse_gradients_are_refused(engine):
@@ -350,3 +357,19 @@ def test_compiled_step_survives_zero_gradients(engine, tensors):
     step()
     eager.step()
     torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "max_grad_norm": 1.0}, {"foreach": False}], ids=str)
+@pytest.mark.parametrize("kind", ["fake", "meta"])
+def test_tensors_without_numbers_step(kind, options):
+    """For estimates of memory; the state has the size that it has on real ones."""
+    states = []
+    for mode, device in ((FakeTensorMode() if kind == "fake" else nullcontext(), kind), (nullcontext(), "cpu")):
+        with mode:
+            net = torch.nn.Linear(4, 3, device="meta" if device == "meta" else "cpu")
+            optimizer = Adai(net.parameters(), **options)
+            for _ in range(3):
+                net(torch.ones(2, 4, device=net.weight.device)).sum().backward()
+                optimizer.step()
+            states.append([(k, t.shape, t.dtype) for s in optimizer.state.values() for k, t in s.items()])
+    assert states[0] == states[1]

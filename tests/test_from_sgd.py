@@ -55,3 +55,16 @@ def test_it_wants_sgd_with_momentum_below_one():
         Adai.from_sgd(torch.optim.Adam([p]))
     with pytest.raises(ValueError, match="Invalid momentum value: 1.0"):
         Adai.from_sgd(torch.optim.SGD([p], momentum=1.0))
+
+
+def test_keys_of_ones_own_come_along_and_those_of_schedulers_do_not():
+    weight, bias = (torch.zeros(2, requires_grad=True) for _ in range(2))
+    groups = [{"params": [weight], "name": "body", "lr_scale": 0.1}, {"params": [bias], "name": "head", "lr_scale": 1}]
+    sgd = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    torch.optim.lr_scheduler.OneCycleLR(sgd, max_lr=0.1, total_steps=10)
+    optimizer = Adai.from_sgd(sgd, betas=(0.2, 0.9))
+    assert [group["name"] for group in optimizer.param_groups] == ["body", "head"]
+    assert [group["lr_scale"] for group in optimizer.param_groups] == [0.1, 1]
+    for group in optimizer.param_groups:
+        assert group.keys() == optimizer.defaults.keys() | {"params", "name", "lr_scale"}
+        assert group["betas"] == (0.2, 0.9)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from adai import Adai
+from tests.engines import LOOP, assert_close
 
 HALF = [torch.bfloat16, torch.float16]
 MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
@@ -89,3 +90,25 @@ def test_rounding_at_every_size(engine, dtype):
     for x in (p, q):
         Adai([x], lr=0.3, **engine).step()
     assert torch.equal(p.detach(), q.detach().to(dtype))
+
+
+@pytest.mark.skipif(not hasattr(torch.Tensor, "grad_dtype"), reason="this torch has no grad_dtype")
+@pytest.mark.parametrize("grad_dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [*HALF, torch.float32, torch.float64])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "max_grad_norm": 1.0}], ids=str)
+def test_gradients_of_another_dtype_keep_their_digits(engine, dtype, grad_dtype, options):
+    """1e5 is infinite in float16, 1 + 2^-10 is 1 in bfloat16; over several steps, then with another gradient dtype."""
+    results = []
+    for selected in (engine, LOOP):
+        p = torch.nn.Parameter(torch.ones(40, dtype=dtype))
+        optimizer = Adai([p], lr=1e-3, **options, **selected)
+        for wide in (grad_dtype, grad_dtype, dtype, grad_dtype):
+            p.grad = None
+            p.grad_dtype = wide
+            scale = 1e5 if wide in (torch.float32, torch.float64) else 1.0
+            p.grad = (scale * torch.linspace(1.0009765625, 2, 40, dtype=torch.float64)).to(wide)
+            optimizer.step()
+        results.append([p.detach(), *(optimizer.state[p][key] for key in MOMENTS)])
+    for x, y in zip(*results, strict=True):
+        assert y.isfinite().all()
+        assert_close([x], [y], 2 * torch.finfo(x.dtype).eps if x.dtype in HALF else 2e-6)

@@ -82,27 +82,6 @@ def test_one_process_then_two_are_one_training(ranks, tmp_path):
     assert error({k: p.detach() for k, p in model.named_parameters()}, expected) < 1e-12
 
 
-def running_sums(mode):
-    """Whether the running sum of the fused engine is kept, is saved, and is taken over from a foreign state dict."""
-    model, optimizer, everything, _ = MODES[mode](net(torch.float64), {**OPTIONS, "fused": True})
-    train(model, optimizer, torch.float64, everything=everything, steps=2)
-    kept = [state["exp_avg_sq_sum"] for state in optimizer.state.values()]
-    saved = optimizer.state_dict()
-    in_saved = ["exp_avg_sq_sum" in state for state in saved["state"].values()]
-    for state in saved["state"].values():
-        state["exp_avg_sq_sum"] = torch.tensor((1e9, 2.0), dtype=torch.float64)
-    optimizer.load_state_dict(saved)
-    return len(kept), any(in_saved), any("exp_avg_sq_sum" in state for state in optimizer.state.values())
-
-
-@pytest.mark.parametrize("mode", ["fsdp2", "fsdp1_flat"])
-def test_a_running_sum_over_a_part_stays_on_its_rank(ranks, mode):
-    for kept, saved, taken_over in ranks(2).run(running_sums, mode):
-        assert kept
-        assert not saved
-        assert not taken_over
-
-
 def fresh(mode):
     model, optimizer, everything, get = MODES[mode](net(torch.float64), OPTIONS)
     get_optimizer_state_dict(model, optimizer)

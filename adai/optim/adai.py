@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from adai.optim import triton
+from adai.optim import cpu, triton
 from adai.optim.batch import Batch
 from adai.optim.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.engine import Engine, choose, missing
 from adai.optim.from_sgd import groups_from_sgd
 from adai.optim.options import check, check_process_group
-from adai.optim.sharding import Sharing, local, warn_of_shards
+from adai.optim.parts import warn_of_parts, warn_of_steps_in_backward
+from adai.optim.sharding import Sharing, local
 from adai.optim.state import counts_at, fresh, modernise
 from adai.optim.step import Work, carry_out, keeps_off_host
 
@@ -79,17 +80,21 @@ class Adai(Optimizer):
     State of a parameter: ``step`` (0-dim), and with the parameter's shape ``exp_avg`` (m), ``exp_avg_sq`` (v) and
     ``bias_correction`` (1 - Π mu). The last is dropped once it is 1 to rounding whatever the gradients were, which is
     after ln(2^-25) / ln(1 - eps) steps in float32, 17,321 at the default eps; eps is taken to have been the same all
-    along. The fused engines add ``exp_avg_sq_sum`` (Σ v and the step that it belongs to). Half-precision parameters
-    keep their state in float32, and are computed with in float32. Every engine continues from every other's state.
+    along. Half-precision parameters keep their state in float32, and are computed with in float32.
+    State may be edited or replaced between steps, but not through ``.data`` or NumPy, which torch does not see.
+    Every engine continues from every other's state.
 
     Raises:
         ValueError: an option is outside its range; the message names the value.
         ValueError: at a step, a scheduler takes ``betas[0]`` for a momentum and cycles it.
-        RuntimeError: a gradient is sparse, ``fused=True`` is not possible, or ``differentiable`` meets shards.
+        RuntimeError: a gradient is sparse, ``fused=True`` is not possible, ``differentiable`` meets shards, or a
+            gradient or a state tensor has another shape than its parameter.
         TypeError: ``process_group`` is something else.
 
     Warns:
-        UserWarning: FullyShardedDataParallel or ZeroRedundancyOptimizer are at work, and ``process_group`` is None.
+        UserWarning: FullyShardedDataParallel, ZeroRedundancyOptimizer or DeepSpeed share the parameters out, and
+            ``process_group`` is None; or each parameter has an optimizer of its own, as with ``step`` in the backward
+            pass or torchao's CPU offload: the mean of v over a part of the parameters is another rule.
 
     Source: Xie et al., Adai: Separating the Effects of Adaptive Learning Rate and Momentum Inertia, arXiv 2006.15815,
     Algorithm 2 (ICML 2022 as "Adaptive Inertia: Disentangling the Effects of Adaptive Learning Rate and Momentum").
@@ -100,6 +105,8 @@ class Adai(Optimizer):
 
     process_group: Any = None
     _sharing = Sharing([], None)
+    _beta0s: tuple[float, ...] = ()
+    """beta0 of each group, as no scheduler has cycled it."""
 
     def __init__(
         self,
@@ -140,14 +147,15 @@ class Adai(Optimizer):
         self.process_group = process_group
         self._sharing = Sharing([], process_group)
         if process_group is None:
-            warn_of_shards(self.param_groups)
-        self._engines: dict[tuple[int, int], Engine] = {}  # those that took the last step, by group and share
+            warn_of_parts(self)
+        self._engines: dict[tuple[int, int], Engine] = {}  # those on CPUs, by group and share
 
     @classmethod
     def from_sgd(cls, sgd: torch.optim.SGD, **options: Any) -> Self:
         """The optimizer that takes over from a tuned `torch.optim.SGD`, with fresh state.
 
-        Groups, weight decay and ``maximize`` stay. The learning rate becomes lr * (1 - dampening) / (1 - momentum),
+        Groups, weight decay and ``maximize`` stay, and so do keys of your own in the groups, say ``lr_scale``.
+        The learning rate becomes lr * (1 - dampening) / (1 - momentum),
         the length of the step that SGD's momentum adds up to, because Adai's momentum is an average. It is read off
         the groups as they are now: convert before a scheduler changes it.
 
@@ -169,6 +177,7 @@ class Adai(Optimizer):
             check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        self._beta0s = (*self._beta0s, group["betas"][0])
         for device in {param.device for param in group["params"]} if group["fused"] else ():
             reason = missing(device)
             if reason is not None:
@@ -190,21 +199,18 @@ class Adai(Optimizer):
             for option, default in self.defaults.items():
                 group.setdefault(option, default)
             for param in group["params"]:
-                modernise(self.state.get(param, {}), param, group["capturable"])
+                modernise(self.state.get(param, {}), param, group)
+        self._beta0s = tuple(group["betas"][0] for group in self.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
         """The state and the options of all groups.
 
-        Every parameter has a ``bias_correction``, ones where it has been dropped, and keys do not depend on the engine
-        that ran unless the whole parameter is on this process: so `torch.distributed.checkpoint` loads what was saved
-        from any number of processes on any other.
+        Every parameter has a ``bias_correction``, ones where it has been dropped, so that the keys are always the same:
+        strict loaders such as `torch.distributed.checkpoint` load what was saved from any number of processes on any
+        other.
         """
-        with saved_strictly(self, self._whole):
+        with saved_strictly(self):
             return super().state_dict()
-
-    def _whole(self, param: Tensor) -> bool:
-        """Whether the whole parameter is on this process."""
-        return self.process_group is None and not hasattr(param, "device_mesh")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this class or of the authors' Adai, AdaiW and AdaiV2.
@@ -213,9 +219,10 @@ class Adai(Optimizer):
         ``state_dict``.
 
         Raises:
-            ValueError: it is that of another optimizer.
+            ValueError: it is that of another optimizer, or of another model: the message names the parameter and the
+                shapes or dtypes. The optimizer stays as it was.
         """
-        with loaded_in_full(self, self._whole):
+        with loaded_in_full(self):
             super().load_state_dict(state_dict)
 
     def _init_group(
@@ -236,13 +243,12 @@ class Adai(Optimizer):
         """
         if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
             raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
-        if "base_momentum" in group:
-            raise ValueError(
-                f"a scheduler cycles betas[0] of {type(self).__name__}, which is beta0 and no momentum; give it "
-                "cycle_momentum=False"
-            )
-        if group is self.param_groups[0] and not self._sharing.fits(self.param_groups):
-            self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
+        if group is self.param_groups[0]:
+            self._check_beta0()
+            if not self._sharing.fits(self.param_groups):
+                self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
+                if self.process_group is None:
+                    warn_of_parts(self)
         has_complex, differentiable = False, group["differentiable"]
         for param in group["params"]:
             grad = param.grad
@@ -252,7 +258,7 @@ class Adai(Optimizer):
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients; use dense ones")
             state = self.state[param]
             if not state:
-                state.update(fresh(param, group["capturable"]))
+                state.update(fresh(param, group))
             if differentiable and state["step"].requires_grad:
                 raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
             has_complex |= param.is_complex()
@@ -264,6 +270,21 @@ class Adai(Optimizer):
             steps.append(state["step"])
             shares.append(self._sharing.share(param))
         return has_complex
+
+    def _check_beta0(self) -> None:
+        """Raise where a scheduler cycles beta0, after putting it back, so that another scheduler can take over."""
+        groups = self.param_groups
+        if len(self._beta0s) == len(groups) and any(
+            "base_momentum" in group and group["betas"][0] != beta0
+            for group, beta0 in zip(groups, self._beta0s, strict=True)
+        ):
+            for group, beta0 in zip(groups, self._beta0s, strict=True):
+                group["betas"] = (beta0, *group["betas"][1:])
+            raise ValueError(
+                f"a scheduler cycles betas[0] of {type(self).__name__}, which is beta0 and no momentum; make it anew "
+                "with cycle_momentum=False (betas are what they were before)"
+            )
+        self._beta0s = tuple(group["betas"][0] for group in groups)
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -290,6 +311,8 @@ class Adai(Optimizer):
         """
         getattr(self, _CAPTURE_CHECK)()
         self._check_capturable()
+        if not torch.compiler.is_compiling():
+            warn_of_steps_in_backward(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -340,8 +363,10 @@ class Adai(Optimizer):
         if torch.compiler.is_compiling():
             engine = choose(group, batch, states)
         else:
-            engine = self._engines[index, share] = choose(group, batch, states, self._engines.get((index, share)))
-        off_host = keeps_off_host(self.param_groups)
+            engine = choose(group, batch, states, self._engines.pop((index, share), None))
+            if isinstance(engine, cpu.Fused):
+                self._engines[index, share] = engine
+        off_host = keeps_off_host(self.param_groups, self._sharing)
         counts = [] if off_host and isinstance(engine, triton.Fused) else counts_at(batch.steps, group, off_host)
         return Work(engine, batch, share, group, counts, states)
 

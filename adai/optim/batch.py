@@ -40,6 +40,21 @@ class Batch(NamedTuple):
             parts.setdefault((param.device, param.dtype, grad.dtype, m.dtype, c is None), []).append(i)
         return [(self.take(where), where) for where in parts.values()]
 
+    def check_shapes(self) -> None:
+        """Raise where a gradient or the state has another shape than its parameter, which an engine may not notice."""
+        for p, g, m, v, c in zip(
+            self.params, self.grads, self.exp_avgs, self.exp_avg_sqs, self.bias_corrections, strict=True
+        ):
+            shape = p.shape
+            if g.shape == shape == m.shape == v.shape and (c is None or c.shape == shape):
+                continue
+            named = (("gradient", g), ("exp_avg", m), ("exp_avg_sq", v), ("bias_correction", c))
+            name, other = next((name, t.shape) for name, t in named if t is not None and t.shape != shape)
+            raise RuntimeError(
+                f"a parameter of shape {tuple(shape)} has a {name} of shape {tuple(other)}; where a parameter is cut "
+                "or extended, its .grad and the tensors of optimizer.state[parameter] have to be too, or be removed"
+            )
+
     def take(self, where: list[int]) -> "Batch":
         """The tensors at these positions."""
         return _batch([[ts[i] for i in where] for ts in self])

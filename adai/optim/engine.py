@@ -37,12 +37,17 @@ def missing(device: torch.device) -> str | None:
 
 def choose(group: dict[str, Any], batch: Batch, states: list[dict[str, Any]], last: Engine | None = None) -> Engine:
     """The engine that is asked for, or the fastest that can do it: the one of the last step, if it still serves."""
+    compiling = torch.compiler.is_compiling()
     fused, use_foreach = group["fused"], group["foreach"]
     if fused is None:
         fused = use_foreach is None and not group["differentiable"]
-    if fused and not torch.compiler.is_compiling():
-        if isinstance(last, cpu.Fused) and last.again(batch, states):
-            return last
+    if fused and isinstance(last, cpu.Fused) and not compiling and last.again(batch, states):
+        return last
+    if not compiling:
+        batch.check_shapes()
+        # Kernels cannot trace a step; as in torch.optim that is no reason to refuse it, but for the meta device.
+        fused = fused and not any(type(p).__name__ == "FakeTensor" for p in batch.params)
+    if fused and not compiling:
         device = batch.params[0].device
         on_gpu = device.type == "cuda"
         reason = triton.refusal(batch, group) if on_gpu else cpu.refusal(batch)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adai.optim.batch import Batch
 from adai.optim.mean import accumulator, advance, total_hat
+from adai.optim.options import rate
 from adai.optim.rule import Count, Mean, typical
 
 
@@ -60,7 +61,7 @@ def _gradients(batch: Batch, group: dict[str, Any], clip: Any) -> list[Tensor]:
 
 
 def _update_alike(batch: Batch, group: dict[str, Any], counts: list[Count], clip: Any, mean: Mean) -> None:
-    beta0, eps, lr, dampening = group["betas"][0], group["eps"], group["lr"], group["dampening"]
+    beta0, eps, lr, dampening = group["betas"][0], group["eps"], rate(group), group["dampening"]
     ms, vs = batch.exp_avgs, batch.exp_avg_sqs
     dtype = ms[0].dtype
     gs = _gradients(batch, group, clip)

@@ -4,22 +4,30 @@ from typing import Any
 
 import torch
 
+# What torch's schedulers keep in groups; in SGD's rates, and of SGD's momentum.
+_OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
+
 
 def groups_from_sgd(sgd: torch.optim.SGD) -> list[dict[str, Any]]:
-    """Parameter groups with the same parameters, weight decay and direction, and steps as long as SGD's add up to."""
+    """Parameter groups with the same parameters, weight decay and direction, and steps as long as SGD's add up to.
+
+    Keys that are not SGD's options or a scheduler's are the caller's own, and come along.
+    """
     if not isinstance(sgd, torch.optim.SGD):
         raise TypeError(f"from_sgd needs a torch.optim.SGD, but got {type(sgd).__name__}")
-    return [_group(group) for group in sgd.param_groups]
+    return [_group(group, _OF_SCHEDULERS | sgd.defaults.keys()) for group in sgd.param_groups]
 
 
-def _group(group: dict[str, Any]) -> dict[str, Any]:
+def _group(group: dict[str, Any], not_kept: set[str]) -> dict[str, Any]:
     momentum, params = group["momentum"], group["params"]
     if not momentum < 1:
         raise ValueError(f"Invalid momentum value: {momentum}; lr / (1 - momentum) needs momentum < 1")
     gain = (1 - group["dampening"]) / (1 - momentum) if momentum else 1.0
     if "param_names" in group:
         params = list(zip(group["param_names"], params, strict=True))
+    own = {key: value for key, value in group.items() if key not in {*not_kept, "param_names"}}
     return {
+        **own,
         "params": params,
         "lr": group["lr"] * gain,
         "weight_decay": group["weight_decay"],

@@ -9,6 +9,7 @@ from torch import Tensor
 from adai.optim import rule
 from adai.optim.batch import Batch
 from adai.optim.mean import accumulator, advance, total_hat
+from adai.optim.options import rate
 
 
 def _gradient(param: Tensor, grad: Tensor, like: Tensor, group: dict[str, Any], clip: Any) -> Tensor:
@@ -52,7 +53,7 @@ def update(batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], cl
             None if c is None else read(c),
             count=count,
             mean=mean,
-            lr=group["lr"],
+            lr=rate(group),
             beta0=group["betas"][0],
             eps=group["eps"],
             decay=group["weight_decay"] if group["decoupled_weight_decay"] else 0,

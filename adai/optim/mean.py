@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adai.optim.memory import is_unreal
 from adai.optim.rule import Count, Mean
 
 
@@ -63,6 +64,6 @@ def clip_factor(norm: Tensor, max_grad_norm: float | None, unscale: Any = None) 
     if unscale is not None:
         norm = norm * unscale
     factor = (max_grad_norm / (norm + 1e-6)).clamp_max(1.0)
-    on_host = factor.is_cpu and not factor.requires_grad and not torch.compiler.is_compiling()
+    on_host = factor.is_cpu and not factor.requires_grad and not torch.compiler.is_compiling() and not is_unreal(factor)
     number = factor.item() if on_host else factor
     return number if unscale is None else number * unscale

@@ -12,8 +12,15 @@ STATE_DTYPES = {
     torch.float16: torch.float32,
 }
 """By the dtype of a parameter that of its state, for those that kernels take."""
+COUNT_DTYPES = (torch.float32, torch.float64)
+"""What a step count may be in, for kernels."""
 # NOTE increment_version takes a list too in newer versions of torch; one by one it is slow.
 _VERSIONS_OF_LISTS = "Iterable" in str(inspect.signature(torch.autograd.graph.increment_version))
+
+
+def is_unreal(tensor: Tensor) -> bool:
+    """Whether a tensor has no numbers, only a shape: on the meta device, or torch's FakeTensor."""
+    return tensor.is_meta or type(tensor).__name__ == "FakeTensor"
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:
@@ -33,10 +40,11 @@ def _dense(tensor: Tensor) -> bool:
     return True
 
 
-def written(params: list[Tensor]) -> None:
-    """Tell autograd, which cannot see the kernel write."""
+def written(tensors: list[Tensor]) -> None:
+    """Tell torch, which cannot see the kernel write."""
+    counted = tensors if not any(map(Tensor.is_inference, tensors)) else [t for t in tensors if not t.is_inference()]
     if _VERSIONS_OF_LISTS:
-        torch.autograd.graph.increment_version(params)
+        torch.autograd.graph.increment_version(counted)
         return
-    for p in params:
-        torch.autograd.graph.increment_version(p)
+    for t in counted:
+        torch.autograd.graph.increment_version(t)

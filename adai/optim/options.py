@@ -31,6 +31,12 @@ def check(options: dict[str, Any]) -> None:
     _check_engine(options)
 
 
+def rate(group: dict[str, Any]) -> Any:
+    """A group's learning rate for arithmetic: a number, or a tensor without dimensions, whatever shape it has."""
+    lr = group["lr"]
+    return lr.reshape(()) if isinstance(lr, Tensor) else lr
+
+
 def _check_engine(options: dict[str, Any]) -> None:
     """Raise where the options that choose an engine do not go together or cannot be had."""
     if options["foreach"] and options["differentiable"]:

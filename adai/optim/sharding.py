@@ -5,8 +5,6 @@ DTensors share, over their mesh, by one all-reduce for each mesh; then, where th
 over the group, by one more. A DTensor that several processes of a mesh hold alike counts once.
 """
 
-import inspect
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +14,7 @@ from torch import Tensor
 
 from adai.optim.batch import PLAIN, Batch
 from adai.optim.mean import accumulator, total
+from adai.optim.memory import is_unreal
 
 
 class Group(NamedTuple):
@@ -49,6 +48,8 @@ class Sharing:
         self._index: dict[int, int] = {}
         self.plain = all(type(p) in PLAIN and not _padding(p) for p in self._params)
         """Whether every parameter is just its elements on this process, and needs no `local`."""
+        self.unreal = any(is_unreal(getattr(p, "_local_tensor", p)) for p in self._params)
+        """Whether there are parameters without numbers, for which nothing can be decided on the host."""
         self._find_shares()
         if self.alone:
             return
@@ -216,31 +217,3 @@ def _ranks(mesh: Any, dims: list[int]) -> tuple[int, ...]:
 
 def _zeros(width: int, device: torch.device) -> Tensor:
     return torch.zeros(width, dtype=accumulator(device), device=device)
-
-
-def warn_of_shards(param_groups: Sequence[dict[str, Any]]) -> None:
-    """Warn where parameters are seen to be shares of a whole, and no `process_group` says so."""
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    if any(getattr(p, "_fsdp_flattened", False) for p in _params(param_groups)):
-        owner, cure = "FullyShardedDataParallel", "process_group=GROUP, the group that it shards over"
-    elif _called_from("torch.distributed.optim.zero_redundancy_optimizer"):
-        owner, cure = "ZeroRedundancyOptimizer", "optimizer_class=functools.partial(Adai, process_group=GROUP)"
-    else:
-        return
-    warnings.warn(
-        f"this process holds a share of the parameters that {owner} has shared out, but the mean of v over all of them "
-        f"is needed: without it another model is trained. Give {cure}; for all processes that is "
-        "torch.distributed.group.WORLD",
-        stacklevel=3,
-    )
-
-
-def _called_from(module: str) -> bool:
-    """Whether a function of a module is among the callers."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == module:
-            return True
-        frame = frame.f_back
-    return False

@@ -11,6 +11,7 @@ from adai.optim import triton
 from adai.optim.batch import Batch
 from adai.optim.engine import Engine
 from adai.optim.mean import clip_factor, gated
+from adai.optim.options import rate
 from adai.optim.rule import Count
 from adai.optim.scaling import Scaled
 from adai.optim.sharding import Sharing
@@ -28,17 +29,17 @@ class Work(NamedTuple):
     states: list[dict[str, Any]]
 
 
-def keeps_off_host(groups: Sequence[dict[str, Any]]) -> bool:
-    """Whether nothing may ask a device for a number, because a graph could not be captured."""
-    return torch.compiler.is_compiling() or any(group["capturable"] for group in groups)
+def keeps_off_host(groups: Sequence[dict[str, Any]], sharing: Sharing) -> bool:
+    """Whether nothing may ask a device for a number, because a graph could not be captured or there are none."""
+    return torch.compiler.is_compiling() or sharing.unreal or any(group["capturable"] for group in groups)
 
 
 def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing) -> None:
     """Step the tensors of this process, which may be none, together with all processes that share in them."""
-    off_host, shares = keeps_off_host(optimizer.param_groups), [w.share for w in work]
+    off_host, shares = keeps_off_host(optimizer.param_groups, sharing), [w.share for w in work]
     # Only the kernels that do everything in their last pass can leave all as it was once the gradients are in.
     on_device = all(w.group["capturable"] and isinstance(w.engine, triton.Fused) for w in work)
-    scaled = Scaled.of(optimizer, on_device=on_device)
+    scaled = Scaled.of(optimizer, on_device=on_device or sharing.unreal)
     if scaled.skip is True:
         return
     clips: list[Any] = [scaled.inverse] * len(work)
@@ -71,7 +72,7 @@ def _told(w: Work) -> Tensor | None:
     NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to have the state made. With L2 decay
     the mean of v̂ is not zero then.
     """
-    if any(count.t != 1 for count in w.counts) or w.group["lr"] != 0:
+    if any(count.t != 1 for count in w.counts) or rate(w.group) != 0:
         return None
     return w.engine.squares(w.batch, w.group)
 

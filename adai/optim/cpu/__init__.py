@@ -1,16 +1,13 @@
 """Engine: a compiled kernel for CPUs, which moves every tensor of a group in two passes over memory.
 
 The first pass reads the gradients alone, because Σ v_t = beta2 Σ v_{t-1} + (1 - beta2) Σ g_t² needs no v; the second
-reads and writes everything once. The running sum Σ v of a parameter is kept in its state as ``exp_avg_sq_sum``, two
-float64 numbers: the sum, and the step count that it belongs to. Where the two counts differ, because another engine
-has stepped since or a checkpoint came without it, the sum is taken anew. It does not drift: an error in it shrinks by
-the factor beta2 with each step.
+reads and writes everything once, and adds up v as it leaves it. That sum serves the next step unless v has changed in
+between; then it is taken anew, by the same additions in the same order. So it is nothing but a function of v, belongs
+to no checkpoint, and results do not depend on when it was taken.
 """
 
-import math
 from array import array
 from collections.abc import Sequence
-from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -18,11 +15,21 @@ from torch import Tensor
 
 from adai.optim.batch import PLAIN, Batch
 from adai.optim.cpu import library
-from adai.optim.memory import STATE_DTYPES, same_layout, written
+from adai.optim.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
+from adai.optim.options import rate
 from adai.optim.rule import Count, Mean
+from adai.optim.watch import Watch
 
 NOT_BUILT = "the package was installed without its compiled CPU kernel"
-_TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+# The kernel's code by the dtypes of parameter and gradient; a gradient of another dtype is converted to the state's.
+_TYPES = {
+    (torch.float32, torch.float32): 0,
+    (torch.float64, torch.float64): 1,
+    (torch.bfloat16, torch.bfloat16): 2,
+    (torch.float16, torch.float16): 3,
+    (torch.bfloat16, torch.float32): 4,
+    (torch.float16, torch.float32): 5,
+}
 _PLAIN, _DECAYED, _PARTS = 0, 1, 2
 # What kernel.c's three sums of a clipped gradient with L2 decay may cancel to before they are not trusted.
 _CANCELLED = 1e-8
@@ -31,7 +38,7 @@ _CANCELLED = 1e-8
 def refusal(batch: Batch) -> str | None:
     """Why the kernel cannot work on these tensors; None where it can."""
     for step in batch.steps:
-        if step.dtype != torch.float32 or not step.is_cpu:
+        if step.dtype not in COUNT_DTYPES or not step.is_cpu:
             return f"a step count is {step.dtype} on {step.device}"
     for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
         if type(p) not in PLAIN or not p.is_cpu or p.layout != torch.strided:
@@ -39,11 +46,10 @@ def refusal(batch: Batch) -> str | None:
         dtype = STATE_DTYPES.get(p.dtype)
         if dtype is None:
             return f"a parameter has dtype {p.dtype}"
-        plain, size = p.is_contiguous(), p.numel()
         for state in (m, v) if c is None else (m, v, c):
             if state.dtype != dtype or not state.is_cpu:
                 return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
-            if not (state.is_contiguous() if plain else same_layout(p, state)) or state.numel() != size:
+            if not same_layout(p, state):
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
     return None
 
@@ -62,26 +68,26 @@ class Fused:
         if kernel is None:
             raise RuntimeError(NOT_BUILT)
         self._kernel = kernel
-        self._running = array("d", bytes(8 * len(states)))  # Σ v of each tensor, of this step after `accumulate`
+        self._sums = array("d", bytes(8 * len(states)))  # Σ v of each tensor, as long as the watch sees no change
+        self._watch = Watch()
+        self._known = self._watch.unchanged(states, batch.exp_avg_sqs)
         self._parts: array[float] | None = None  # what `squares` found on its way
-        self._held = _state_tensors(batch)
-        self._places = _places(batch, states)
+        self._forms = _forms(batch)
         self._tensors = library.Tensors(len(states))
         self._columns: dict[str, array[Any]] = {}
         self._add_columns(
-            type=array("B", [_TYPES[p.dtype] for p in batch.params]),
+            wide_step=array("B", [step.dtype == torch.float64 for step in batch.steps]),
             size=array("q", [p.numel() for p in batch.params]),
-            **self._places.addresses,
+            **dict(zip("pmvc", (form.addresses for form in self._forms), strict=False)),
+            step=self._forms[-1].addresses,
         )
         self._take_gradients(batch)
 
     def again(self, batch: Batch, states: Sequence[dict[str, Any]]) -> bool:
-        """Get ready for the next step, if its tensors are the same ones in the same places; whether they are."""
-        held = _state_tensors(batch)
-        # By identity, not equality. What `refusal` asks of a tensor cannot change while it and its place are the same.
-        same = len(held) == len(self._held) and all(map(is_, held, self._held))
-        if not same or _places(batch, states) != self._places:
+        """Get ready for the next step, if its tensors are of the same form in the same places; whether they are."""
+        if _forms(batch) != self._forms or [g.shape for g in batch.grads] != self._forms[0].shapes:
             return False
+        self._known = self._watch.unchanged(states, batch.exp_avg_sqs)
         self._take_gradients(batch)
         return True
 
@@ -89,19 +95,22 @@ class Fused:
         self._crew = library.crew()
         self._parts = None
         # The batch keeps a copy alive for this step; nothing here may keep a gradient alive for longer.
-        for i, (g, dtype, strides) in enumerate(
-            zip(batch.grads, self._places.dtypes, self._places.strides, strict=True)
-        ):
-            if g.dtype != dtype or g.stride() != strides:
-                batch.grads[i] = _laid_out_as(batch.params[i], g)
-        self._add_columns(g=_addresses(batch.grads))
+        params = self._forms[0]
+        types = array("B", bytes(len(batch.grads)))
+        for i, (g, dtype, strides) in enumerate(zip(batch.grads, params.dtypes, params.strides, strict=True)):
+            kind = _TYPES.get((dtype, g.dtype))
+            if kind is None or g.stride() != strides:
+                batch.grads[i] = _laid_out_as(batch.params[i], g, wide=kind is None)
+                kind = _TYPES[dtype, batch.grads[i].dtype]
+            types[i] = kind
+        self._add_columns(type=types, g=_addresses(batch.grads))
 
     def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
         """Σ g² of the gradients as they are."""
         self._parts = self._read(_PARTS if _l2(group) else _PLAIN, group, 1.0)
         return _number(sum(self._parts[::3]))
 
-    def accumulate(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
+    def accumulate(self, _: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
         self._add_columns(
             t=array("d", [count.t for count in counts]),
@@ -109,12 +118,10 @@ class Fused:
             least=array("d", [count.least for count in counts]),
         )
         squares = self._squared_gradients(group, 1.0 if clip is None else float(clip))
-        if self._kernel.adai_recall(self._tensors, _address(self._running)):
-            for i, before in enumerate(self._running):
-                if math.isnan(before):
-                    self._running[i] = batch.exp_avg_sqs[i].sum(dtype=torch.float64).item()
+        if not self._known:
+            _done(self._kernel.adai_totals(self._crew, self._tensors, _address(self._sums)))
         total = self._kernel.adai_accumulate(
-            self._tensors, _options(group, 1.0), _address(squares), _address(self._running)
+            self._tensors, _options(group, 1.0), _address(squares), _address(self._sums)
         )
         return _number(total)
 
@@ -125,8 +132,9 @@ class Fused:
             return
         options = _options(group, 1.0 if clip is None else float(clip))
         v_mean = float(mean.value)
-        _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._running)))
-        written(batch.params)
+        _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
+        written([*batch.params, *batch.exp_avg_sqs])
+        self._watch.leave(batch.exp_avg_sqs)
 
     def _add_columns(self, **columns: "array[Any]") -> None:
         self._columns.update(columns)  # which keeps them alive
@@ -158,7 +166,7 @@ class Fused:
 
 def _options(group: dict[str, Any], clip: float) -> library.Options:
     beta0, beta2 = group["betas"]
-    lr, dampening = float(group["lr"]), group["dampening"]
+    lr, dampening = float(rate(group)), group["dampening"]
     shrink = 1 - lr * group["weight_decay"] if group["decoupled_weight_decay"] else 1.0
     step = lr * beta0 ** (1 - dampening)
     return library.Options(_sign(group) * clip, _l2(group), shrink, step, beta0, 1 - beta2, group["eps"], dampening)
@@ -174,48 +182,46 @@ def _l2(group: dict[str, Any]) -> float:
     return decay
 
 
-def _record(state: dict[str, Any]) -> Tensor:
-    """Where a parameter's running sum is kept; no step of its own at first, so that it is taken anew."""
-    record: Tensor | None = state.get("exp_avg_sq_sum")
-    if record is None:
-        state["exp_avg_sq_sum"] = record = _number((0.0, -1.0))
-    return record
-
-
-def _number(value: float | tuple[float, ...]) -> Tensor:
+def _number(value: float) -> Tensor:
     """On the CPU, whatever the caller's default device is."""
     return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
-class _Places(NamedTuple):
-    """Where the tensors of a group lie: columns of the kernel's table, and the form that gradients have to have."""
+class _Form(NamedTuple):
+    """Where some tensors lie and how: all that the kernel's table follows from."""
 
-    addresses: dict[str, "array[int]"]
+    addresses: "array[int]"
     dtypes: list[torch.dtype]
+    shapes: list[torch.Size]
     strides: list[tuple[int, ...]]
 
-
-def _places(batch: Batch, states: Sequence[dict[str, Any]]) -> _Places:
-    addresses = {
-        "p": _addresses(batch.params),
-        "m": _addresses(batch.exp_avgs),
-        "v": _addresses(batch.exp_avg_sqs),
-        "c": _addresses(batch.bias_corrections),
-        "record": _addresses([_record(state) for state in states]),
-        "step": _addresses(batch.steps),
-    }
-    return _Places(addresses, [p.dtype for p in batch.params], [p.stride() for p in batch.params])
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> "_Form":
+        return cls(
+            _addresses(tensors),
+            [t.dtype for t in tensors],
+            [t.shape for t in tensors],
+            [t.stride() for t in tensors],
+        )
 
 
-def _state_tensors(batch: Batch) -> list[Tensor | None]:
-    return [*batch.exp_avgs, *batch.exp_avg_sqs, *batch.bias_corrections, *batch.steps]
+def _forms(batch: Batch) -> list[_Form]:
+    """Of parameters, m, v, c and step counts."""
+    cs = batch.bias_corrections
+    there = [c for c in cs if c is not None]
+    form = _Form.of(there)
+    if len(there) < len(cs):
+        form = form._replace(addresses=_addresses(cs))
+    steps = _Form(_addresses(batch.steps), [step.dtype for step in batch.steps], [], [])  # single numbers
+    return [_Form.of(batch.params), _Form.of(batch.exp_avgs), _Form.of(batch.exp_avg_sqs), form, steps]
 
 
-def _laid_out_as(p: Tensor, g: Tensor) -> Tensor:
-    """The gradient with the parameter's dtype and strides: itself, but for the odd one, which is copied."""
-    if g.dtype == p.dtype and same_layout(p, g):
+def _laid_out_as(p: Tensor, g: Tensor, *, wide: bool) -> Tensor:
+    """The gradient with the parameter's strides, ``wide`` in the state's dtype; itself where it has them already."""
+    dtype = STATE_DTYPES[p.dtype] if wide else g.dtype
+    if g.dtype == dtype and same_layout(p, g):
         return g
-    return torch.empty_like(p, memory_format=torch.preserve_format).copy_(g)
+    return torch.empty_like(p, dtype=dtype, memory_format=torch.preserve_format).copy_(g)
 
 
 def _addresses(tensors: Sequence[Tensor | None]) -> "array[int]":

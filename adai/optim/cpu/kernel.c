@@ -16,6 +16,8 @@
 
 #define LANES 16
 #define PIECE 65536 /* elements: long enough to stream, short enough to share evenly */
+#define WIDE 32 /* lanes of Σ v, which is read from the cache: enough for additions not to wait for one another */
+#define CACHED 4096 /* elements, a multiple of WIDE: few enough to be in a near cache when they are read again */
 #define GRAIN 32768 /* elements that are not worth waking threads for; torch's grain size */
 
 enum squares { PLAIN, DECAYED, PARTS };
@@ -27,8 +29,9 @@ struct options {
 
 struct passes {
     void (*squares)(const void *p, const void *g, int64_t n, double a, double lambda, double *sums, enum squares what);
-    void (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o, double v_mean,
-                 double least);
+    double (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o, double v_mean,
+                   double least);
+    double (*total)(const void *v, int64_t n);
 };
 
 #define ISA plain
@@ -79,15 +82,13 @@ struct crew {
     int variant;
 };
 
-/* Columns with one entry per tensor; c is 0 where the tensor has none any more. A record is {Σ v, the step count that
- * it belongs to}, in the parameter's state, as its step is. t, bias_correction2 and least are rule.py's Count of this step. */
+/* Columns with one entry per tensor; c is 0 where the tensor has none any more. A step is a float or, where wide_step, a
+ * double. t, bias_correction2 and least are rule.py's Count of this step. */
 struct tensors {
     int64_t count;
-    const uint8_t *type;
+    const uint8_t *type, *wide_step;
     const int64_t *size;
-    void *const *p, *const *g, *const *m, *const *v, *const *c;
-    double *const *record;
-    float *const *step;
+    void *const *p, *const *g, *const *m, *const *v, *const *c, *const *step;
     const double *t, *bias_correction2, *least;
 };
 
@@ -104,24 +105,33 @@ struct job {
     double v_mean;
 };
 
-static const int64_t STORED_SIZE[] = {4, 8, 2, 2}, REAL_SIZE[] = {4, 8, 4, 4};
+/* In the order of the codes in __init__.py, which variant.h's table has too. */
+static const int64_t STORED_SIZE[] = {4, 8, 2, 2, 2, 2}, GRADIENT_SIZE[] = {4, 8, 2, 2, 4, 4};
+static const int64_t REAL_SIZE[] = {4, 8, 4, 4, 4, 4};
 
 static void *at(void *base, int64_t bytes) { return base ? (char *)base + bytes : base; }
 
 static void squares_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {
     const struct tensors *t = job->tensors;
-    int64_t skip = offset * STORED_SIZE[t->type[k]];
-    job->passes[t->type[k]].squares(at(t->p[k], skip), at(t->g[k], skip), n, job->options->a, job->options->lambda,
-                                    job->sums + 3 * number, job->what);
+    const int type = t->type[k];
+    job->passes[type].squares(at(t->p[k], offset * STORED_SIZE[type]), at(t->g[k], offset * GRADIENT_SIZE[type]), n,
+                              job->options->a, job->options->lambda, job->sums + 3 * number, job->what);
 }
 
 static void step_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {
     const struct tensors *t = job->tensors;
-    int64_t skip = offset * STORED_SIZE[t->type[k]], real = offset * REAL_SIZE[t->type[k]];
-    (void)number;
-    job->passes[t->type[k]].step(at(t->p[k], skip), at(t->g[k], skip), at(t->m[k], real), at(t->v[k], real),
-                                 at(t->c[k], real), n, job->options,
-                                 job->v_mean * t->bias_correction2[k], t->least[k]);
+    const int type = t->type[k];
+    const int64_t real = offset * REAL_SIZE[type];
+    job->sums[number] = job->passes[type].step(at(t->p[k], offset * STORED_SIZE[type]),
+                                               at(t->g[k], offset * GRADIENT_SIZE[type]), at(t->m[k], real),
+                                               at(t->v[k], real), at(t->c[k], real), n, job->options,
+                                               job->v_mean * t->bias_correction2[k], t->least[k]);
+}
+
+static void total_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {
+    const struct tensors *t = job->tensors;
+    const int type = t->type[k];
+    job->sums[number] = job->passes[type].total(at(t->v[k], offset * REAL_SIZE[type]), n);
 }
 
 static void work(void *data) {
@@ -157,69 +167,66 @@ static void run(struct job *job, const struct crew *crew) {
     else work(job);
 }
 
-/* sums: three per tensor, see add_squares. Returns 0, or 1 where memory ran out. */
-int adai_squares(const struct crew *crew, const struct tensors *tensors, const struct options *options, int what,
-                 double *sums) {
-    int64_t *first = first_pieces(tensors);
-    double *pieces = first ? calloc(3 * first[tensors->count] + 1, sizeof *pieces) : 0;
+/* Carries the job out, for which first, sums and the rest are set here, and adds its pieces' sums up: `width` per tensor.
+ * Returns 0, or 1 where memory ran out. */
+static int add_up_pieces(struct job *job, const struct crew *crew, int width, double *sums) {
+    const struct tensors *t = job->tensors;
+    int64_t *first = first_pieces(t);
+    double *pieces = first ? calloc(width * first[t->count] + 1, sizeof *pieces) : 0;
     if (!pieces) {
         free(first);
         return 1;
     }
-    struct job job = {.tensors = tensors, .passes = variant_passes(crew->variant), .first = first,
-                      .piece = squares_piece, .options = options, .what = what, .sums = pieces};
-    run(&job, crew);
-    for (int64_t k = 0; k < tensors->count; k++)
-        for (int part = 0; part < 3; part++) {
+    job->passes = variant_passes(crew->variant);
+    job->first = first;
+    job->sums = pieces;
+    run(job, crew);
+    for (int64_t k = 0; k < t->count; k++)
+        for (int part = 0; part < width; part++) {
             double sum = 0;
-            for (int64_t i = first[k]; i < first[k + 1]; i++) sum += pieces[3 * i + part];
-            sums[3 * k + part] = sum;
+            for (int64_t i = first[k]; i < first[k + 1]; i++) sum += pieces[width * i + part];
+            sums[width * k + part] = sum;
         }
     free(pieces);
     free(first);
     return 0;
 }
 
-/* Σ v of each tensor before this step, where its record is of the step before; else NaN. Returns how many are NaN. */
-int64_t adai_recall(const struct tensors *tensors, double *running) {
-    int64_t stale = 0;
-    for (int64_t k = 0; k < tensors->count; k++) {
-        const double *record = tensors->record[k];
-        running[k] = record[1] == tensors->t[k] - 1 ? record[0] : NAN;
-        stale += running[k] != running[k];
-    }
-    return stale;
+/* sums: three per tensor, see add_squares. */
+int adai_squares(const struct crew *crew, const struct tensors *tensors, const struct options *options, int what,
+                 double *sums) {
+    struct job job = {.tensors = tensors, .piece = squares_piece, .options = options, .what = what};
+    return add_up_pieces(&job, crew, 3, sums);
 }
 
-/* Brings each Σ v to this step, given each tensor's Σ g²; returns Σ v̂. 1 - beta2 is taken in the precision of the
- * state, so that the running sum is that of the v in memory. */
+/* sums: Σ v of each tensor as it is. */
+int adai_totals(const struct crew *crew, const struct tensors *tensors, double *sums) {
+    struct job job = {.tensors = tensors, .piece = total_piece};
+    return add_up_pieces(&job, crew, 1, sums);
+}
+
+/* Σ v̂ of this step, given each tensor's Σ g² and its Σ v before the step. 1 - beta2 is taken in the precision of the
+ * state, as the second pass has it. */
 double adai_accumulate(const struct tensors *tensors, const struct options *options, const double *squares,
-                       double *running) {
+                       const double *sums) {
     double total = 0;
     for (int64_t k = 0; k < tensors->count; k++) {
         double b = options->one_minus_beta2;
         if (REAL_SIZE[tensors->type[k]] == sizeof(float)) b = (float)b;
-        running[k] = (1 - b) * running[k] + b * squares[k];
-        total += running[k] / tensors->bias_correction2[k];
+        total += ((1 - b) * sums[k] + b * squares[k]) / tensors->bias_correction2[k];
     }
     return total;
 }
 
-/* v_mean: mean of v̂. running: what adai_accumulate left, which is put on record. The steps are counted on. Returns as
- * adai_squares does. */
+/* v_mean: mean of v̂. sums: Σ v of each tensor after the step. The steps are counted on. */
 int adai_step(const struct crew *crew, const struct tensors *tensors, const struct options *options, double v_mean,
-              const double *running) {
-    int64_t *first = first_pieces(tensors);
-    if (!first) return 1;
+              double *sums) {
     /* Backwards: the gradients that were read last are still in the cache. */
-    struct job job = {.tensors = tensors, .passes = variant_passes(crew->variant), .first = first, .backwards = 1,
-                      .piece = step_piece, .options = options, .v_mean = v_mean};
-    run(&job, crew);
-    free(first);
+    struct job job = {.tensors = tensors, .backwards = 1, .piece = step_piece, .options = options, .v_mean = v_mean};
+    if (add_up_pieces(&job, crew, 1, sums)) return 1;
     for (int64_t k = 0; k < tensors->count; k++) {
-        tensors->record[k][0] = running[k];
-        tensors->record[k][1] = tensors->t[k];
-        *tensors->step[k] += 1;
+        if (tensors->wide_step[k]) *(double *)tensors->step[k] += 1;
+        else *(float *)tensors->step[k] += 1;
     }
     return 0;
 }

@@ -19,7 +19,7 @@ class Crew(ctypes.Structure):
     _fields_ = (("run", ctypes.c_void_p), ("threads", ctypes.c_uint), ("variant", ctypes.c_int))
 
 
-_COLUMNS = ("type", "size", "p", "g", "m", "v", "c", "record", "step", "t", "bias_correction2", "least")
+_COLUMNS = ("type", "wide_step", "size", "p", "g", "m", "v", "c", "step", "t", "bias_correction2", "least")
 
 
 class Tensors(ctypes.Structure):
@@ -59,8 +59,7 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
     crew, tensors, options = ctypes.POINTER(Crew), ctypes.POINTER(Tensors), ctypes.POINTER(Options)
     array = ctypes.c_void_p
     library.adai_squares.argtypes = [crew, tensors, options, ctypes.c_int, array]
-    library.adai_recall.argtypes = [tensors, array]
-    library.adai_recall.restype = ctypes.c_int64
+    library.adai_totals.argtypes = [crew, tensors, array]
     library.adai_accumulate.argtypes = [tensors, options, array, array]
     library.adai_accumulate.restype = ctypes.c_double
     library.adai_step.argtypes = [crew, tensors, options, ctypes.c_double, array]

@@ -12,6 +12,8 @@
 #define STORED float
 #define LOAD(x) (x)
 #define STORE(x) (x)
+#define GRADIENT STORED
+#define LOAD_GRADIENT LOAD
 #include "tensor.h"
 #undef TYPE
 #undef STORED
@@ -24,12 +26,28 @@
 #define STORE(x) to_bfloat16(x)
 #include "tensor.h"
 #undef TYPE
+#undef GRADIENT
+#undef LOAD_GRADIENT
+
+#define TYPE bfloat16_wide
+#define GRADIENT REAL
+#define LOAD_GRADIENT(x) (x)
+#include "tensor.h"
+#undef TYPE
 #undef LOAD
 #undef STORE
 
-#define TYPE float16
+#define TYPE float16_wide
 #define LOAD(x) from_float16(x)
 #define STORE(x) to_float16(x)
+#include "tensor.h"
+#undef TYPE
+#undef GRADIENT
+#undef LOAD_GRADIENT
+
+#define TYPE float16
+#define GRADIENT STORED
+#define LOAD_GRADIENT LOAD
 #include "tensor.h"
 #undef TYPE
 #undef STORED
@@ -55,6 +73,8 @@
 #undef STORED
 #undef LOAD
 #undef STORE
+#undef GRADIENT
+#undef LOAD_GRADIENT
 
 #undef REAL
 #undef POW
@@ -63,15 +83,16 @@
 
 #define PASSES_(isa) passes_##isa
 #define PASSES(isa) PASSES_(isa)
-#define PAIR_(type, isa) {squares_##type##_##isa, step_##type##_##isa}
-#define PAIR(type, isa) PAIR_(type, isa)
+#define PASSES_OF_(type, isa) {squares_##type##_##isa, step_##type##_##isa, total_##type##_##isa}
+#define PASSES_OF(type, isa) PASSES_OF_(type, isa)
 /* In the order of the codes in __init__.py. */
 static const struct passes PASSES(ISA)[] = {
-    PAIR(float32, ISA), PAIR(float64, ISA), PAIR(bfloat16, ISA), PAIR(float16, ISA)};
+    PASSES_OF(float32, ISA), PASSES_OF(float64, ISA), PASSES_OF(bfloat16, ISA),
+    PASSES_OF(float16, ISA), PASSES_OF(bfloat16_wide, ISA), PASSES_OF(float16_wide, ISA)};
 #undef PASSES_
 #undef PASSES
-#undef PAIR_
-#undef PAIR
+#undef PASSES_OF_
+#undef PASSES_OF
 #undef NAME_
 #undef NAME__
 #undef NAME

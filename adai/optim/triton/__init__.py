@@ -1,9 +1,10 @@
 """Engine: Triton kernels for GPUs, which move every tensor of a group in two passes over memory.
 
-The same design as `adai.optim.cpu`: the first pass reads the gradients alone, because
-Σ v_t = beta2 Σ v_{t-1} + (1 - beta2) Σ g_t² needs no v; the running sum is in the state as ``exp_avg_sq_sum``. The
-number of launches does not depend on the number of tensors: three, four with clipping, five with clipping and an L2
-penalty, for each combination of dtypes in a group. Nothing waits for the device, except where `adai.optim.mean` does.
+The same design as `adai.optim.cpu`: the first pass reads the gradients alone, because Σ v_t = beta2 Σ v_{t-1} + (1 -
+beta2) Σ g_t² needs no v; the second adds v up as it leaves it. That sum stays on the device, and is taken anew where
+the host sees that v has changed since, and by graphs, which the host cannot see. The number of launches does not
+depend on the number of tensors: three, four with clipping, five with clipping and an L2 penalty, for each combination
+of dtypes in a group. Nothing waits for the device, except where `adai.optim.mean` does.
 
 Triton is imported when the first step on a GPU is made.
 """
@@ -21,6 +22,7 @@ from torch import Tensor
 from adai.optim.batch import Batch
 from adai.optim.mean import total
 from adai.optim.memory import written
+from adai.optim.options import rate
 from adai.optim.rule import Count, Mean
 from adai.optim.triton import table
 from adai.optim.triton.table import CHUNK, Part
@@ -90,7 +92,9 @@ class Fused:
             passes.update(clip, mean)
         if not group["capturable"]:
             torch._foreach_add_(batch.steps, torch.tensor(1.0, device="cpu"))
-        written(batch.params)
+        written([*batch.params, *batch.exp_avg_sqs])
+        for passes in self._passes:
+            passes.leave(batch)
 
 
 class _Passes:
@@ -102,9 +106,11 @@ class _Passes:
         self._kernels, self._group, self._part = _kernels(), group, part
         mine = batch.take(part.where)
         self._device = mine.params[0].device
-        records = [_record(states[i], self._device) for i in part.where]
+        known = part.watch.unchanged([states[i] for i in part.where], mine.exp_avg_sqs)
         real = mine.exp_avgs[0].dtype
-        self._table = table.table(part, mine, records, table.numbers(group, real), held, capturable=group["capturable"])
+        self._table = table.table(
+            part, mine, table.numbers(group, real), held, capturable=group["capturable"], known=known
+        )
         self._decays, self._corrected = table.l2(group) != 0, mine.bias_corrections[0] is not None
         self._clipped = False  # whether `squares` has read the gradients already
         dtypes = (("PARAM", mine.params[0].dtype), ("GRAD", mine.grads[0].dtype), ("REAL", real))
@@ -133,18 +139,20 @@ class _Passes:
             self._read(self._kernels.AGAIN, clip)
         with _current(self._device):
             self._kernels.accumulate[(len(self._hats),)](
-                self._table.words, self._chunk_sums, self._tensor_sums, self._facts, self._hats, self._number(clip),
+                self._table.words, self._chunk_sums, self._tensor_sums, self._part.v_sums, self._facts, self._hats,
+                self._number(clip),
                 WHAT=self._what(), COUNTED=self._group["capturable"], REAL=self._types["REAL"], CHUNK=CHUNK,
                 BLOCK=BLOCK, enable_fp_fusion=False,
             )  # fmt: skip
         return self._hats.sum()
 
     def update(self, clip: Any, mean: Mean) -> None:
-        """Move, and put Σ v on record."""
-        lr = self._group["lr"]
+        """Move, and leave Σ v behind."""
+        lr = rate(self._group)
         with _current(self._device):
             self._kernels.step[(len(self._part.owner),)](
-                self._table.words, self._part.owner, self._facts, self._number(clip),
+                self._table.words, self._part.owner, self._part.v_sums, self._part.v_steps, self._facts,
+                self._number(clip),
                 self._number(lr) if table.on_device(lr) else self._table.number(table.LR),
                 self._number(mean.value), self._number(mean.alive),
                 CORRECTED=self._corrected, DECAYS=self._decays, DAMPENED=self._group["dampening"] != 1,
@@ -152,10 +160,15 @@ class _Passes:
                 num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
 
+    def leave(self, batch: Batch) -> None:
+        """Have seen v as the step has left it."""
+        self._part.watch.leave(batch.take(self._part.where).exp_avg_sqs)
+
     def _read(self, what: Any, clip: Any) -> None:
         with _current(self._device):
             self._kernels.read[(len(self._part.owner),)](
-                self._table.words, self._part.owner, self._chunk_sums, self._tensor_sums, self._number(clip),
+                self._table.words, self._part.owner, self._chunk_sums, self._tensor_sums, self._part.v_sums,
+                self._part.v_steps, self._number(clip),
                 WHAT=what.value, COUNTED=self._group["capturable"], **self._types, ALIGNED=self._table.aligned,
                 CHUNK=CHUNK, BLOCK=BLOCK, num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
@@ -176,15 +189,6 @@ class _Passes:
         if isinstance(value, Tensor):
             return value.detach().reshape(()).to(self._device, torch.float64)
         return torch.tensor(value, dtype=torch.float64, device=self._device)
-
-
-def _record(state: dict[str, Any], device: torch.device) -> Tensor:
-    """Where a parameter's running sum is kept; no step of its own at first, so that it is taken anew."""
-    record: Tensor | None = state.get("exp_avg_sq_sum")
-    if record is None:
-        record = torch.tensor((0.0, -1.0), dtype=torch.float64, device=device)
-    state["exp_avg_sq_sum"] = record = record.to(device)
-    return record
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:

@@ -19,13 +19,13 @@ from adai.optim.triton import table as layout
 HEAD, WIDTH = tl.constexpr(layout.HEAD), tl.constexpr(layout.WIDTH)
 SIGN, L2, ONE_MINUS_BETA2, LOG_BETA2, LOG_MU_MAX = (tl.constexpr(i) for i in range(5))
 EPS, BETA0, DAMPENING, DECAY, TINY, LEAST = (tl.constexpr(i) for i in range(5, 11))
-P, G, M, V, C, STEP, RECORD, SIZE, FIRST = (tl.constexpr(i) for i in range(9))
+P, G, M, V, C, STEP, KNOWN, SIZE, FIRST = (tl.constexpr(i) for i in range(9))
 
-# What a chunk leaves behind: Σ g² and, as asked for, Σ g p, Σ p², Σ v, and Σ (a g + λ p)².
-SUMS = tl.constexpr(5)
-GG, GP, PP, VV, DECAYED_AGAIN = (tl.constexpr(i) for i in range(5))
-# What there is to know of a tensor in this step: Σ v, t, 1 - beta2^t, and the least that 1 - Π mu can be.
-FACTS = tl.constexpr(4)
+# What a chunk leaves behind: Σ g² and, as asked for, Σ g p, Σ p², and Σ (a g + λ p)².
+SUMS = tl.constexpr(4)
+GG, GP, PP, DECAYED_AGAIN = (tl.constexpr(i) for i in range(4))
+# What there is to know of a tensor in this step: t, 1 - beta2^t, and the least that 1 - Π mu can be.
+FACTS = tl.constexpr(3)
 
 # What the first pass reads: gradients; gradients with the L2 share; both, for a clipping that is not known yet; or,
 # once it is known, both again for tensors where they cancel.
@@ -81,14 +81,13 @@ def _lerp(start, end, w):
 
 
 @triton.jit
-def _count(table, entry, COUNTED: tl.constexpr):
-    """The step t that is being made, and whether Σ v on record is of another one than the step before."""
+def _count(entry, COUNTED: tl.constexpr):
+    """The step t that is being made."""
     if COUNTED:
         t = tl.load(tl.load(entry + STEP).to(tl.pointer_type(tl.float32))).to(tl.float64) + 1
     else:
         t = tl.load(entry + STEP).to(tl.float64, bitcast=True)
-    record = tl.load(entry + RECORD).to(tl.pointer_type(tl.float64))
-    return t, tl.load(record + 1) != t - 1
+    return t
 
 
 @triton.jit
@@ -126,10 +125,10 @@ def _add_squares(p, g, n, a, decay, out, WHAT: tl.constexpr, REAL: tl.constexpr,
 
 
 @triton.jit
-def read(table, owner, chunk_sums, tensor_sums, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr, PARAM: tl.constexpr,
-         GRAD: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr,
+def read(table, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr,
+         PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr,
          BLOCK: tl.constexpr):  # fmt: skip
-    """The first pass, one program per chunk: Σ of squares; Σ v too where the one on record is of another step."""
+    """The first pass, one program per chunk: Σ of squares; Σ v too where ``v_sums`` has not that of the step before."""
     chunk = tl.program_id(0).to(tl.int64)
     k = tl.load(owner + chunk).to(tl.int64)
     a, decay = _number(table, SIGN) * tl.load(clip), _number(table, L2)
@@ -145,22 +144,21 @@ def read(table, owner, chunk_sums, tensor_sums, clip, WHAT: tl.constexpr, COUNTE
         _add_squares(p, g, CHUNK, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, False)
     else:
         _add_squares(p, g, n, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, True)
-    if WHAT != AGAIN:
-        _, stale = _count(table, entry, COUNTED)
-        if stale:
+    if WHAT != AGAIN:  # noqa: SIM102 -- the one is known when it is compiled, the other when it runs
+        if (tl.load(entry + KNOWN) == 0) | (tl.load(v_steps + k) != _count(entry, COUNTED) - 1):
             v, total = _place(entry, V, offset, REAL, ALIGNED), tl.full([BLOCK], 0, tl.float64)
             for i in range(0, n, BLOCK):
                 at = i + tl.arange(0, BLOCK)
                 total += tl.load(v + at, mask=at < n, other=0).to(tl.float64)
-            tl.store(out + VV, tl.sum(total, 0))
+            tl.store(v_sums + chunk, tl.sum(total, 0))
 
 
 @triton.jit
-def _added_up(chunk_sums, chunks, column: tl.constexpr, BLOCK: tl.constexpr):
+def _added_up(chunk_sums, chunks, column: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr = SUMS):
     total = tl.full([BLOCK], 0, tl.float64)
     for i in range(0, chunks, BLOCK):
         at = i + tl.arange(0, BLOCK)
-        total += tl.load(chunk_sums + at.to(tl.int64) * SUMS + column, mask=at < chunks, other=0)
+        total += tl.load(chunk_sums + at.to(tl.int64) * COLUMNS + column, mask=at < chunks, other=0)
     return tl.sum(total, 0)
 
 
@@ -178,9 +176,9 @@ def collect(table, chunk_sums, tensor_sums, WHAT: tl.constexpr, CHUNK: tl.conste
 
 
 @triton.jit
-def accumulate(table, chunk_sums, tensor_sums, facts, hats, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr,
+def accumulate(table, chunk_sums, tensor_sums, v_sums, facts, hats, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr,
                REAL: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """One program per tensor: Σ v and Σ v̂ of this step. Nothing is put on record yet, for it may turn out not to be."""
+    """One program per tensor: Σ v̂ of this step."""
     k = tl.program_id(0).to(tl.int64)
     entry = table + HEAD + k * WIDTH
     mine = chunk_sums + tl.load(entry + FIRST) * SUMS
@@ -195,26 +193,23 @@ def accumulate(table, chunk_sums, tensor_sums, facts, hats, clip, WHAT: tl.const
         if WHAT == PLAIN:
             squares = a * a * squares
 
-    t, stale = _count(table, entry, COUNTED)
-    before = tl.load(tl.load(entry + RECORD).to(tl.pointer_type(tl.float64)))
-    if stale:
-        before = _added_up(mine, chunks, VV, BLOCK)
+    before = _added_up(v_sums + tl.load(entry + FIRST), chunks, 0, BLOCK, 1)
     b = _number(table, ONE_MINUS_BETA2).to(REAL).to(tl.float64)  # as the second pass has it
-    running = (1 - b) * before + b * squares
+    t = _count(entry, COUNTED)
     bias_correction2 = _one_minus_exp(t * _number(table, LOG_BETA2))
     out = facts + k * FACTS
-    tl.store(out, running)
-    tl.store(out + 1, t)
-    tl.store(out + 2, bias_correction2)
-    tl.store(out + 3, _one_minus_exp(t * _number(table, LOG_MU_MAX)))
-    tl.store(hats + k, running / bias_correction2)
+    tl.store(out, t)
+    tl.store(out + 1, bias_correction2)
+    tl.store(out + 2, _one_minus_exp(t * _number(table, LOG_MU_MAX)))
+    tl.store(hats + k, ((1 - b) * before + b * squares) / bias_correction2)
 
 
 @triton.jit
 def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORRECTED: tl.constexpr,
           DECAYS: tl.constexpr, DAMPENED: tl.constexpr, REAL: tl.constexpr, BLOCK: tl.constexpr,
           MASKED: tl.constexpr):  # fmt: skip
-    """rule.py's second_moment and update."""
+    """rule.py's second_moment and update; Σ v afterwards, added up as `read` would."""
+    total = tl.full([BLOCK], 0, tl.float64)
     b, eps, beta0 = _number(table, ONE_MINUS_BETA2).to(REAL), _number(table, EPS).to(REAL), _number(table, BETA0)
     beta0, tiny, dampening = beta0.to(REAL), _number(table, TINY).to(REAL), _number(table, DAMPENING)
     for i in range(0, n, BLOCK):
@@ -226,6 +221,7 @@ def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORREC
             x += decay * theta
         v_i = _lerp(tl.load(v + at, mask=inside), x * x, b)
         tl.store(v + at, v_i, mask=inside)
+        total += tl.where(inside, v_i, 0).to(tl.float64) if MASKED else v_i.to(tl.float64)
         w = _divide(v_i, mean)
         if DAMPENED:
             w = _power(w, 1 / (3 - 2 * dampening)).to(REAL)
@@ -244,10 +240,11 @@ def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORREC
             tl.store(c + at, c_i, mask=inside)
             m_i = _divide(m_i, tl.where(c_i < tiny, tiny, c_i))
         tl.store(p + at, (theta * shrink - step * m_i).to(p.dtype.element_ty), mask=inside)
+    return tl.sum(total, 0)
 
 
 @triton.jit
-def step(table, owner, facts, clip, lr, v_mean, alive, CORRECTED: tl.constexpr, DECAYS: tl.constexpr,
+def step(table, owner, v_sums, v_steps, facts, clip, lr, v_mean, alive, CORRECTED: tl.constexpr, DECAYS: tl.constexpr,
          DAMPENED: tl.constexpr, COUNTED: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr,
          ALIGNED: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
     """The second pass, one program per chunk: everything is read and written once. Nothing is where not ``alive``."""
@@ -266,25 +263,24 @@ def step(table, owner, facts, clip, lr, v_mean, alive, CORRECTED: tl.constexpr, 
     if DAMPENED:
         length = rate * _power(_number(table, BETA0), 1 - dampening)
     shrink = (1 - rate * _number(table, DECAY)).to(REAL)
-    mean = (tl.load(v_mean) * tl.load(fact + 2)).to(REAL)
+    mean = (tl.load(v_mean) * tl.load(fact + 1)).to(REAL)
     mean = tl.where(mean < least, least, mean)
-    least_c = tl.load(fact + 3).to(REAL)
+    least_c = tl.load(fact + 2).to(REAL)
 
     p, g = _place(entry, P, offset, PARAM, ALIGNED), _place(entry, G, offset, GRAD, ALIGNED)
     m, v = _place(entry, M, offset, REAL, ALIGNED), _place(entry, V, offset, REAL, ALIGNED)
     c = _place(entry, C, offset, REAL, ALIGNED)
     a, decay, length = a.to(REAL), decay.to(REAL), length.to(REAL)
     if n == CHUNK:
-        _move(p, g, m, v, c, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED, REAL,
-              BLOCK, False)  # fmt: skip
+        total = _move(p, g, m, v, c, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
+                      REAL, BLOCK, False)  # fmt: skip
     else:
-        _move(p, g, m, v, c, n, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED, REAL,
-              BLOCK, True)  # fmt: skip
+        total = _move(p, g, m, v, c, n, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
+                      REAL, BLOCK, True)  # fmt: skip
+    tl.store(v_sums + chunk, total)
     if chunk == first:  # one program per tensor; no other reads these in this launch
-        t = tl.load(fact + 1)
-        record = tl.load(entry + RECORD).to(tl.pointer_type(tl.float64))
-        tl.store(record, tl.load(fact))
-        tl.store(record + 1, t)
+        t = tl.load(fact)
+        tl.store(v_steps + k, t)
         if COUNTED:
             tl.store(tl.load(entry + STEP).to(tl.pointer_type(tl.float32)), t.to(tl.float32))
 

@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from adai.optim.batch import PLAIN, Batch
-from adai.optim.memory import STATE_DTYPES, same_layout
+from adai.optim.memory import COUNT_DTYPES, STATE_DTYPES, same_layout
+from adai.optim.options import rate
+from adai.optim.watch import Watch
 
 CHUNK = 8192
 _CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
@@ -32,6 +34,11 @@ class Part(NamedTuple):
     """Number of each tensor's first chunk; one without elements has a chunk too, in which its step is counted."""
     owner: Tensor
     """The tensor of each chunk; int32, on the device."""
+    v_sums: Tensor
+    """Σ v of each chunk as a step has left it; on the device, like the next."""
+    v_steps: Tensor
+    """The step count of each tensor that its sums belong to."""
+    watch: Watch
     reserve: list[Tensor]
     """Pinned memory for captures to come."""
 
@@ -56,6 +63,8 @@ def plan(batch: Batch, *, capturable: bool) -> Plan | str:
     for tensor in (*batch.params, *batch.grads):
         if type(tensor) not in PLAIN or tensor.layout != torch.strided:
             return f"a parameter or gradient is a {type(tensor).__name__} on {tensor.device}, not a dense tensor"
+        if tensor.dtype not in STATE_DTYPES:
+            return f"a parameter or gradient has dtype {tensor.dtype}"
     found: Plan = _PLANS.setdefault(batch.steps[0], Plan())
     key = _key(batch, capturable)
     if found.key != key:
@@ -67,16 +76,14 @@ def plan(batch: Batch, *, capturable: bool) -> Plan | str:
 
 
 def _key(batch: Batch, capturable: bool) -> Any:
-    """What parts follow from: the addresses of the state, which change with its dtypes and layouts, and the rest.
+    """What parts follow from: where parameters and state lie and in which form, and the rest.
 
     Gradients are new at every step, so their layouts are looked at each time.
     """
-    columns = zip(batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.steps,
-                  strict=True)  # fmt: skip
-    return capturable, [
-        (p.data_ptr(), p.numel(), p.stride(), g.dtype, m.data_ptr(), v.data_ptr(), c is None or c.data_ptr(), t.device)
-        for p, g, m, v, c, t in columns
-    ]
+    tensors = (t for column in (batch.params, *batch[2:5]) for t in column if t is not None)
+    forms = [(t.data_ptr(), t.dtype, t.shape, t.stride()) for t in tensors]
+    rest = zip(batch.grads, batch.bias_corrections, batch.steps, strict=True)
+    return capturable, forms, [(g.dtype, c is None, t.dtype, t.device) for g, c, t in rest]
 
 
 def _refusal(batch: Batch, capturable: bool) -> str | None:
@@ -89,12 +96,14 @@ def _refusal(batch: Batch, capturable: bool) -> str | None:
         dtype = STATE_DTYPES.get(p.dtype)
         if dtype is None:
             return f"a parameter has dtype {p.dtype}"
-        if step.dtype != torch.float32 or step.device != (p.device if capturable else torch.device("cpu")):
+        if step.dtype not in (COUNT_DTYPES[:1] if capturable else COUNT_DTYPES) or step.device != (
+            p.device if capturable else torch.device("cpu")
+        ):
             return f"a step count is {step.dtype} on {step.device}"
         for state in (m, v) if c is None else (m, v, c):
             if state.dtype != dtype or state.device != p.device:
                 return f"the state of a {p.dtype} parameter on {p.device} is {state.dtype} on {state.device}"
-            if not same_layout(p, state) or state.numel() != p.numel():
+            if not same_layout(p, state):
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
     return None
 
@@ -104,7 +113,9 @@ def _part(batch: Batch, where: list[int]) -> Part:
     chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size], device="cpu")
     owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
     first = array("q", (chunks.cumsum(0) - chunks).tolist())
-    return Part(where, size, first, owner.to(batch.params[0].device), [])
+    device = batch.params[0].device
+    v_sums, v_steps = (torch.full((n,), -1.0, dtype=torch.float64, device=device) for n in (len(owner), len(size)))
+    return Part(where, size, first, owner.to(device), v_sums, v_steps, Watch(), [])
 
 
 class Table(NamedTuple):
@@ -121,10 +132,9 @@ class Table(NamedTuple):
 
 
 def table(
-    part: Part, batch: Batch, records: Sequence[Tensor], numbers: Sequence[float], held: list[Tensor], *,
-    capturable: bool,
+    part: Part, batch: Batch, numbers: Sequence[float], held: list[Tensor], *, capturable: bool, known: bool
 ) -> Table:  # fmt: skip
-    """Write and send it; ``batch`` and ``records`` are the part's own, ``held`` is the plan's."""
+    """Write and send it; ``batch`` is the part's own, ``held`` the plan's, and v is as it was left where ``known``."""
     tensors: list[Sequence[Tensor | None]] = [
         batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections
     ]  # fmt: skip
@@ -134,12 +144,16 @@ def table(
         if capturable
         else _bits([step.item() + 1 for step in batch.steps])
     )
-    words = array("q", bytes(8 * (HEAD + WIDTH * len(records))))
+    device = batch.params[0].device
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        # The host cannot look at v when the graph replays, so each replay takes its sum.
+        known = False
+        held += (part.owner, part.v_sums, part.v_steps)
+    words = array("q", bytes(8 * (HEAD + WIDTH * len(part.size))))
     words[: len(numbers)] = _bits(numbers)
-    columns = (*addresses, counts, array("q", [record.data_ptr() for record in records]), part.size, part.first)
+    columns = (*addresses, counts, array("q", [known] * len(part.size)), part.size, part.first)
     for i, column in enumerate(columns):
         words[HEAD + i :: WIDTH] = column
-    device = batch.params[0].device
     host = _host_memory(len(words), device, part.reserve if capturable else None, held)
     host.copy_(torch.frombuffer(words, dtype=torch.int64))
     together = 0
@@ -167,7 +181,7 @@ def numbers(group: dict[str, Any], real: torch.dtype) -> list[float]:
         info.tiny * info.eps,  # the smallest number that is not 0
     ]
     head = shared + [0.0] * (HEAD - len(shared))
-    head[LR] = 0.0 if on_device(group["lr"]) else float(group["lr"])
+    head[LR] = 0.0 if on_device(group["lr"]) else float(rate(group))
     head[ONE] = 1.0
     return head
 

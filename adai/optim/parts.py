@@ -1,0 +1,120 @@
+"""Warnings where an optimizer has only a part of a model's parameters: the mean of v over the part is another rule."""
+
+import inspect
+import warnings
+import weakref
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.optim.optimizer import Optimizer
+
+_ONE = "Make one Adai over all parameters, and step it after the backward pass"
+_PER_PARAMETER = {
+    "torchao": f"torchao's CPU offload makes an optimizer for each parameter. {_ONE}, without the offload",
+    "torch.distributed.optim.apply_optimizer_in_backward": f"_apply_optimizer_in_backward makes an optimizer for each "
+    f"parameter. {_ONE}",
+}
+"""By module: what makes an optimizer for each parameter, and what to do."""
+
+
+class _Makers:
+    """The call of a module above that has made the last optimizer, by its frame, and that optimizer."""
+
+    def __init__(self) -> None:
+        self.frame: int | None = None
+        self.made: weakref.ref[Optimizer] | None = None
+        self.said = False
+
+
+class _Backwards:
+    """The backward pass in which an optimizer has stepped last, and that optimizer."""
+
+    def __init__(self) -> None:
+        self.task = -1
+        self.stepped: weakref.ref[Optimizer] | None = None
+        self.said = False
+
+
+_makers, _backwards = _Makers(), _Backwards()
+
+
+def warn_of_parts(optimizer: Optimizer) -> None:
+    """Warn where the caller, or its caller and so on, is known to share parameters out, unless ``optimizer`` knows.
+
+    To be called where parameters are new: in the constructor, and in the first step with other ones, because
+    DeepSpeed puts its own in the place of the caller's.
+    """
+    frames = _callers()
+    _warn_of_one_each(optimizer, frames)
+    shards = _shards(optimizer.param_groups, frames)
+    if shards is not None:
+        owner, cure = shards
+        warnings.warn(
+            f"this process holds a share of the parameters that {owner} has shared out, but the mean of v over all of "
+            f"them is needed: without it another model is trained. Give {cure}; for all processes that is "
+            "torch.distributed.group.WORLD",
+            stacklevel=3,
+        )
+
+
+def warn_of_steps_in_backward(optimizer: Optimizer) -> None:
+    """Warn, once, where two optimizers step within the same backward pass: each has a part of what it goes through."""
+    task = torch._C._current_graph_task_id()
+    if task == -1 or _backwards.said:
+        return
+    other = _backwards.stepped() if _backwards.stepped is not None else None
+    if task == _backwards.task and other is not None and other is not optimizer:
+        _backwards.said = True
+        _warn_of_another_rule(f"several optimizers step within one backward pass. {_ONE}")
+    _backwards.task, _backwards.stepped = task, weakref.ref(optimizer)
+
+
+def _warn_of_one_each(optimizer: Optimizer, frames: Sequence[FrameType]) -> None:
+    """Warn where one call makes a second optimizer, while the first is in use; once for each such call."""
+    for frame in reversed(frames):  # the outermost is the call for the whole model
+        module = frame.f_globals.get("__name__", "")
+        for name, cause in _PER_PARAMETER.items():
+            if module != name and not module.startswith(f"{name}."):
+                continue
+            again = _makers.frame == id(frame) and _makers.made is not None
+            other = _makers.made() if again and _makers.made is not None else None
+            said = _makers.said if again else False
+            if other is not None and other is not optimizer and not said:
+                said = True
+                _warn_of_another_rule(cause)
+            _makers.frame, _makers.made, _makers.said = id(frame), weakref.ref(optimizer), said
+            return
+
+
+def _warn_of_another_rule(cause: str) -> None:
+    warnings.warn(
+        "the mean of v has to be over all parameters of a model, but here each optimizer takes it over its own alone, "
+        f"so another model is trained: {cause}",
+        stacklevel=4,
+    )
+
+
+def _shards(param_groups: Sequence[dict[str, Any]], frames: Sequence[FrameType]) -> tuple[str, str] | None:
+    """Who has shared the parameters out over processes, and what to give so that the optimizer knows."""
+    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        return None
+    if any(getattr(p, "_fsdp_flattened", False) for group in param_groups for p in group["params"]):
+        return "FullyShardedDataParallel", "process_group=GROUP, the group that it shards over"
+    modules = [frame.f_globals.get("__name__", "") for frame in frames]
+    if "torch.distributed.optim.zero_redundancy_optimizer" in modules:
+        return "ZeroRedundancyOptimizer", "optimizer_class=functools.partial(Adai, process_group=GROUP)"
+    if any(module.startswith(("deepspeed.runtime.zero.", "deepspeed.runtime.bf16_optimizer")) for module in modules):
+        return "DeepSpeed", "process_group=GROUP, its data parallel group"
+    return None
+
+
+def _callers() -> list[FrameType]:
+    """The frames of all callers, innermost first."""
+    frames, frame = [], inspect.currentframe()
+    while frame is not None:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
