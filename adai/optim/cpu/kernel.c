@@ -20,15 +20,21 @@
 
 enum squares { PLAIN, DECAYED, PARTS };
 
-/* Numbers that a whole group shares; `a` multiplies the gradient (clipping, and the sign of maximize). */
+/* Numbers that a whole group shares; `a` multiplies the gradient (clipping, and the sign of maximize), `decay` is
+ * lr times the decoupled decay. */
 struct options {
-    double a, lambda, shrink, step, beta0, one_minus_beta2, eps, dampening;
+    double a, lambda, decay, step, beta0, one_minus_beta2, eps, min_inertia, dampening;
+};
+
+/* rule.py's Count of a tensor in this step, as far as its elements see it. v_mean is scaled as v is. */
+struct count {
+    double v_mean, least, warmed;
 };
 
 struct passes {
     void (*squares)(const void *p, const void *g, int64_t n, double a, double lambda, double *sums, enum squares what);
-    void (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o, double v_mean,
-                 double least);
+    void (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o,
+                 struct count count);
 };
 
 #define ISA plain
@@ -80,7 +86,8 @@ struct crew {
 };
 
 /* Columns with one entry per tensor; c is 0 where the tensor has none any more. A record is {Σ v, the step count that
- * it belongs to}, in the parameter's state, as its step is. t, bias_correction2 and least are rule.py's Count of this step. */
+ * it belongs to}, in the parameter's state, as its step is. t, bias_correction2, least and warmed are rule.py's Count of
+ * this step. */
 struct tensors {
     int64_t count;
     const uint8_t *type;
@@ -88,7 +95,7 @@ struct tensors {
     void *const *p, *const *g, *const *m, *const *v, *const *c;
     double *const *record;
     float *const *step;
-    const double *t, *bias_correction2, *least;
+    const double *t, *bias_correction2, *least, *warmed;
 };
 
 struct job {
@@ -119,9 +126,9 @@ static void step_piece(const struct job *job, int64_t number, int64_t k, int64_t
     const struct tensors *t = job->tensors;
     int64_t skip = offset * STORED_SIZE[t->type[k]], real = offset * REAL_SIZE[t->type[k]];
     (void)number;
+    struct count count = {job->v_mean * t->bias_correction2[k], t->least[k], t->warmed[k]};
     job->passes[t->type[k]].step(at(t->p[k], skip), at(t->g[k], skip), at(t->m[k], real), at(t->v[k], real),
-                                 at(t->c[k], real), n, job->options,
-                                 job->v_mean * t->bias_correction2[k], t->least[k]);
+                                 at(t->c[k], real), n, job->options, count);
 }
 
 static void work(void *data) {

@@ -19,7 +19,7 @@ class Crew(ctypes.Structure):
     _fields_ = (("run", ctypes.c_void_p), ("threads", ctypes.c_uint), ("variant", ctypes.c_int))
 
 
-_COLUMNS = ("type", "size", "p", "g", "m", "v", "c", "record", "step", "t", "bias_correction2", "least")
+_COLUMNS = ("type", "size", "p", "g", "m", "v", "c", "record", "step", "t", "bias_correction2", "least", "warmed")
 
 
 class Tensors(ctypes.Structure):
@@ -36,7 +36,7 @@ class Options(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_double)
-        for name in ("a", "lambda_", "shrink", "step", "beta0", "one_minus_beta2", "eps", "dampening")
+        for name in ("a", "lambda_", "decay", "step", "beta0", "one_minus_beta2", "eps", "min_inertia", "dampening")
     )
 
 

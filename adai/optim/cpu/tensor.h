@@ -64,12 +64,14 @@ INLINE TARGET REAL NAME(lerp)(REAL start, REAL end, REAL w) {
 
 /* rule.py's second_moment and update. Comparisons are written so that NaN passes through. */
 INLINE TARGET void NAME(move)(STORED *restrict p, const STORED *restrict g, REAL *restrict m, REAL *restrict v,
-                              REAL *restrict c, int64_t n, const struct options *o, double v_mean, double least,
+                              REAL *restrict c, int64_t n, const struct options *o, struct count count,
                               const int decayed, const int corrected, const int dampened) {
-    const REAL a = (REAL)o->a, lambda = (REAL)o->lambda, shrink = (REAL)o->shrink, step = (REAL)o->step;
+    const REAL a = (REAL)o->a, lambda = (REAL)o->lambda;
+    const REAL shrink = (REAL)(1 - o->decay * count.warmed), step = (REAL)(o->step * count.warmed);
     const REAL beta0 = (REAL)o->beta0, one_minus_beta2 = (REAL)o->one_minus_beta2, eps = (REAL)o->eps;
     const REAL exponent = (REAL)(1 / (3 - 2 * o->dampening)), dampening = (REAL)o->dampening, one = 1;
-    const REAL mean = (REAL)v_mean < LEAST ? LEAST : (REAL)v_mean, least_c = (REAL)least;
+    const REAL most = (REAL)(1 - o->min_inertia);
+    const REAL mean = (REAL)count.v_mean < LEAST ? LEAST : (REAL)count.v_mean, least_c = (REAL)count.least;
     for (int64_t i = 0; i < n; i++) {
         REAL theta = LOAD(p[i]), x = a * LOAD(g[i]);
         if (decayed) x += lambda * theta;
@@ -78,7 +80,7 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const STORED *restrict g, REAL
         if (dampened) w = POW(w, exponent);
         w *= beta0;
         w = w < eps ? eps : w;
-        w = w > one ? one : w;
+        w = w > most ? most : w;
         m[i] = dampened ? (one - w) * m[i] + POW(w, dampening) * x : NAME(lerp)(m[i], x, w);
         REAL m_hat = m[i];
         if (corrected) {
@@ -91,15 +93,15 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const STORED *restrict g, REAL
 }
 
 static TARGET void NAME(step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o,
-                              double v_mean, double least) {
+                              struct count count) {
     switch ((o->lambda != 0) | (c != 0) << 1 | (o->dampening != 1) << 2) {
-        case 0: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 0, 0, 0); break;
-        case 1: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 1, 0, 0); break;
-        case 2: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 0, 1, 0); break;
-        case 3: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 1, 1, 0); break;
-        case 4: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 0, 0, 1); break;
-        case 5: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 1, 0, 1); break;
-        case 6: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 0, 1, 1); break;
-        case 7: NAME(move)(p, g, m, v, c, n, o, v_mean, least, 1, 1, 1); break;
+        case 0: NAME(move)(p, g, m, v, c, n, o, count, 0, 0, 0); break;
+        case 1: NAME(move)(p, g, m, v, c, n, o, count, 1, 0, 0); break;
+        case 2: NAME(move)(p, g, m, v, c, n, o, count, 0, 1, 0); break;
+        case 3: NAME(move)(p, g, m, v, c, n, o, count, 1, 1, 0); break;
+        case 4: NAME(move)(p, g, m, v, c, n, o, count, 0, 0, 1); break;
+        case 5: NAME(move)(p, g, m, v, c, n, o, count, 1, 0, 1); break;
+        case 6: NAME(move)(p, g, m, v, c, n, o, count, 0, 1, 1); break;
+        case 7: NAME(move)(p, g, m, v, c, n, o, count, 1, 1, 1); break;
     }
 }
