@@ -3,6 +3,7 @@
 import copy
 import inspect
 import pickle
+import re
 from contextlib import nullcontext
 
 import pytest
@@ -46,6 +47,14 @@ def run(optimizer, params, tensors, steps=3):
         ({"weight_decay": float("nan")}, "Invalid weight_decay value: nan"),
         ({"dampening": 1.5}, "Invalid dampening value: 1.5"),
         ({"dampening": -0.5}, "Invalid dampening value: -0.5"),
+        ({"min_inertia": -0.1}, "Invalid min_inertia value: -0.1"),
+        ({"min_inertia": float("nan")}, "Invalid min_inertia value: nan"),
+        (
+            {"min_inertia": 0.95, "eps": 0.1},
+            "Invalid min_inertia value: 0.95; it has to lie in [0, 1 - eps], eps being 0.1",
+        ),
+        ({"warmup_steps": -1}, "Invalid warmup_steps value: -1"),
+        ({"warmup_steps": 2.5}, "Invalid warmup_steps value: 2.5"),
         ({"max_grad_norm": -1.0}, "Invalid max_grad_norm value: -1.0"),
         ({"max_grad_norm": float("nan")}, "Invalid max_grad_norm value: nan"),
     ],
@@ -53,7 +62,7 @@ def run(optimizer, params, tensors, steps=3):
 @pytest.mark.parametrize("cls", CLASSES)
 def test_bad_options_name_their_value(cls, options, message):
     p = torch.zeros(1, requires_grad=True)
-    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(".", r"\.")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         cls([p], **options)
     with pytest.raises(ValueError, match="Invalid|Tensor lr|lr as a Tensor"):
         cls([{"params": [p], **options}])
@@ -105,6 +114,8 @@ def test_setstate_fills_in_missing_options(cls):
     optimizer = cls([p], lr=0.5)
     saved = optimizer.state_dict()
     for name in (
+        "min_inertia",
+        "warmup_steps",
         "dampening",
         "foreach",
         "maximize",
@@ -116,6 +127,17 @@ def test_setstate_fills_in_missing_options(cls):
         del saved["param_groups"][0][name]
     optimizer.load_state_dict(saved)
     assert {k: v for k, v in optimizer.param_groups[0].items() if k != "params"} == optimizer.defaults
+
+
+def test_what_was_saved_without_floor_and_warm_up_goes_on_without():
+    p = torch.zeros(1, requires_grad=True)
+    saved = Adai([p]).state_dict()
+    for name in ("min_inertia", "warmup_steps"):
+        del saved["param_groups"][0][name]
+    optimizer = Adai([p], min_inertia=0.9, warmup_steps=100)
+    optimizer.load_state_dict(saved)
+    group = optimizer.param_groups[0]
+    assert (group["min_inertia"], group["warmup_steps"]) == (0, 0)
 
 
 def test_defaults():
@@ -278,7 +300,7 @@ def test_capturable_wants_an_accelerator():
 @pytest.mark.parametrize(
     "options",
     [{}, {"weight_decay": 0.1}, {"weight_decay": 0.1, "decoupled_weight_decay": True}, {"dampening": 0.7, "eps": 0.05},
-     {"maximize": True}],
+     {"maximize": True}, {"min_inertia": 0.3, "warmup_steps": 8}],
 )  # fmt: skip
 def test_gradcheck_through_step(options):
     """With respect to parameter, gradient, learning rate and the whole state."""
@@ -322,13 +344,14 @@ def test_unrolled_steps_are_differentiable(tensors):
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_compiled_step_equals_eager_and_compiles_once(cls, engine, tensors):
+@pytest.mark.parametrize("options", [{}, {"warmup_steps": 3, "min_inertia": 0.5}], ids=["plain", "warm-up"])
+def test_compiled_step_equals_eager_and_compiles_once(cls, engine, tensors, options):
     """The compiled step takes the path for capture: every number a tensor, no value read by the host."""
     torch._dynamo.reset()
     counter = CompileCounter()
     shapes = ((3, 4), (5,), ())
     a, b = tensors(shapes), tensors(shapes)
-    compiled, eager = cls(a, weight_decay=0.01, **engine), cls(b, weight_decay=0.01, **engine)
+    compiled, eager = (cls(x, weight_decay=0.01, **options, **engine) for x in (a, b))
     step = torch.compile(compiled.step, backend=counter)
     frames = []
     for t in range(5):

@@ -171,3 +171,14 @@ from adai.optim.cpu import library
 assert library.load.cache_info().currsize == 0
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_kernel_built_from_other_sources_is_refused(monkeypatch):
+    """It would read and write past the tables that it is handed."""
+    library.load.cache_clear()
+    monkeypatch.setattr(library, "VERSION", library.VERSION + 1)
+    try:
+        with pytest.raises(RuntimeError, match=r"was built from other sources .* install adai again"):
+            library.load()
+    finally:
+        library.load.cache_clear()

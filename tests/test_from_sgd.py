@@ -1,5 +1,6 @@
 """`Adai.from_sgd`: a tuned SGD becomes an Adai."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ def test_steps_are_as_long_as_those_sgd_builds_up_to(cls, options):
     p, q = torch.zeros(3, dtype=torch.float64, requires_grad=True), torch.zeros(3, dtype=torch.float64)
     q.requires_grad_()
     sgd = torch.optim.SGD([p], lr=0.1, **options)
-    adai = cls.from_sgd(torch.optim.SGD([q], lr=0.1, **options))
+    adai = cls.from_sgd(torch.optim.SGD([q], lr=0.1, **options), warmup_steps=0)
     p.grad = q.grad = torch.tensor([1.0, -2.0, 3.0], dtype=torch.float64)
     for _ in range(400):
         before = p.detach().clone()
@@ -38,7 +39,40 @@ def test_groups_decay_and_names_stay():
     assert (first["maximize"], second["maximize"]) == (True, False)
     assert (first["lr"], second["lr"]) == (pytest.approx(1.0), pytest.approx(0.4))
     assert first["betas"] == (0.2, 0.99)
+    assert (first["min_inertia"], second["min_inertia"]) == (0.9, 0.5)
+    assert (first["warmup_steps"], second["warmup_steps"]) == (100, 100)
     assert not adai.state
+
+
+def test_the_papers_rule_can_be_had():
+    p = torch.zeros(1, requires_grad=True)
+    sgd = torch.optim.SGD([p], lr=0.1, momentum=0.9)
+    (group,) = Adai.from_sgd(sgd, min_inertia=0.0, warmup_steps=0).param_groups
+    assert (group["min_inertia"], group["warmup_steps"]) == (0, 0)
+
+
+def test_momentum_beyond_the_inertia_bound_is_cut_to_it():
+    p = torch.zeros(1, requires_grad=True)
+    sgd = torch.optim.SGD([p], lr=0.1, momentum=0.9999)
+    assert Adai.from_sgd(sgd).param_groups[0]["min_inertia"] == 1 - 1e-3
+    assert Adai.from_sgd(sgd, eps=1e-5).param_groups[0]["min_inertia"] == 0.9999
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_stable_wherever_the_sgd_is(momentum, seed):
+    """On quadratics just below the largest curvature that heavy ball stands, 2 (1 + momentum) / lr."""
+    rng = np.random.default_rng(seed)
+    basis, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    curvatures = np.geomspace(1e-3, 1, 6) * 0.98 * 2 * (1 + momentum) / 0.1
+    H = torch.tensor(basis * curvatures @ basis.T)
+    p = torch.tensor(rng.standard_normal(6), requires_grad=True)
+    adai = Adai.from_sgd(torch.optim.SGD([p], lr=0.1, momentum=momentum))
+    start = p.norm().item()
+    for _ in range(2000):
+        p.grad = H @ p.detach()
+        adai.step()
+    assert p.norm().item() < start
 
 
 def test_a_tensor_lr_stays_one_but_its_own():

@@ -45,6 +45,8 @@ OPTIONS = {
         {"lr": 0.3, "betas": (1.0, 0.9), "eps": 0.2, "maximize": True, "weight_decay": 0.01},
         {"lr": 0.01, "betas": (0.05, 0.0), "eps": 1e-4, "weight_decay": 0.1, "decoupled": True},
     ],
+    "floor": [{"min_inertia": 0.7}, {"min_inertia": 0.95, "eps": 0.05, "dampening": 0.9}],
+    "warm-up": [{"warmup_steps": 30}, {"warmup_steps": 7, "weight_decay": 0.3, "decoupled": True, "min_inertia": 0.5}],
     "adaiv2": [{"dampening": 0.9}, {"dampening": 0.0, "betas": (0.2, 0.95)}],
 }
 
@@ -99,6 +101,33 @@ def test_constant_gradient_is_sgd(engine, tensors):
         optimizer.step()
     for p, old in zip(params, before, strict=True):
         torch.testing.assert_close(p.detach(), old - 0.3 * p.grad, rtol=1e-13, atol=1e-13)
+
+
+def test_all_inertia_equal_is_an_average_with_bias_correction(engine):
+    """The control of every claim for adaptivity: momentum 0.9 as an average, whatever the gradients."""
+    p = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = Adai([p], lr=0.5, eps=0.1, min_inertia=0.9, **engine)
+    theta, m = np.zeros(3), np.zeros(3)
+    for t in range(1, 30):
+        g = np.array([100.0, 1.0, 1e-4]) * np.cos(t)
+        p.grad = torch.tensor(g)
+        optimizer.step()
+        m = 0.9 * m + 0.1 * g
+        theta = theta - 0.5 * m / (1 - 0.9**t)
+        np.testing.assert_allclose(p.detach().numpy(), theta, rtol=1e-12)
+
+
+def test_a_layer_that_comes_late_warms_up_then(engine):
+    early, late = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    optimizer = Adai([early.requires_grad_(), late.requires_grad_()], lr=1.0, warmup_steps=3, **engine)
+    for t in range(1, 9):
+        before = early.detach().clone(), late.detach().clone()
+        early.grad = torch.ones_like(early)
+        late.grad = torch.ones_like(late) if t > 4 else None
+        optimizer.step()
+        for p, old, own in ((early, before[0], t), (late, before[1], t - 4)):
+            expected = min(max(own, 0) / 4, 1.0)
+            np.testing.assert_allclose((old - p.detach()).numpy(), expected, rtol=1e-12)
 
 
 def test_one_dominant_coordinate_has_no_inertia(engine):

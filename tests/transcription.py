@@ -1,4 +1,7 @@
-"""Algorithm 2 of the paper, transcribed line by line into numpy: independent of the package, for tests alone."""
+"""Algorithm 2 of the paper, transcribed line by line into numpy: independent of the package, for tests alone.
+
+``min_inertia`` and ``warmup_steps``, which the paper does not have, take their place in it.
+"""
 
 import numpy as np
 
@@ -37,11 +40,13 @@ class Transcription:
                 if g is None:
                     continue
                 s = states[j]
-                s["mu"] = mu = np.clip(1 - beta0 * (s["v_hat"] / v_bar) ** (1 / (3 - 2 * d)), 0, 1 - eps)
+                w = beta0 * (s["v_hat"] / v_bar) ** (1 / (3 - 2 * d))
+                s["mu"] = mu = np.clip(1 - w, group.get("min_inertia", 0), 1 - eps)
                 s["m"] = mu * s["m"] + (1 - mu) ** d * s["g"]
                 s["prod"] = s["prod"] * mu
                 m_hat = s["m"] / (1 - s["prod"])
                 theta = group["params"][j]
+                rate = lr * min(1, s["t"] / (group.get("warmup_steps", 0) + 1))
                 if group.get("decoupled"):
-                    theta = theta * (1 - lr * group["weight_decay"])
-                group["params"][j] = theta - lr * beta0 ** (1 - d) * m_hat
+                    theta = theta * (1 - rate * group["weight_decay"])
+                group["params"][j] = theta - rate * beta0 ** (1 - d) * m_hat

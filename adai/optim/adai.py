@@ -11,8 +11,8 @@ from adai.optim import cpu, triton
 from adai.optim.batch import Batch
 from adai.optim.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.engine import Engine, choose, missing
-from adai.optim.from_sgd import groups_from_sgd
-from adai.optim.options import check, check_process_group
+from adai.optim.from_sgd import WARMUP_STEPS, groups_from_sgd
+from adai.optim.options import ADDED, check, check_process_group
 from adai.optim.parts import warn_of_parts, warn_of_steps_in_backward
 from adai.optim.sharding import Sharing, local
 from adai.optim.state import counts_at, fresh, modernise
@@ -25,18 +25,21 @@ _CAPTURE_CHECK = next(
     if hasattr(Optimizer, name)
 )
 
+DEFAULT_EPS = 1e-3
+
 
 class Adai(Optimizer):
     r"""Adaptive Inertia: one learning rate for all parameters, and a momentum of its own for each.
 
     .. math::
         v_t &= \beta_2 v_{t-1} + (1 - \beta_2) g_t^2, \qquad \hat v_t = v_t / (1 - \beta_2^t) \\
-        \mu_t &= \mathrm{clip}(1 - \beta_0 \hat v_t / \mathrm{mean}(\hat v_t),\ 0,\ 1 - \epsilon) \\
+        \mu_t &= \mathrm{clip}(1 - \beta_0 \hat v_t / \mathrm{mean}(\hat v_t),\ \mu_\mathrm{min},\ 1 - \epsilon) \\
         m_t &= \mu_t m_{t-1} + (1 - \mu_t) g_t, \qquad \hat m_t = m_t / (1 - \textstyle\prod_{z \le t} \mu_z) \\
-        \theta_t &= \theta_{t-1} - \eta \hat m_t
+        \theta_t &= \theta_{t-1} - \eta \min(1,\ t / (N + 1)) \, \hat m_t
 
     The mean is over every element of every parameter of every group that has a gradient. Parameters whose gradients
-    are large get little inertia, those whose gradients are small get much, up to :math:`1 - \epsilon`.
+    are large get little inertia, those whose gradients are small get much, up to :math:`1 - \epsilon`. The paper has
+    :math:`\mu_\mathrm{min} = 0` and no warm-up, :math:`N = 0`.
 
     **When to use it.** For networks that are usually trained with SGD and momentum, convolutional ones above all,
     where test error matters more than the first epochs: the authors find lower test error than with SGD and with
@@ -44,8 +47,12 @@ class Adai(Optimizer):
     behind Adam; where AdamW is the habit, keep it. It needs a tuned learning rate as SGD does.
 
     **Learning rate.** It is plain SGD's: ten times that of SGD with momentum 0.9 (`from_sgd` converts a tuned one), 1
-    for the paper's networks on CIFAR. :math:`\hat m_1 = g_1`, so the first steps are full-size; warm a large rate up
-    over the first hundred steps or so. The L2 penalty is the same as for SGD.
+    for the paper's networks on CIFAR. The L2 penalty is the same as for SGD.
+
+    **If it diverges.** Two things make Adai blow up where SGD does not. :math:`\hat m_1 = g_1`, so the first steps are
+    full-size: set ``warmup_steps=100``. And where gradients are large there is no inertia, so that such a direction
+    stands a curvature of :math:`2 / \eta` only, a nineteenth of what it stands under momentum 0.9 at the same rate: set
+    ``min_inertia`` to the momentum that you would give SGD. `from_sgd` does both.
 
     The update is equivariant: gradients times a make the steps times a, at every scale whose squares float32 can hold
     (|g| above about 1e-19). A step on which every gradient so far has been zero changes nothing.
@@ -56,6 +63,11 @@ class Adai(Optimizer):
         betas: ``(beta0, beta2)``. ``beta0`` in (0, 1] is the average of :math:`1 - \mu`; ``beta2`` in [0, 1) is the
             decay of the average of squared gradients.
         eps: the inertia bound, in [0, 1): inertia is at most 1 - eps. It does not guard a division.
+        min_inertia: the inertia's floor :math:`\mu_\mathrm{min}`, in [0, 1 - eps]. On a quadratic, every step is stable
+            where no direction is curved by more than :math:`2 (1 + \mu_\mathrm{min}) / ((1 - \mu_\mathrm{min}) \eta)`:
+            2 / lr at 0, 38 / lr at 0.9.
+        warmup_steps: N >= 0: over the first N steps the learning rate rises linearly to ``lr``, of itself, without a
+            scheduler and on top of one. A parameter that gets its first gradient later warms up then.
         weight_decay: strength >= 0 of the L2 penalty, or of the decoupled decay.
         decoupled_weight_decay: shrink parameters by 1 - lr * weight_decay instead of adding an L2 penalty.
         dampening: 1 is the paper's rule. Below 1, in [0, 1], the authors' AdaiV2: v̂ / mean enters to the power
@@ -100,7 +112,7 @@ class Adai(Optimizer):
     Algorithm 2 (ICML 2022 as "Adaptive Inertia: Disentangling the Effects of Adaptive Learning Rate and Momentum").
 
     Example:
-        >>> optimizer = Adai(model.parameters(), lr=1.0, weight_decay=5e-4)
+        >>> optimizer = Adai(model.parameters(), lr=1.0, weight_decay=5e-4, min_inertia=0.9, warmup_steps=100)
     """
 
     process_group: Any = None
@@ -113,9 +125,11 @@ class Adai(Optimizer):
         params: ParamsT,
         lr: float | Tensor = 0.1,
         betas: tuple[float, float] = (0.1, 0.99),
-        eps: float = 1e-3,
+        eps: float = DEFAULT_EPS,
         weight_decay: float = 0.0,
         *,
+        min_inertia: float = 0.0,
+        warmup_steps: int = 0,
         decoupled_weight_decay: bool = False,
         dampening: float = 1.0,
         foreach: bool | None = None,
@@ -131,6 +145,8 @@ class Adai(Optimizer):
             "betas": betas,
             "eps": eps,
             "weight_decay": weight_decay,
+            "min_inertia": min_inertia,
+            "warmup_steps": warmup_steps,
             "decoupled_weight_decay": decoupled_weight_decay,
             "dampening": dampening,
             "foreach": foreach,
@@ -159,15 +175,25 @@ class Adai(Optimizer):
         the length of the step that SGD's momentum adds up to, because Adai's momentum is an average. It is read off
         the groups as they are now: convert before a scheduler changes it.
 
+        What SGD trains has to train with this too. So the inertia is nowhere less than SGD's momentum, which makes
+        the largest stable curvature SGD's, 2 (1 + momentum) / lr; and the first 100 steps are a warm-up, because Adai's
+        are full-size from the first on, where SGD's momentum builds up. The paper has neither: give ``min_inertia=0``
+        and ``warmup_steps=0`` for its rule.
+
         Args:
             sgd: the optimizer to replace.
-            options: further options of the constructor, say ``betas``; what comes from the groups is not overridden.
+            options: further options of the constructor, say ``betas``; ``min_inertia`` and ``warmup_steps`` take the
+                place of those said above, other options that come from the groups are not overridden.
 
         Raises:
             TypeError: not a `torch.optim.SGD`.
             ValueError: a group has momentum 1 or more.
         """
-        return cls(groups_from_sgd(sgd), **options)
+        groups = groups_from_sgd(sgd, most_inertia=1 - options.get("eps", DEFAULT_EPS))
+        if "min_inertia" in options:
+            for group in groups:
+                del group["min_inertia"]
+        return cls(groups, **{"warmup_steps": WARMUP_STEPS, **options})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as `torch.optim.Optimizer` does; its options are checked as the constructor's are."""
@@ -196,7 +222,7 @@ class Adai(Optimizer):
         for group in self.param_groups:
             if "decoupled" in group:  # the authors' name
                 group["decoupled_weight_decay"] = group.pop("decoupled")
-            for option, default in self.defaults.items():
+            for option, default in {**self.defaults, **ADDED}.items():
                 group.setdefault(option, default)
             for param in group["params"]:
                 modernise(self.state.get(param, {}), param, group)
@@ -386,9 +412,11 @@ class AdaiW(Adai):
         params: ParamsT,
         lr: float | Tensor = 0.1,
         betas: tuple[float, float] = (0.1, 0.99),
-        eps: float = 1e-3,
+        eps: float = DEFAULT_EPS,
         weight_decay: float = 5e-3,
         *,
+        min_inertia: float = 0.0,
+        warmup_steps: int = 0,
         dampening: float = 1.0,
         foreach: bool | None = None,
         maximize: bool = False,
@@ -404,6 +432,8 @@ class AdaiW(Adai):
             betas,
             eps,
             weight_decay,
+            min_inertia=min_inertia,
+            warmup_steps=warmup_steps,
             decoupled_weight_decay=True,
             dampening=dampening,
             foreach=foreach,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from adai.optim.options import check
+from adai.optim.options import ADDED, check
 from adai.optim.state import MOMENTS, restore, to_save
 
 
@@ -76,7 +76,7 @@ def _check(optimizer: Optimizer, saved: dict[str, Any]) -> None:
         for group in groups:
             _check_options_are_ours(group)
     for group in groups:
-        options = {**optimizer.defaults, **group}
+        options = {**optimizer.defaults, **ADDED, **group}
         check(options)
     params = [param for group in optimizer.param_groups for param in group["params"]]
     names = [name for group in optimizer.param_groups for name in group.get("param_names", group["params"])]

@@ -73,7 +73,7 @@ def _update_alike(batch: Batch, group: dict[str, Any], counts: list[Count], clip
         torch._foreach_pow_(ws, 1 / (3 - 2 * dampening))
     torch._foreach_mul_(ws, beta0)
     torch._foreach_clamp_min_(ws, eps)
-    torch._foreach_clamp_max_(ws, 1.0)
+    torch._foreach_clamp_max_(ws, 1 - group["min_inertia"])
     if mean.alive is not None:
         torch._foreach_mul_(ws, _number(mean.alive, ms[0]))
         lr = lr * mean.alive.to(ms[0].device)
@@ -90,21 +90,31 @@ def _update_alike(batch: Batch, group: dict[str, Any], counts: list[Count], clip
     del gs, ws
 
     # theta = theta - lr m / c
-    if group["decoupled_weight_decay"] and group["weight_decay"] != 0:
-        torch._foreach_mul_(thetas, _number(1 - lr * group["weight_decay"], ms[0]))
-    step_size = lr * beta0 ** (1 - dampening)
+    decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0
+    lr = _warmed(lr, counts, ms[0])
+    if decay != 0:
+        torch._foreach_mul_(thetas, [1 - rate * decay for rate in lr] if isinstance(lr, list) else 1 - lr * decay)
+    gain = beta0 ** (1 - dampening)
+    step_size = [rate * gain for rate in lr] if isinstance(lr, list) else lr * gain
     divisors = cs
     if cs and (eps == 0 or mean.alive is not None):  # only then can c be 0, where m is 0 too
         divisors = list(torch._foreach_clamp_min(cs, torch.finfo(dtype).tiny))
-    if isinstance(step_size, Tensor):
+    if isinstance(step_size, Tensor | list):
         steps = torch._foreach_div(ms, divisors) if cs else ms
-        torch._foreach_sub_(thetas, torch._foreach_mul(steps, _number(step_size, ms[0])))
+        torch._foreach_sub_(thetas, torch._foreach_mul(steps, step_size))
     elif cs:
         torch._foreach_addcdiv_(thetas, ms, divisors, value=-step_size)
     else:
         torch._foreach_add_(thetas, ms, alpha=-step_size)
     if thetas[0] is not batch.params[0]:
         torch._foreach_copy_(batch.params, thetas)
+
+
+def _warmed(lr: Any, counts: list[Count], like: Tensor) -> Any:
+    """The learning rate, as the operators take it; a list with one for each tensor as long as some are warming up."""
+    if all(not isinstance(count.warmed, Tensor) and count.warmed == 1 for count in counts):
+        return _number(lr, like)
+    return [_number(lr * count.warmed, like) for count in counts]
 
 
 def _raise_to_least(cs: list[Tensor], counts: list[Count], mean: Mean) -> None:

@@ -56,6 +56,7 @@ def update(batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], cl
             lr=rate(group),
             beta0=group["betas"][0],
             eps=group["eps"],
+            min_inertia=group["min_inertia"],
             decay=group["weight_decay"] if group["decoupled_weight_decay"] else 0,
             dampening=group["dampening"],
         )

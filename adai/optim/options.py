@@ -6,6 +6,9 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
+ADDED: dict[str, Any] = {"min_inertia": 0.0, "warmup_steps": 0}
+"""Options that state dicts of earlier versions do not have, with the values that these versions trained with."""
+
 
 def check(options: dict[str, Any]) -> None:
     """Raise where an option of the constructor or of a parameter group is outside its range."""
@@ -24,6 +27,12 @@ def check(options: dict[str, Any]) -> None:
         raise ValueError(f"Invalid beta parameter at index 1: {beta2}")
     if not 0.0 <= eps < 1.0:
         raise ValueError(f"Invalid eps value: {eps}")
+    min_inertia = options["min_inertia"]
+    if not 0.0 <= min_inertia <= 1.0 - eps:
+        raise ValueError(f"Invalid min_inertia value: {min_inertia}; it has to lie in [0, 1 - eps], eps being {eps}")
+    warmup_steps = options["warmup_steps"]
+    if warmup_steps != int(warmup_steps) or warmup_steps < 0:
+        raise ValueError(f"Invalid warmup_steps value: {warmup_steps}; it has to be a whole number, 0 or more")
     if not 0.0 <= options["weight_decay"] < math.inf:
         raise ValueError(f"Invalid weight_decay value: {options['weight_decay']}")
     if not 0.0 <= dampening <= 1.0:

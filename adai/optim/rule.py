@@ -5,12 +5,13 @@ of v̂ over *all* parameters stands between them::
 
     t, v   = t + 1, beta2 v + (1 - beta2) g²                      second_moment
     v_mean = mean of v / (1 - beta2^t) over every parameter        adai.optim.mean
-    w      = clip(beta0 v̂ / v_mean, eps, 1)                        update, w = 1 - mu
+    w      = clip(beta0 v̂ / v_mean, eps, 1 - min_inertia)          update, w = 1 - mu
     m      = mu m + (1 - mu) g
     c      = 1 - Π mu, at least 1 - (1 - eps)^t
-    theta  = theta - lr m / c
+    theta  = theta - lr min(1, t / (warmup_steps + 1)) m / c
 
-All arithmetic is in the dtype of the arguments; the engines hand in float32 or wider.
+The paper has neither ``min_inertia`` nor ``warmup_steps``: at 0 the rule is its Algorithm 2. All arithmetic is in the
+dtype of the arguments; the engines hand in float32 or wider.
 """
 
 import math
@@ -48,11 +49,13 @@ class Count(NamedTuple):
     """1 - beta2^t, by which v_t is divided to give v̂_t."""
     least: Any
     """1 - (1 - eps)^t, which 1 - Π mu cannot be below because mu <= 1 - eps."""
+    warmed: Any = 1.0
+    """The share of the learning rate that the warm-up lets through; the number 1 once it is over."""
 
     @classmethod
-    def of(cls, t: float | Tensor, *, beta2: float, eps: float) -> "Count":
-        """The count at step t, for decay ``beta2`` and inertia bound ``eps``."""
-        return cls(t, debias(beta2, t), _one_minus_power(math.log1p(-eps), t))
+    def of(cls, t: float | Tensor, *, beta2: float, eps: float, warmup_steps: int = 0) -> "Count":
+        """The count at step t, for decay ``beta2``, inertia bound ``eps`` and a warm-up of so many steps."""
+        return cls(t, debias(beta2, t), _one_minus_power(math.log1p(-eps), t), warm_up(warmup_steps, t))
 
     def settled(self, dtype: torch.dtype) -> bool:
         """Whether 1 - Π mu is 1 to the rounding of ``dtype``, whatever the gradients were. Needs t to be a number.
@@ -93,6 +96,14 @@ def _one_minus_power(log_base: float, t: float | Tensor) -> Any:
     return -torch.expm1(t * log_base) if isinstance(t, Tensor) else -math.expm1(t * log_base)
 
 
+def warm_up(warmup_steps: int, t: float | Tensor) -> Any:
+    """min(1, t / (warmup_steps + 1)), the factor on the learning rate at step t."""
+    if warmup_steps == 0:
+        return 1.0
+    share = t / (warmup_steps + 1)
+    return share.clamp_max(1) if isinstance(share, Tensor) else min(1.0, share)
+
+
 def update(
     theta: Tensor,
     g: Tensor,
@@ -105,6 +116,7 @@ def update(
     lr: float | Tensor,
     beta0: float,
     eps: float,
+    min_inertia: float,
     decay: float,
     dampening: float,
 ) -> Moved:
@@ -116,21 +128,23 @@ def update(
         m: momentum (``exp_avg``).
         v: v_t, already updated (``exp_avg_sq``).
         c: 1 - Π mu over the steps before (``bias_correction``); 0 at the start, None once it is 1 for good.
-        count: 1 - beta2^t, and the least that c can be.
+        count: 1 - beta2^t, the least that c can be, and how far the warm-up has come.
         mean: mean of v̂ over all parameters of all groups.
         lr: learning rate.
         beta0: average of 1 - mu, about; in (0, 1].
         eps: the inertia bound, mu <= 1 - eps; in [0, 1).
+        min_inertia: the inertia's floor, mu >= min_inertia; in [0, 1 - eps]. 0 is the paper's.
         decay: decoupled weight decay, theta shrinks by the factor 1 - lr * decay; 0 for none.
         dampening: 1 is Algorithm 2; less is the authors' AdaiV2: v̂ / v_mean enters to the power 1 / (3 - 2 d), the
             gradient with weight (1 - mu)^d, the step with the factor beta0^(1 - d).
     """
     # The paper clips mu = 1 - beta0 v̂ / v_mean to [0, 1 - eps]. Clipping w = 1 - mu to [eps, 1] instead is the same and
-    # keeps every digit of w, which is 0.001 where mu is 0.999.
+    # keeps every digit of w, which is 0.001 where mu is 0.999. A floor under mu is a lower ceiling over w.
     w = v / typical(mean, count, v.dtype)
     if dampening != 1:
         w = w.pow(1 / (3 - 2 * dampening))
-    w = (beta0 * w).clamp(eps, 1)
+    w = (beta0 * w).clamp(eps, 1 - min_inertia)
+    lr = lr * count.warmed
     if mean.alive is not None:
         w = w * mean.alive
         lr = lr * mean.alive

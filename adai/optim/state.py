@@ -58,7 +58,7 @@ def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: 
 
 def count_at(t: Any, group: dict[str, Any]) -> Count:
     """What follows from the step count t in a group."""
-    return Count.of(t, beta2=group["betas"][1], eps=group["eps"])
+    return Count.of(t, beta2=group["betas"][1], eps=group["eps"], warmup_steps=group["warmup_steps"])
 
 
 def counts_at(steps: Sequence[Tensor], group: dict[str, Any], off_host: bool) -> list[Count]:

@@ -116,6 +116,7 @@ class Fused:
             t=array("d", [count.t for count in counts]),
             bias_correction2=array("d", [count.bias_correction2 for count in counts]),
             least=array("d", [count.least for count in counts]),
+            warmed=array("d", [count.warmed for count in counts]),
         )
         squares = self._squared_gradients(group, 1.0 if clip is None else float(clip))
         if not self._known:
@@ -167,9 +168,18 @@ class Fused:
 def _options(group: dict[str, Any], clip: float) -> library.Options:
     beta0, beta2 = group["betas"]
     lr, dampening = float(rate(group)), group["dampening"]
-    shrink = 1 - lr * group["weight_decay"] if group["decoupled_weight_decay"] else 1.0
-    step = lr * beta0 ** (1 - dampening)
-    return library.Options(_sign(group) * clip, _l2(group), shrink, step, beta0, 1 - beta2, group["eps"], dampening)
+    decay = lr * group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
+    return library.Options(
+        a=_sign(group) * clip,
+        lambda_=_l2(group),
+        decay=decay,
+        step=lr * beta0 ** (1 - dampening),
+        beta0=beta0,
+        one_minus_beta2=1 - beta2,
+        eps=group["eps"],
+        min_inertia=group["min_inertia"],
+        dampening=dampening,
+    )
 
 
 def _sign(group: dict[str, Any]) -> int:

@@ -22,15 +22,21 @@
 
 enum squares { PLAIN, DECAYED, PARTS };
 
-/* Numbers that a whole group shares; `a` multiplies the gradient (clipping, and the sign of maximize). */
+/* Numbers that a whole group shares; `a` multiplies the gradient (clipping, and the sign of maximize), `decay` is
+ * lr times the decoupled decay. */
 struct options {
-    double a, lambda, shrink, step, beta0, one_minus_beta2, eps, dampening;
+    double a, lambda, decay, step, beta0, one_minus_beta2, eps, min_inertia, dampening;
+};
+
+/* rule.py's Count of a tensor in this step, as far as its elements see it. v_mean is scaled as v is. */
+struct count {
+    double v_mean, least, warmed;
 };
 
 struct passes {
     void (*squares)(const void *p, const void *g, int64_t n, double a, double lambda, double *sums, enum squares what);
-    double (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o, double v_mean,
-                   double least);
+    double (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o,
+                   struct count count);
     double (*total)(const void *v, int64_t n);
 };
 
@@ -83,14 +89,17 @@ struct crew {
 };
 
 /* Columns with one entry per tensor; c is 0 where the tensor has none any more. A step is a float or, where wide_step, a
- * double. t, bias_correction2 and least are rule.py's Count of this step. */
+ * double. t, bias_correction2, least and warmed are rule.py's Count of this step. */
 struct tensors {
     int64_t count;
     const uint8_t *type, *wide_step;
     const int64_t *size;
     void *const *p, *const *g, *const *m, *const *v, *const *c, *const *step;
-    const double *t, *bias_correction2, *least;
+    const double *t, *bias_correction2, *least, *warmed;
 };
+
+/* What the caller has to agree with: the version, which a change of any struct or argument raises, and sizes. */
+const int64_t adai_layout[] = {2, sizeof(struct crew), sizeof(struct tensors), sizeof(struct options)};
 
 struct job {
     const struct tensors *tensors;
@@ -122,10 +131,10 @@ static void step_piece(const struct job *job, int64_t number, int64_t k, int64_t
     const struct tensors *t = job->tensors;
     const int type = t->type[k];
     const int64_t real = offset * REAL_SIZE[type];
+    const struct count count = {job->v_mean * t->bias_correction2[k], t->least[k], t->warmed[k]};
     job->sums[number] = job->passes[type].step(at(t->p[k], offset * STORED_SIZE[type]),
                                                at(t->g[k], offset * GRADIENT_SIZE[type]), at(t->m[k], real),
-                                               at(t->v[k], real), at(t->c[k], real), n, job->options,
-                                               job->v_mean * t->bias_correction2[k], t->least[k]);
+                                               at(t->v[k], real), at(t->c[k], real), n, job->options, count);
 }
 
 static void total_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {

@@ -11,6 +11,8 @@ import torch
 logger = logging.getLogger(__name__)
 
 VARIANTS = ("plain", "avx2", "avx512")
+VERSION = 2
+"""Of what is mirrored here from kernel.c."""
 
 
 class Crew(ctypes.Structure):
@@ -19,7 +21,7 @@ class Crew(ctypes.Structure):
     _fields_ = (("run", ctypes.c_void_p), ("threads", ctypes.c_uint), ("variant", ctypes.c_int))
 
 
-_COLUMNS = ("type", "wide_step", "size", "p", "g", "m", "v", "c", "step", "t", "bias_correction2", "least")
+_COLUMNS = ("type", "wide_step", "size", "p", "g", "m", "v", "c", "step", "t", "bias_correction2", "least", "warmed")
 
 
 class Tensors(ctypes.Structure):
@@ -36,7 +38,7 @@ class Options(ctypes.Structure):
 
     _fields_ = tuple(
         (name, ctypes.c_double)
-        for name in ("a", "lambda_", "shrink", "step", "beta0", "one_minus_beta2", "eps", "dampening")
+        for name in ("a", "lambda_", "decay", "step", "beta0", "one_minus_beta2", "eps", "min_inertia", "dampening")
     )
 
 
@@ -47,12 +49,25 @@ def load() -> ctypes.CDLL | None:
         path = Path(__file__).with_name(f"_kernel{suffix}")
         if path.exists():
             try:
-                return _declare(ctypes.CDLL(str(path)))
+                library = ctypes.CDLL(str(path))
+                _check(library, path.name)
+                return _declare(library)
             except OSError as error:
                 logger.warning("adai: cannot load %s (%s); the foreach engine is used on CPUs", path.name, error)
                 return None
     logger.warning("adai was installed without its compiled CPU kernel (no C compiler); the foreach engine is used")
     return None
+
+
+def _check(library: ctypes.CDLL, name: str) -> None:
+    """Raise where the library was built from other sources than this package's: it would write past the tables."""
+    layout = (VERSION, *map(ctypes.sizeof, (Crew, Tensors, Options)))
+    try:
+        built = tuple((ctypes.c_int64 * len(layout)).in_dll(library, "adai_layout"))
+    except ValueError:
+        built = ()
+    if built != layout:
+        raise RuntimeError(f"{name} was built from other sources than this version of adai; install adai again")
 
 
 def _declare(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -66,12 +66,14 @@ INLINE TARGET REAL NAME(lerp)(REAL start, REAL end, REAL w) {
 
 /* rule.py's second_moment and update. Comparisons are written so that NaN passes through. */
 INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, REAL *restrict m, REAL *restrict v,
-                              REAL *restrict c, int64_t n, const struct options *o, double v_mean, double least,
+                              REAL *restrict c, int64_t n, const struct options *o, struct count count,
                               const int decayed, const int corrected, const int dampened) {
-    const REAL a = (REAL)o->a, lambda = (REAL)o->lambda, shrink = (REAL)o->shrink, step = (REAL)o->step;
+    const REAL a = (REAL)o->a, lambda = (REAL)o->lambda;
+    const REAL shrink = (REAL)(1 - o->decay * count.warmed), step = (REAL)(o->step * count.warmed);
     const REAL beta0 = (REAL)o->beta0, one_minus_beta2 = (REAL)o->one_minus_beta2, eps = (REAL)o->eps;
     const REAL exponent = (REAL)(1 / (3 - 2 * o->dampening)), dampening = (REAL)o->dampening, one = 1;
-    const REAL mean = (REAL)v_mean < LEAST ? LEAST : (REAL)v_mean, least_c = (REAL)least;
+    const REAL most = (REAL)(1 - o->min_inertia);
+    const REAL mean = (REAL)count.v_mean < LEAST ? LEAST : (REAL)count.v_mean, least_c = (REAL)count.least;
     for (int64_t i = 0; i < n; i++) {
         REAL theta = LOAD(p[i]), x = a * LOAD_GRADIENT(g[i]);
         if (decayed) x += lambda * theta;
@@ -80,7 +82,7 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, RE
         if (dampened) w = POW(w, exponent);
         w *= beta0;
         w = w < eps ? eps : w;
-        w = w > one ? one : w;
+        w = w > most ? most : w;
         m[i] = dampened ? (one - w) * m[i] + POW(w, dampening) * x : NAME(lerp)(m[i], x, w);
         REAL m_hat = m[i];
         if (corrected) {
@@ -117,7 +119,7 @@ static TARGET double NAME(total)(const void *v, int64_t n) {
 
 /* Returns Σ v as `total` would afterwards: v is added up while it is in the cache. */
 static TARGET double NAME(step)(void *p_, const void *g_, void *m_, void *v_, void *c_, int64_t n,
-                                const struct options *o, double v_mean, double least) {
+                                const struct options *o, struct count count) {
     const int kind = (o->lambda != 0) | (c_ != 0) << 1 | (o->dampening != 1) << 2;
     double lanes[WIDE] = {0};
     for (int64_t i = 0; i < n; i += CACHED) {
@@ -126,14 +128,14 @@ static TARGET double NAME(step)(void *p_, const void *g_, void *m_, void *v_, vo
         const GRADIENT *g = (const GRADIENT *)g_ + i;
         REAL *m = (REAL *)m_ + i, *v = (REAL *)v_ + i, *c = c_ ? (REAL *)c_ + i : 0;
         switch (kind) {
-            case 0: NAME(move)(p, g, m, v, c, k, o, v_mean, least, 0, 0, 0); break;
-            case 1: NAME(move)(p, g, m, v, c, k, o, v_mean, least, 1, 0, 0); break;
-            case 2: NAME(move)(p, g, m, v, c, k, o, v_mean, least, 0, 1, 0); break;
-            case 3: NAME(move)(p, g, m, v, c, k, o, v_mean, least, 1, 1, 0); break;
-            case 4: NAME(move)(p, g, m, v, c, k, o, v_mean, least, 0, 0, 1); break;
-            case 5: NAME(move)(p, g, m, v, c, k, o, v_mean, least, 1, 0, 1); break;
-            case 6: NAME(move)(p, g, m, v, c, k, o, v_mean, least, 0, 1, 1); break;
-            case 7: NAME(move)(p, g, m, v, c, k, o, v_mean, least, 1, 1, 1); break;
+            case 0: NAME(move)(p, g, m, v, c, k, o, count, 0, 0, 0); break;
+            case 1: NAME(move)(p, g, m, v, c, k, o, count, 1, 0, 0); break;
+            case 2: NAME(move)(p, g, m, v, c, k, o, count, 0, 1, 0); break;
+            case 3: NAME(move)(p, g, m, v, c, k, o, count, 1, 1, 0); break;
+            case 4: NAME(move)(p, g, m, v, c, k, o, count, 0, 0, 1); break;
+            case 5: NAME(move)(p, g, m, v, c, k, o, count, 1, 0, 1); break;
+            case 6: NAME(move)(p, g, m, v, c, k, o, count, 0, 1, 1); break;
+            case 7: NAME(move)(p, g, m, v, c, k, o, count, 1, 1, 1); break;
         }
         NAME(add_up)(v, k, lanes);
     }

@@ -18,7 +18,7 @@ from adai.optim.triton import table as layout
 # The table: numbers that all tensors share, as float64 bits, and then one entry per tensor.
 HEAD, WIDTH = tl.constexpr(layout.HEAD), tl.constexpr(layout.WIDTH)
 SIGN, L2, ONE_MINUS_BETA2, LOG_BETA2, LOG_MU_MAX = (tl.constexpr(i) for i in range(5))
-EPS, BETA0, DAMPENING, DECAY, TINY, LEAST = (tl.constexpr(i) for i in range(5, 11))
+EPS, BETA0, DAMPENING, DECAY, TINY, LEAST, MOST, WARM_UP = (tl.constexpr(i) for i in range(5, 13))
 P, G, M, V, C, STEP, KNOWN, SIZE, FIRST = (tl.constexpr(i) for i in range(9))
 
 # What a chunk leaves behind: Σ g² and, as asked for, Σ g p, Σ p², and Σ (a g + λ p)².
@@ -212,6 +212,7 @@ def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORREC
     total = tl.full([BLOCK], 0, tl.float64)
     b, eps, beta0 = _number(table, ONE_MINUS_BETA2).to(REAL), _number(table, EPS).to(REAL), _number(table, BETA0)
     beta0, tiny, dampening = beta0.to(REAL), _number(table, TINY).to(REAL), _number(table, DAMPENING)
+    most = _number(table, MOST).to(REAL)
     for i in range(0, n, BLOCK):
         at = i + tl.arange(0, BLOCK)
         inside = at < n if MASKED else None
@@ -227,7 +228,7 @@ def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORREC
             w = _power(w, 1 / (3 - 2 * dampening)).to(REAL)
         w = beta0 * w
         w = tl.where(w < eps, eps, w)
-        w = tl.where(w > 1, 1.0, w).to(REAL)
+        w = tl.where(w > most, most, w).to(REAL)
         m_i = tl.load(m + at, mask=inside)
         if DAMPENED:
             m_i = (1 - w) * m_i + _power(w, dampening).to(REAL) * x
@@ -257,7 +258,8 @@ def step(table, owner, v_sums, v_steps, facts, clip, lr, v_mean, alive, CORRECTE
     offset = (chunk - first) * CHUNK
     n = tl.minimum(tl.load(entry + SIZE) - offset, CHUNK).to(tl.int32)
 
-    a, decay, rate = _number(table, SIGN) * tl.load(clip), _number(table, L2), tl.load(lr)
+    a, decay = _number(table, SIGN) * tl.load(clip), _number(table, L2)
+    rate = tl.load(lr) * tl.minimum(tl.load(fact) / _number(table, WARM_UP), 1.0)
     dampening, least = _number(table, DAMPENING), _number(table, LEAST).to(REAL)
     length = rate
     if DAMPENED:

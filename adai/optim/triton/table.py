@@ -20,8 +20,8 @@ from adai.optim.watch import Watch
 
 CHUNK = 8192
 _CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
-HEAD, WIDTH = 16, 9
-LR, ONE = 12, 14  # numbers that kernels take by address; even places, so that every address is a multiple of 16
+HEAD, WIDTH = 18, 9
+LR, ONE = 14, 16  # numbers that kernels take by address; even places, so that every address is a multiple of 16
 
 
 class Part(NamedTuple):
@@ -179,6 +179,8 @@ def numbers(group: dict[str, Any], real: torch.dtype) -> list[float]:
         group["weight_decay"] if decoupled else 0.0,
         info.tiny,
         info.tiny * info.eps,  # the smallest number that is not 0
+        1 - group["min_inertia"],
+        group["warmup_steps"] + 1.0,
     ]
     head = shared + [0.0] * (HEAD - len(shared))
     head[LR] = 0.0 if on_device(group["lr"]) else float(rate(group))
