@@ -236,7 +236,6 @@ def test_a_bad_fixtures_file_gives_one_line_and_status_2(tmp_path, capsys, conte
         (["thm3.1", "--beta1", "1"], "beta1 = 1, but has to be in [0, 1)"),
         (["thm3.1", "--lr", "0"], "eta = 0, but has to be above 0"),
         (["thm3.1", "--T", "2.5"], "T = 2.5, but has to be a whole number"),
-        (["thm3.1", "--T", "1", "2"], "--T takes one number, but got 2"),
         (["thm3.2", "--s", "1"], "s = 1, but has to be in (0, 1)"),
         (["eq11", "--H", "5"], "y = 4, but has to be at most 1"),
         (["eq12", "--s", "0.5"], "eq12 has no --s; it takes --lr, --beta1, --B, --H"),
@@ -270,3 +269,16 @@ def test_every_fixture_of_the_paper_passes():
     assert len(checked) >= 80
     assert [result for result in checked if not result.passed] == []
     assert {result.name for result in checked} == set(fixtures.FIXTURES)
+
+
+def test_what_takes_one_number_says_so(capsys):
+    """Only a list of eigenvalues is several."""
+    with pytest.raises(SystemExit):
+        main(["theory", "--help"])
+    text = capsys.readouterr().out
+    assert "--T X " in text
+    assert "--H-all X [X ...]" in text
+    with pytest.raises(SystemExit):
+        main(["theory", "thm3.1", "--T", "1", "2"])
+    assert "unrecognized arguments: 2" in capsys.readouterr().err
+    assert main(["theory", "--T", "5", "thm3.1"]) == 0

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import write_whole
+from adai.report.fitting import Fitting
 from adai.theory import page
 from adai.theory.escape import Escape
 from adai.theory.fixtures import check
 from adai.theory.record import KINDS, Result, Value
 from adai.theory.results import RESULTS, find
 from adai.theory.saddle import Displacement
-from adai.theory.symbols import SYMBOLS
+from adai.theory.symbols import LISTS, SYMBOLS
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,22 +50,22 @@ def _list() -> int:
         quotient = page.ratio(result, result.inputs)
         shown = "" if quotient is None else page.shown(quotient).replace(", ", "\n")
         table.add_row(result.key, result.name, result.reference, result.kind, shown)
-    console = Console(markup=False, highlight=False)
-    console.print(table)
+    console = terminal()
+    console.print(Fitting(table))
     console.print("\n".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items()))
     console.print("printed / true: at the example of adai theory KEY; true is exact where known, else corrected")
     return 0
 
 
 def _show(result: Result, symbols: Mapping[str, Any]) -> int:
-    inputs = {**result.inputs, **{name: _plain(name, value) for name, value in symbols.items()}}
+    inputs = {**result.inputs, **{name: tuple(value) if name in LISTS else value for name, value in symbols.items()}}
     unknown = [SYMBOLS[name].flag for name in symbols if name not in result.inputs]
     if unknown:
         known = ", ".join(f"--{SYMBOLS[name].flag}" for name in result.inputs) or "no options"
         raise UserError(f"{result.key} has no --{unknown[0]}; it takes {known}")
     with np.errstate(all="ignore"):  # what overflows is shown as inf
         answers = _answers(result, inputs)  # before anything is printed, for it may refuse the inputs
-    console = Console(markup=False, highlight=False)
+    console = terminal()
     lines = [f"{result.name} ({result.reference}). {result.kind}: {KINDS[result.kind]}.", result.note]
     lines += [f"Valid: {result.valid}.", f"Inputs: {page.given(inputs)}" if inputs else ""]
     console.print("\n".join(line for line in lines if line))
@@ -72,7 +73,7 @@ def _show(result: Result, symbols: Mapping[str, Any]) -> int:
     return 0
 
 
-def _answers(result: Result, inputs: Mapping[str, Any]) -> Table:
+def _answers(result: Result, inputs: Mapping[str, Any]) -> Fitting:
     table = Table()
     table.add_column("")
     table.add_column("formula", ratio=1)
@@ -86,7 +87,7 @@ def _answers(result: Result, inputs: Mapping[str, Any]) -> Table:
             quotient = "" if printed is None else page.shown(page.quotient(printed, value)).replace(", ", "\n")
             row += [page.shown(value).replace(", ", "\n") + _parts(value), quotient]
         table.add_row(*row)
-    return table
+    return Fitting(table)
 
 
 def _parts(value: Value) -> str:
@@ -99,15 +100,6 @@ def _parts(value: Value) -> str:
         case _:
             return ""
     return "".join(f"\n{name} {page.shown(part)}" for name, part in parts.items())
-
-
-def _plain(name: str, values: list[float]) -> Any:
-    """One number, or a tuple where the symbol is a list of eigenvalues."""
-    if name == "H_all":
-        return tuple(values)
-    if len(values) > 1:
-        raise UserError(f"--{SYMBOLS[name].flag} takes one number, but got {len(values)}")
-    return values[0]
 
 
 def _check(path: Path) -> int:

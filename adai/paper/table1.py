@@ -14,6 +14,7 @@ from adai.lab.stats import Spread, spread
 from adai.paper.drawing import Drawn, found
 from adai.paper.experiments import DENSENET121, GOOGLENET, NAMES, RESNET18, RESNET34, VGG16, Scale, remarked
 from adai.paper.published import TABLE1
+from adai.report.fitting import Fitting
 from adai.report.grid import NOT_RUN
 from adai.report.rows import write_csv
 from adai.report.summary import Row, summarise
@@ -64,7 +65,7 @@ def _cell(dataset: str, model: str, row: Row, paper: Spread, scale: Scale) -> Ce
     ours = spread(list(row.best.values()))
     numbers = (*ours, ours.mean - paper.mean)
     mean, sd, difference = (x if isfinite(x) else None for x in numbers)
-    begun = row.planned and row.others != f"{row.planned} not started"
+    begun = row.planned > row.others.get("not started", 0)
     runs = row.runs if begun else NOT_RUN
     return Cell(dataset, model, row.optimizer, runs, mean, sd, *paper, difference, scale.note or scale.name)
 
@@ -90,15 +91,22 @@ def _plus_minus(mean: float | None, sd: float | None) -> str:
     return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 
-def as_table(table: Sequence[Cell], scale: Scale) -> Table:
+def as_table(table: Sequence[Cell], scale: Scale) -> Fitting:
     """The table for the terminal, a block a network."""
-    view = Table(box=HORIZONTALS, title=f"{remarked('Table 1', scale.note)}. {CAPTION}", title_justify="left")
+    view = Table(
+        box=HORIZONTALS,
+        show_edge=False,
+        pad_edge=False,
+        title=f"{remarked('Table 1', scale.note)}. {CAPTION}",
+        title_justify="left",
+    )
     for heading in HEADINGS:
-        view.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right", no_wrap=heading != "runs")
+        name = "ours −\npaper" if heading == "difference" else heading  # in 80 columns
+        view.add_column(name, justify="left" if heading in HEADINGS[:2] else "right", no_wrap=heading != "runs")
     texts = lines(table)
     for line, following in zip(texts, [*texts[1:], [""]], strict=True):
         view.add_row(line[0].partition(",")[0], *line[1:], end_section=line[0] != following[0])
-    return view
+    return Fitting(view)
 
 
 def markdown(table: Sequence[Cell], scale: Scale) -> str:

@@ -61,3 +61,6 @@ SYMBOLS: dict[str, Symbol] = {
     "sd": Symbol("sd", "standard deviation of the samples in Appendix E", *_NOT_NEGATIVE),
     "u": Symbol("", "√k θ, the argument of the test function", *_ANY),
 }
+
+# Those that are several numbers; every other is one.
+LISTS = ("H_all",)

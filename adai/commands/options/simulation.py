@@ -1,10 +1,11 @@
 """The options of `adai theory`, `adai escape` and `adai saddle`."""
 
 from pathlib import Path
+from typing import Any
 
 from adai.commands.options.later import Commands, later
 from adai.commands.options.numbers import above_0, above_1, positive, seed
-from adai.theory.symbols import SYMBOLS
+from adai.theory.symbols import LISTS, SYMBOLS
 
 
 def add_theory(commands: Commands) -> None:
@@ -22,7 +23,8 @@ def add_theory(commands: Commands) -> None:
     for name, symbol in SYMBOLS.items():
         if symbol.flag:
             text = f"{symbol.meaning}; {symbol.bound}"
-            inputs.add_argument(f"--{symbol.flag}", dest=name, nargs="+", type=float, metavar="X", help=text)
+            several: dict[str, Any] = {"nargs": "+"} if name in LISTS else {}
+            inputs.add_argument(f"--{symbol.flag}", dest=name, type=float, metavar="X", help=text, **several)
     theory.set_defaults(run=later("theory"))
 
 
