@@ -3,12 +3,14 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import NoReturn
 
 from adai import __version__
 from adai.commands.options import comparison, lr, measurement, paper, simulation, stability
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
+from adai.report.text import ENCODING_ERRORS
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,6 +23,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
+    _survive_any_encoding()
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
@@ -39,6 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"adai {options.command}: {message}", file=sys.stderr)
         return 2
     return status
+
+
+def _survive_any_encoding() -> None:
+    """Let standard output and error write something near to what their encoding lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=ENCODING_ERRORS)
 
 
 def _parser() -> Parser:

@@ -275,6 +275,9 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
         assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
     assert status(run, checkpoint) == 0
+    assert status(run, plain, "--model", "fc3-4") == 2
+    assert "of another dataset, model, states, which would be overwritten" in capsys.readouterr().err
+    (tmp_path / "out" / f"{command}.json").unlink()
     assert status(run, plain, "--model", "fc3-4") == 0
     about = json.loads((tmp_path / "out" / f"{command}.json").read_text())["about"]
     assert (about["dataset"], about["model"]) == ("digits", "fc3-4")
@@ -378,8 +381,9 @@ def test_pretraining_goes_on_after_an_interruption(tmp_path):
 
 
 def test_pretraining_that_diverged_is_said(tmp_path):
-    pretrained(tmp_path, "digits", "fc3-4", epochs=1)
+    pretrained(tmp_path, "digits", "fc3-10", epochs=5)
     run = Run(tmp_path / FOLDER)
-    run.write_rows([{**row, "train_loss": None} for row in run.rows()])
-    with pytest.raises(UserError, match="diverged, so there is no net to look at"):
-        pretrained(tmp_path, "digits", "fc3-4", epochs=1)
+    for what, died in (("did not learn", {"test_error": 95.0}), ("diverged", {"train_loss": None})):
+        run.write_rows([{**row, **died} for row in run.rows()])
+        with pytest.raises(UserError, match=f"{what}, so there is no net to look at"):
+            pretrained(tmp_path, "digits", "fc3-10", epochs=5)

@@ -7,6 +7,7 @@ import pytest
 
 from adai.cli import main
 from adai.lab.curvature.kept import FlatnessSettings
+from adai.report import flatness
 from adai.report.comparison import read
 from adai.report.equal_loss import at_equal_loss, courses, verdicts
 from tests.folders import comparison, measurement, write_kept
@@ -50,11 +51,24 @@ def test_all_runs_are_compared_at_the_highest_of_their_lowest_losses(along):
 def test_the_sentences_at_equal_loss(along):
     found = read(along)
     eigenvalue, sharpness = verdicts(found, at_equal_loss(courses(found)), "adai")
-    assert eigenvalue.startswith("At equal loss, 0.1 nats: the top eigenvalue of H is ")
+    assert eigenvalue.startswith("At untuned CIFAR settings and at equal loss, 0.1 nats, the top eigenvalue of H is ")
     assert "0.5 times Adai’s with SGD momentum (" in eigenvalue
     assert " and 4 times with Adam (" in eigenvalue
     assert eigenvalue.endswith("(3 seeds, 95 % intervals that hold together).")
-    assert sharpness.startswith("At equal loss, 0.1 nats: no difference shown in the filter-normalised sharpness betw")
+    assert sharpness.startswith("There no difference is shown in the filter-normalised sharpness between Adai and ")
+
+
+def test_flatness_is_said_by_both_measures_or_by_neither(along):
+    for file in along.glob("*/seed*/curvature.json"):
+        content = json.loads(file.read_text())
+        for one in content["measured"]:
+            one["numbers"]["filter_worst"] = None
+        file.write_text(json.dumps(content))
+    found = read(along)
+    (sentence,) = verdicts(found, at_equal_loss(courses(found)), "adai")
+    assert sentence.startswith("No verdict at equal loss, 0.100 nats")
+    with pytest.raises(ValueError, match="compared at equal loss alone"):
+        flatness.verdicts(found, found.flatness, "adai")
 
 
 def test_a_run_that_comes_through_twice_counts_where_it_does_last(along):
@@ -124,7 +138,7 @@ def test_a_loss_that_is_not_finite_or_0_is_passed_over(along):
 def test_the_report_of_runs_measured_along_training(along, capsys):
     assert main(["report", str(along)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "At equal loss, 0.1 nats: the top eigenvalue of H is" in out
+    assert "At untuned CIFAR settings and at equal loss, 0.1 nats, the top eigenvalue of H is" in out
     page = (along / "report.html").read_text()
     for text in ("At equal loss</h3>", "Flatness at a loss of 0.1 nats", "equal-loss.csv", "flatness-epochs.csv"):
         assert text in page

@@ -91,10 +91,10 @@ def test_other_rates_and_settings_reach_the_runs_they_are_for(tmp_path, capsys):
     assert folder.run("adai", 0).config()["options"] == {"lr": 1.0, "weight_decay": 1e-3}
     assert folder.metrics("adam", 0)[0]["steps"] == 2
     assert folder.config()["batch"] == 50
-    for wrong in ("sgd=1", "adam", "adam=x", "adam=-1", "adam=inf"):
+    for wrong in ("sgd=1", "adam", "adam=x", "adam=-1", "adam=inf", "adam=0"):
         capsys.readouterr()
         assert main(["compare", *options, "--lr", wrong]) == 2
-        expected = "give one of the optimizers that run (adai, adam) and a number, such as adai=3e-4"
+        expected = "give one of the optimizers that run (adai, adam) and a number above 0, such as adai=3e-4"
         assert capsys.readouterr().err == f"adai compare: --lr {wrong}: {expected}\n"
 
 

@@ -288,7 +288,7 @@ def test_figure_5_is_what_escape_draws(tmp_path, monkeypatch, capsys):
 
 def test_figures_6_and_7_are_drawn_and_labelled(tmp_path, monkeypatch, capsys):
     small6 = figure6.Settings(dataset="digits", epochs=1, minibatches=40, parameters=20, B=32)
-    small7 = figure7.Settings(dataset="digits", model="fc3-4", epochs=1, samples=40, batches=(1,))
+    small7 = figure7.Settings(dataset="digits", model="fc3-10", epochs=5, samples=40, batches=(1,))
     for module, name, table, small in ((figure6, "figure6", "noise", small6), (figure7, "figure7", "eq5", small7)):
         assert module.settings_at(FULL) != module.settings_at(QUICK)
         monkeypatch.setattr(module, "settings_at", lambda scale, small=small: small)

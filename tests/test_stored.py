@@ -34,10 +34,12 @@ HERE = "tests.test_stored"
 
 
 def points():
-    """40 points in 3 classes, in a net with batch norm."""
+    """40 points in 8 clusters, in a net with batch norm; so many classes that even a few steps beat chance."""
     generator = torch.Generator().manual_seed(0)
-    data = TensorDataset(torch.randn(40, 4, generator=generator), torch.randint(3, (40,), generator=generator))
-    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    y = torch.arange(40) % 8
+    x = torch.randn(40, 4, generator=generator) + 3 * torch.randn(8, 4, generator=generator)[y]
+    data = TensorDataset(x, y)
+    net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 8))
     return Task(net, data, data)
 
 

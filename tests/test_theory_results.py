@@ -14,7 +14,7 @@ from adai.cli import main
 from adai.theory import exact, fixtures, page, results, saddle
 from adai.theory.record import KINDS, number
 from adai.theory.results import RESULTS
-from adai.theory.symbols import SYMBOLS
+from adai.theory.symbols import LISTS, SYMBOLS
 from tests.tolerance import approx
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -289,7 +289,6 @@ def test_a_bad_fixtures_file_gives_one_line_and_status_2(tmp_path, capsys, conte
         (["thm3.1", "--beta1", "1"], "beta1 = 1, but has to be in [0, 1)"),
         (["thm3.1", "--lr", "0"], "eta = 0, but has to be above 0"),
         (["thm3.1", "--T", "2.5"], "T = 2.5, but has to be a whole number"),
-        (["thm3.1", "--T", "1", "2"], "--T takes one number, but got 2"),
         (["thm3.2", "--s", "1"], "s = 1, but has to be in (0, 1)"),
         (["eq11", "--H", "5"], "y = 4, but has to be at most 1"),
         (["eq12", "--s", "0.5"], "eq12 has no --s; it takes --lr, --beta1, --B, --H"),
@@ -352,3 +351,17 @@ def test_every_fixture_of_stability_passes():
     assert len(checked) >= 13
     assert [result for result in checked if not result.passed] == []
     assert {result.name for result in checked} == {name for name in fixtures.FIXTURES if "stability" in name}
+
+
+def test_what_takes_one_number_says_so(capsys):
+    several = {name for result in RESULTS for name, value in result.inputs.items() if isinstance(value, tuple)}
+    assert set(LISTS) == several
+    with pytest.raises(SystemExit):
+        main(["theory", "--help"])
+    text = capsys.readouterr().out
+    assert "--T X " in text
+    assert "--H-all X [X ...]" in text
+    with pytest.raises(SystemExit):
+        main(["theory", "thm3.1", "--T", "1", "2"])
+    assert "unrecognized arguments: 2" in capsys.readouterr().err
+    assert main(["theory", "--T", "5", "thm3.1"]) == 0

@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from adai.commands.options.training import listed, settings, task
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.report import show
 from adai.commands.status import INTERRUPTED
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.lab.compare import compare
 from adai.lab.curvature.kept import QUICK
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     overrides = _overrides(names, {"lr": options.lr, "weight_decay": options.weight_decay})
     given = settings(options)
     models = listed([given.pop("model") or ""])
-    console = Console()
+    console = terminal()
     comparison = partial(
         compare,
         folder,
@@ -83,10 +82,12 @@ def _overrides(names: list[str], given: dict[str, list[str]]) -> dict[str, dict[
                 value = float(number)
             except ValueError:
                 value = -1.0
-            if name not in names or not 0 <= value < float("inf"):
+            known = 0 < value < float("inf") or (option == "weight_decay" and value == 0)
+            if name not in names or not known:
                 flag = option.replace("_", "-")
+                number = "a number above 0" if option == "lr" else "a number, 0 or more"
                 raise UserError(
-                    f"--{flag} {text}: give one of the optimizers that run ({', '.join(names)}) and a number, such as "
+                    f"--{flag} {text}: give one of the optimizers that run ({', '.join(names)}) and {number}, such as "
                     f"{names[0]}=3e-4"
                 )
             overrides.setdefault(name, {})[option] = value

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from adai.commands.kept import refuse_others
 from adai.commands.report import say_flatness
 from adai.commands.status import FAILED, INTERRUPTED
-from adai.commands.subject import ELSEWHERE, Told, about, bars, objectives, say_about, settle
+from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.curvature.eigenpairs import expected_products, top_eigenpairs
@@ -26,6 +28,7 @@ from adai.report import flatness as flatness_report
 from adai.report.comparison import read
 from adai.report.summary import reference_of
 
+SURFACE = 21  # points along each side
 EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
 
 
@@ -35,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if comparisons and len(comparisons) == len(options.states) and options.out:
         raise UserError("the table of a comparison goes into its own folder; leave --out out")
     settle(options)
-    console = Console()
+    console = terminal()
     try:
         if options.eq5:
             _eq5(options, console)
@@ -56,7 +59,8 @@ def _effort(options: argparse.Namespace) -> Effort:
 
 def _curvature(options: argparse.Namespace, console: Console) -> None:
     """Sets of parameters side by side, with all that there is, into the folder ``--out``."""
-    effort, folder = _effort(options), made(options.out)
+    effort, folder = _effort(options)._replace(points=SURFACE), made(options.out)
+    refuse_others(folder / "curvature.json", {**given(options), **effort._asdict()}, "the curvature")
     found: dict[str, Curvature] = {}
     told: Told = {}
     rows: list[Row] = []
@@ -99,16 +103,14 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
     if len(failures) == len(runs):
         raise UserError(failures[0])
     for failure in failures:
-        console.print(failure, highlight=False, soft_wrap=True)
+        console.print(failure, soft_wrap=True)
     comparison = read(path)
     measured = comparison.flatness
     with writing_to(path, "make it writable"):
         flatness_report.write(path, measured)
-    console.print(flatness_report.as_table(measured))
     say_flatness(console, comparison, reference_of(comparison))
     console.print(
         f"The table: {path}/flatness.csv, .md, .json; adai report {path} puts it into the page.",
-        highlight=False,
         soft_wrap=True,
     )
     return FAILED if failures else 0
@@ -122,6 +124,7 @@ def _check_top(options: argparse.Namespace, name: str, objective: Objective) -> 
 def _eq5(options: argparse.Namespace, console: Console) -> None:
     """Gradient noise covariance against the Hessian."""
     folder = made(options.out)
+    refuse_others(folder / "eq5.json", {**given(options), **_effort(options)._asdict()}, "eq. 5")
     found: dict[str, Directions] = {}
     told: Told = {}
     rows: list[eq5_report.Row] = []
@@ -157,4 +160,4 @@ def _directions(objective: Objective, options: argparse.Namespace, progress: Pro
 
 
 def _say_where(console: Console, files: str) -> None:
-    console.print(f"Numbers and figures: {files}", highlight=False, soft_wrap=True)
+    console.print(f"Numbers and figures: {files}", soft_wrap=True)

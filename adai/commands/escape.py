@@ -8,6 +8,7 @@ from rich.console import Console
 
 from adai.commands.progress import progress_bar
 from adai.commands.status import INTERRUPTED
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.report import escape as report
 from adai.report.rows import write_csv, write_json
@@ -45,7 +46,7 @@ def carry_out(
         json_file: gets the numbers too.
         remark: stands in everything that is drawn.
     """
-    console = Console()
+    console = terminal()
     try:
         with progress_bar(console) as bars:
             bar = bars.add_task("replicas", total=len(study.points()) * study.replicas)
@@ -81,7 +82,7 @@ def _report(console: Console, study: Study, store: Store, folder: Path, json_fil
     pairs = {(a, b): report.ratios(study, store, a, b) for a, b in (("adai", "momentum"), ("adai", "ema"))}
     slopes = report.slopes(study, store)
     if remark:
-        console.print(remark, highlight=False)
+        console.print(remark)
     console.print(report.as_table(table))
     if fits:
         console.print(report.fits_table(fits))
@@ -93,7 +94,7 @@ def _report(console: Console, study: Study, store: Store, folder: Path, json_fil
         text = (
             f"{report.LABELS[name]}: slope of log(τ / prefactor) / theory = {slope:.3f}, mean τ / theory = {mean:.3f}"
         )
-        console.print(text, highlight=False)
+        console.print(text)
     extra = {
         "r_squared": {name: fit._asdict() for name, fit in fits.items()},
         "ratios": {f"{a}/{b}": {f"{k:g}": r._asdict() for k, r in by_k.items()} for (a, b), by_k in pairs.items()},
@@ -109,4 +110,4 @@ def _report(console: Console, study: Study, store: Store, folder: Path, json_fil
         except OSError as error:
             raise UserError(f"cannot write {json_file}: {error.strerror}; the same is in {folder}") from error
     report.draw(folder / "escape.png", study, table, remark)
-    console.print(f"Figure and numbers: {folder}/escape.png, escape.csv, escape.json", highlight=False, soft_wrap=True)
+    console.print(f"Figure and numbers: {folder}/escape.png, escape.csv, escape.json", soft_wrap=True)

@@ -3,10 +3,10 @@
 import argparse
 import sys
 
-from rich.console import Console
-
+from adai.commands.kept import refuse_others
 from adai.commands.status import INTERRUPTED
-from adai.commands.subject import ELSEWHERE, Told, about, bars, objectives, say_about, settle
+from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.noise.measure import ENOUGH, noise_laws
@@ -19,10 +19,12 @@ from adai.report.noise import Measured, Row
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
     settle(options)
-    console = Console()
+    console = terminal()
     if options.batch_norm == "batch":
         options.batch = options.B  # noise is about the gradient of minibatches of one size
     folder = made(options.out)
+    decides = {**given(options), "B": options.B, "minibatches": options.minibatches, "followed": options.parameters}
+    refuse_others(folder / "noise.json", decides, "the noise")
     results: dict[str, Measured] = {}
     told: Told = {}
     rows: list[Row] = []
@@ -48,15 +50,17 @@ def run(options: argparse.Namespace) -> int:
                 except ValueError as error:
                     raise UserError(f"{name}: {error}") from error
                 with writing_to(folder, ELSEWHERE):
-                    rows = report.write(folder, results, {**about(options, told), "B": options.B})
+                    rows = report.write(folder, results, {**about(options, told), **decides})
                     report.write_figures(folder, {name: results[name]}, first=len(results))
         except KeyboardInterrupt:
             status = INTERRUPTED
     if rows:
         console.print(report.as_table(rows))
+        for row in rows:
+            console.print(report.sentence(row))
         say_about(console, told)
         where = f"Numbers and figures: {folder}/noise.csv, noise.json, parameters.csv, figure6.png, tails.png"
-        console.print(where, highlight=False, soft_wrap=True)
+        console.print(where, soft_wrap=True)
     if status == INTERRUPTED:
         print("Interrupted. What was finished is written.", file=sys.stderr)
     return status

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 
 from adai.commands import escape
 from adai.commands.options.training import listed, machine
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.status import INTERRUPTED
 from adai.commands.subject import bars
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.compare import compare
@@ -35,9 +36,9 @@ R = TypeVar("R", eq5.Row, noise.Row)
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
     logging.basicConfig(format="%(message)s")
-    console = Console()
+    console = terminal()
     if options.item == "results":
-        console.print(f"Written: {results.write(options.folder)}", highlight=False, soft_wrap=True)
+        console.print(f"Written: {results.write(options.folder)}", soft_wrap=True)
         return 0
     scale = SCALES[options.scale]
     folder: Path = options.out or Path("runs") / (f"paper-{scale.name}" if scale.note else "paper")
@@ -85,7 +86,7 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
     if drawn.table:
         console.print(drawn.table)
     files = ", ".join(map(str, drawn.files))
-    console.print(f"{remarked('Drawn', scale.note)}: {files}", highlight=False, soft_wrap=True)
+    console.print(f"{remarked('Drawn', scale.note)}: {files}", soft_wrap=True)
     if status == INTERRUPTED:
         print(GOES_ON, file=sys.stderr)
     return status
@@ -120,11 +121,12 @@ def _measured(options: argparse.Namespace, console: Console, scale: Scale, folde
         if options.item == "figure6":
             device = str(device_named(options.device))
             settings = figure6.settings_at(scale)._replace(device=device)
-            view = noise.as_table(_plain(figure6.figure6(folder, settings, **given), scale))
+            rows = _plain(figure6.figure6(folder, settings, **given), scale)
+            view = Group(noise.as_table(rows), *map(noise.sentence, rows))
         else:
             view = eq5.as_table(_plain(figure7.figure7(folder, figure7.settings_at(scale), **given), scale))
     console.print(view)
-    console.print(f"{remarked('Drawn', scale.note)}: {folder}", highlight=False, soft_wrap=True)
+    console.print(f"{remarked('Drawn', scale.note)}: {folder}", soft_wrap=True)
 
 
 def _plain(rows: list[R], scale: Scale) -> list[R]:

@@ -6,5 +6,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 def progress_bar(console: Console) -> Progress:
     """A bar with what is being done, its share, and the time left."""
-    columns = (TextColumn("{task.description:30}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description:30}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=console)

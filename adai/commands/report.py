@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.report import equal_loss, flatness, stability
 from adai.report.comparison import Comparison, read
@@ -15,7 +16,7 @@ from adai.report.tables import as_table
 
 def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
-    show(Console(), options.runs, options.reference)
+    show(terminal(), options.runs, options.reference)
     return 0
 
 
@@ -28,7 +29,7 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
     comparison = read(path)
     summary = summarise(comparison, reference)
     console.print(as_table(summary))
-    console.print(verdict(summary), highlight=False)
+    console.print(verdict(summary))
     if comparison.flatness.runs:
         say_flatness(console, comparison, summary.reference)
     if margins := stability.courses(comparison):
@@ -38,24 +39,19 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
             page = write(comparison, summary)
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror}; make it writable") from error
-    console.print(
-        f"Report: {page}, with {path}/figures and {path}/summary.csv, .md, .tex", highlight=False, soft_wrap=True
-    )
+    console.print(f"Report: {page}, with {path}/figures and {path}/summary.csv, .md, .tex", soft_wrap=True)
 
 
 def say_flatness(console: Console, comparison: Comparison, reference: str) -> None:
-    """Print what the flatness of a comparison comes to, also at equal loss, and whether runs are missing in it."""
+    """Print the flatness of a comparison, what it comes to at equal loss, and whether runs are missing in it."""
     measured = comparison.flatness
     missing = flatness.left_out(comparison, measured)
     found = equal_loss.courses(comparison)
+    equal = equal_loss.at_equal_loss(found, comparison.loss_unit)
+    console.print(flatness.as_table(equal or measured))
     for text in (
-        flatness.verdict(comparison, measured, reference),
-        *(
-            equal_loss.verdicts(comparison, equal_loss.at_equal_loss(found, comparison.loss_unit), reference)
-            if found
-            else []
-        ),
+        *(equal_loss.verdicts(comparison, equal, reference) if found else [flatness.not_compared(measured)]),
         missing and f"Flatness: {missing}.",
     ):
         if text:
-            console.print(text, highlight=False)
+            console.print(text)

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
+from adai.commands.kept import refuse_others
 from adai.commands.progress import progress_bar
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.report import saddle as report
 from adai.report.escape import LABELS
@@ -37,7 +38,12 @@ def run(options: argparse.Namespace) -> int:
     if unknown:
         raise UserError(f"unknown optimizer {unknown[0]!r}; choose from {', '.join(every)}")
     chosen = {name: every[name] for name in options.optimizers or every}
-    console = Console()
+    settings: dict[str, object] = {
+        "T": options.T, "B": options.B, "replicas": options.replicas, "seed": options.seed, "H": H.tolist(),
+        "optimizers": {name: rule._asdict() for name, rule in chosen.items()},
+    }  # fmt: skip
+    refuse_others(folder / "saddle.json", settings, "displacements")
+    console = terminal()
     table: list[report.Row] = []
     with progress_bar(console) as bars, _threads(options.threads or os.cpu_count()) as pool:
         bar = bars.add_task("starting", total=len(chosen) * CHUNKS)
@@ -56,16 +62,12 @@ def run(options: argparse.Namespace) -> int:
                 bars.update(bar, advance=1)
             squares = Squares(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
             table += report.rows(name, rule, H, squares, B=options.B, T=options.T)
-    settings: dict[str, object] = {
-        "T": options.T, "B": options.B, "replicas": options.replicas, "seed": options.seed,
-        "optimizers": {name: rule._asdict() for name, rule in chosen.items()},
-    }  # fmt: skip
     write_csv(folder / "saddle.csv", table)
     write_json(folder / "saddle.json", table, settings)
     report.draw(folder / "saddle.png", table, options.T)
     for view in report.as_tables(table, options.T):
         console.print(view)
-    console.print(f"Figure and numbers: {folder}/saddle.png, saddle.csv, saddle.json", highlight=False, soft_wrap=True)
+    console.print(f"Figure and numbers: {folder}/saddle.png, saddle.csv, saddle.json", soft_wrap=True)
     return 0
 
 

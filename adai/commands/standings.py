@@ -13,6 +13,7 @@ from rich.table import Table
 from adai.commands.progress import progress_bar
 from adai.lab.jobs import Job, Watch
 from adai.lab.optimizers import recipe
+from adai.lab.outcome import DIED
 from adai.lab.run import Row
 
 
@@ -37,14 +38,14 @@ class Board:
         # The run goes on meanwhile: what is read last is never behind what was read first.
         measured, status = job.measured, job.run.status
         standing = Standing(job.run.rows(), status, measured)
-        if status == "diverged" or (status == "finished" and (measured or not job.flatness)):
+        if status in DIED or (status == "finished" and (measured or not job.flatness)):
             self._over[job.folder] = standing
         return standing
 
     def epochs(self, job: Job) -> int:
-        """How many epochs need no more work; all of them where the run has diverged."""
+        """How many epochs need no more work; all of them where the run has died."""
         standing = self.standing(job)
-        return job.settings.epochs if standing.status == "diverged" else len(standing.rows)
+        return job.settings.epochs if standing.status in DIED else len(standing.rows)
 
     def progress(self, job: Job) -> float:
         """The same with the part of the epoch at hand."""
@@ -55,7 +56,7 @@ class Board:
     def measured(self, jobs: Sequence[Job]) -> tuple[int, int]:
         """Of how many runs the flatness is known, or never will be, and of how many it was asked for."""
         asked = [self.standing(job) for job in jobs if job.flatness]
-        return sum(standing.measured or standing.status == "diverged" for standing in asked), len(asked)
+        return sum(standing.measured or standing.status in DIED for standing in asked), len(asked)
 
     def table(self, jobs: Sequence[Job]) -> Table:
         """A row for every model and optimizer."""
@@ -100,7 +101,7 @@ def standings(console: Console) -> Iterator[Watch]:
             live.update(Group(bars, board.table(jobs)))
             over = sum(board.standing(job).status != "unfinished" for job in jobs)
             if over != ended and not console.is_terminal:  # a log file, where nothing is drawn until the end
-                console.print(f"{over} of {len(jobs)} runs, {text}", highlight=False)
+                console.print(f"{over} of {len(jobs)} runs, {text}")
             ended = over
 
         yield show

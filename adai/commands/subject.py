@@ -65,8 +65,13 @@ Told = dict[str, dict[str, Any]]  # for each set of parameters `Objective.about`
 
 def about(options: argparse.Namespace, told: Told) -> dict[str, Any]:
     """What decides the results, to be written beside them; data and net are None where they are the runs' own."""
-    given = {key: getattr(options, key) for key in (*NAMING, "seed")}
-    return {**given, "states": [str(file) for file in options.states], "of_each": told}
+    return {**given(options), "of_each": told}
+
+
+def given(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of it."""
+    named = {key: getattr(options, key) for key in (*NAMING, "seed", "samples", "batch", "batch_norm", "dtype")}
+    return {**named, "states": [str(file) for file in options.states]}
 
 
 def say_about(console: Console, told: Told) -> None:
@@ -75,7 +80,7 @@ def say_about(console: Console, told: Told) -> None:
     if len(set(texts.values())) == 1:
         texts = {"": next(iter(texts.values()))}
     for name, text in texts.items():
-        console.print(f"{name}: {text}" if name else text, highlight=False, soft_wrap=True)
+        console.print(f"{name}: {text}" if name else text, soft_wrap=True)
 
 
 def _objective(options: argparse.Namespace, subject: Subject) -> Objective:

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import write_whole
+from adai.report.fitting import Fitting
 from adai.theory import page
 from adai.theory.escape import Escape
 from adai.theory.fixtures import check
 from adai.theory.record import KINDS, Result, Value
 from adai.theory.results import RESULTS, find
 from adai.theory.saddle import Displacement
-from adai.theory.symbols import SYMBOLS
+from adai.theory.symbols import LISTS, SYMBOLS
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,8 +50,8 @@ def _list() -> int:
         quotient = page.ratio(result, result.inputs)
         shown = "" if quotient is None else page.shown(quotient).replace(", ", "\n")
         table.add_row(result.key, result.name, result.reference, result.kind, shown)
-    console = Console(markup=False, highlight=False)
-    console.print(table)
+    console = terminal()
+    console.print(Fitting(table))
     console.print("\n".join(f"{kind}: {meaning}" for kind, meaning in KINDS.items()))
     console.print("printed / true: at the example of adai theory KEY; true is exact where known, else corrected")
     return 0
@@ -64,7 +65,7 @@ def _show(result: Result, symbols: Mapping[str, Any]) -> int:
     inputs = {**result.inputs, **{name: _plain(result, name, values) for name, values in symbols.items()}}
     with np.errstate(all="ignore"):  # what overflows is shown as inf
         answers = _answers(result, inputs)  # before anything is printed, for it may refuse the inputs
-    console = Console(markup=False, highlight=False)
+    console = terminal()
     lines = [f"{result.name} ({result.reference}). {result.kind}: {KINDS[result.kind]}.", result.note]
     lines += [f"Valid: {result.valid}.", f"Inputs: {page.given(inputs)}" if inputs else ""]
     console.print("\n".join(line for line in lines if line))
@@ -72,7 +73,7 @@ def _show(result: Result, symbols: Mapping[str, Any]) -> int:
     return 0
 
 
-def _answers(result: Result, inputs: Mapping[str, Any]) -> Table:
+def _answers(result: Result, inputs: Mapping[str, Any]) -> Fitting:
     table = Table()
     table.add_column("")
     table.add_column("formula", ratio=1, overflow="fold")
@@ -91,7 +92,7 @@ def _answers(result: Result, inputs: Mapping[str, Any]) -> Table:
             elif printed is not None:
                 row.append(page.shown(page.quotient(printed, value)).replace(", ", "\n"))
         table.add_row(*row)
-    return table
+    return Fitting(table)
 
 
 def _parts(value: Value) -> str:
@@ -106,8 +107,9 @@ def _parts(value: Value) -> str:
     return "".join(f"\n{name} {page.shown(part)}" for name, part in parts.items())
 
 
-def _plain(result: Result, name: str, values: list[Any]) -> Any:
+def _plain(result: Result, name: str, given: Any) -> Any:
     """One number; where the result's example is a tuple, also several, or a matrix."""
+    values = given if name in LISTS else [given]
     flag = f"--{SYMBOLS[name].flag}"
     matrix = any(isinstance(value, tuple) for value in values)
     if not isinstance(result.inputs[name], tuple):

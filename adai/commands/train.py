@@ -6,14 +6,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from adai.commands.options.training import settings, task
 from adai.commands.progress import progress_bar
 from adai.commands.status import INTERRUPTED
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.lab.distributed import world_size
 from adai.lab.jobs import explain
+from adai.lab.outcome import CURE
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
 from adai.lab.tensorboard import Board
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         **settings(options),
     )
     folder: Path = options.out or Path("runs") / _name(chosen)
-    console = Console()
+    console = terminal()
     there: list[int] = []  # how many epochs there were at the start, once that is known
     board = Board(folder / "tensorboard") if options.tensorboard else None
     with progress_bar(console) as bars:
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             if rows and not console.is_terminal:  # a log file, where nothing is drawn until the end
                 loss, seconds = rows[-1]["train_loss"], rows[-1]["seconds"]
                 text = f"{done}, train loss {loss:.4g}, " if loss is not None else f"{done}, "
-                console.print(f"{text}{_line(rows[-1])}, {seconds:.1f} s", highlight=False, soft_wrap=True)
+                console.print(f"{text}{_line(rows[-1])}, {seconds:.1f} s", soft_wrap=True)
 
         def stepped(more: int, total: int) -> None:
             if bars.tasks[bar].total is None:
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
             print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
             return INTERRUPTED
     if there:  # the first process of several
-        console.print(_verdict(result, done=there[-1] - there[0]), highlight=False, soft_wrap=True)
+        console.print(_verdict(result, done=there[-1] - there[0]), soft_wrap=True)
     return 0
 
 
@@ -94,10 +94,21 @@ def _line(row: Row) -> str:
     return "diverged" if loss is None else f"test loss {loss:.4g}"
 
 
+def _bound(result: Run) -> str:
+    """What a run has to beat, with the number."""
+    chance, loss = result.start.chance_error, result.start.test_loss
+    if result.rows()[-1]["test_error"] is not None:
+        return f"the {chance:.2f} % of always answering the most frequent class"
+    return f"before training ({loss:.4g})"
+
+
 def _verdict(result: Run, *, done: int) -> str:
     rows = result.rows()
     where = f"{result.path}/metrics.jsonl"
     if result.status == "diverged":
-        return f"Diverged in epoch {len(rows)}: the loss is not a finite number. {where}"
+        return f"Diverged in epoch {len(rows)}: the loss is not a finite number; {CURE}. {where}"
+    if result.status == "did not learn":
+        reached = f"{_line(rows[-1])} after {len(rows)} epochs"
+        return f"Did not learn: {reached} is no better than {_bound(result)}; {CURE}. {where}"
     again = "" if done else "; it was finished already, nothing was done"
     return f"{len(rows)} epochs, {_line(rows[-1])}{again}. {where}"

@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from adai.lab import random_state
 from adai.lab.distributed import Ranks
-from adai.lab.measures import Tally, gradient_norm, inertia, state_bytes
+from adai.lab.measures import Frequencies, Tally, gradient_norm, inertia, state_bytes
 from adai.lab.optimizers import recipe
 from adai.lab.run import Row
 from adai.lab.schedules import factor
@@ -178,7 +178,19 @@ class Learner:
         return norm
 
     @torch.no_grad()
-    def _evaluate(self) -> Row:
+    def start(self) -> Row:
+        """Evaluate before the first step; random generators and the model's buffers are what they were before."""
+        drawn, buffers = self.draws.get_state(), [buffer.clone() for buffer in self.model.buffers()]
+        frequencies = Frequencies()
+        with random_state.untouched(self.device):
+            evaluated = self._evaluate(frequencies)
+        self.draws.set_state(drawn)
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        return {**evaluated, "chance_error": frequencies.chance_error(self.ranks)}
+
+    @torch.no_grad()
+    def _evaluate(self, frequencies: Frequencies | None = None) -> Row:
         self.ranks.agree_on_buffers(self.model)
         self.parallel.eval()
         tally = Tally(self.device, top=True)
@@ -186,6 +198,8 @@ class Learner:
         for inputs, targets in self.test.batches(places, self.draws):
             loss, outputs = self._loss(inputs, targets)
             tally.add(loss, outputs, targets)
+            if frequencies:
+                frequencies.add(outputs, targets)
         means = tally.means(self.ranks)
         return {"test_loss": means.loss, "test_error": means.error, "test_error_top5": means.error_top}
 

@@ -62,6 +62,28 @@ class Tally:
         return Means(examples, loss / examples, 100 * wrong / answers, 100 * wrong_top / answers)
 
 
+class Frequencies:
+    """How often each class is the right one, counted on the device."""
+
+    def __init__(self) -> None:
+        self.counts: Tensor | None = None
+
+    @torch.no_grad()
+    def add(self, outputs: Any, targets: Tensor) -> None:
+        """Take a batch in; targets that name no class, such as -100, do not count."""
+        if is_classification(outputs, targets):
+            classes = outputs.shape[1]
+            counts = torch.bincount(targets[(targets >= 0) & (targets < classes)].flatten(), minlength=classes)
+            self.counts = counts if self.counts is None else self.counts + counts
+
+    def chance_error(self, ranks: Ranks) -> float | None:
+        """The error of always answering the most frequent class, in percent, of all processes; None without any."""
+        # A process may have seen no example, and then knows of no classes.
+        parts = [part for part in ranks.gathered(self.counts.tolist() if self.counts is not None else None) if part]
+        counts = [sum(column) for column in zip(*parts, strict=True)]
+        return 100 * (1 - max(counts) / sum(counts)) if any(counts) else None
+
+
 def is_classification(outputs: Any, targets: Tensor) -> bool:
     """Whether the outputs (N, classes, …) are scores for the targets (N, …), whole numbers."""
     return isinstance(outputs, Tensor) and outputs.dim() == targets.dim() + 1 and not targets.is_floating_point()

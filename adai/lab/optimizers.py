@@ -55,6 +55,8 @@ RECIPES = {
     "rmsprop": Recipe("RMSprop", torch.optim.RMSprop, {"lr": 1e-3, "weight_decay": 5e-4}),
 }
 
+NOT_THE_PAPERS = ("sgd-plain", "rmsprop")
+
 # What a comparison runs when nobody says which.
 DEFAULT_OPTIMIZERS = ("adai", "adaiw", "sgd", "adam", "adamw")
 

@@ -3,6 +3,7 @@
 ::
 
     DIR/config.json           what decides the results, and what it was run on
+    DIR/start.json            the evaluation before the first step
     DIR/metrics.jsonl         one row an epoch
     DIR/checkpoint-<n>.pt     all there is to go on from, after epoch n; the last two
     DIR/curvature.json        its flatness, every time that it was measured as part of a comparison
@@ -14,13 +15,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from adai.errors import UserError
 from adai.files import write_whole
+from adai.lab.outcome import START, Start, Status, outcome, start_of
 
 Row = dict[str, float | None]
-Status = Literal["unfinished", "finished", "diverged"]
 
 
 class Run:
@@ -47,6 +48,7 @@ class Run:
         with writing_to(self.path, "give another folder with --out"):
             self.path.mkdir(parents=True, exist_ok=True)
             if not file.exists() or not (self.rows() or any(self.path.glob("checkpoint-*.pt"))):
+                (self.path / START).unlink(missing_ok=True)  # it may be of other settings
                 write_json(file, {**settings, **about})
         there = self.config()
         changed = [name for name, value in settings.items() if there.get(name, value) != value or name not in there]
@@ -90,12 +92,32 @@ class Run:
         write_whole(self.path / "metrics.jsonl", lambda part: part.write_text(text))
 
     @property
+    def started(self) -> bool:
+        """Whether the evaluation before the first step is kept."""
+        return (self.path / START).exists()
+
+    def write_start(self, start: Row) -> None:
+        """Keep the evaluation before the first step, the fields of `Start`.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_json(self.path / START, {name: finite(start)[name] for name in Start._fields})
+
+    @property
+    def start(self) -> Start:
+        """The evaluation before the first step, or what is known without it.
+
+        Raises:
+            UserError: its file is damaged.
+        """
+        return start_of(self.path, self.config())
+
+    @property
     def status(self) -> Status:
-        """Diverged when the last epoch has no training loss, finished when all epochs are there, else unfinished."""
+        """What became of it, as `adai.lab.outcome` defines it."""
         rows = self.rows()
-        if rows and rows[-1]["train_loss"] is None:
-            return "diverged"
-        return "finished" if rows and len(rows) >= self.config()["epochs"] else "unfinished"
+        return outcome(rows, self.config()["epochs"], self.start) if rows else "unfinished"
 
 
 def finite(row: Row) -> Row:

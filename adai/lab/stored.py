@@ -32,7 +32,7 @@ def finished_runs(path: Path) -> list[Path]:
     """
     runs = [run for run in _runs(path) if Run(run).status == "finished"]
     if not runs:
-        raise UserError(f"{path} has no finished run; adai compare goes on with it")
+        raise UserError(f"{path} has no finished run that has learned anything; adai compare goes on with those begun")
     return runs
 
 
@@ -52,7 +52,7 @@ def _runs(path: Path) -> list[Path]:
     return [
         file.parent
         for name in _config(path)["optimizers"]
-        for file in sorted(path.glob(f"{name}/seed*/config.json"), key=lambda file: _seed(file.parent))
+        for file in sorted((path / name).glob("seed*/config.json"), key=lambda file: _seed(file.parent))
     ]
 
 

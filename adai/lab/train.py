@@ -84,6 +84,11 @@ def train(
             progress(rows)
             return run
         learner = Learner(settings, factory or named_task(settings, device, data_dir), device, processes)
+        if not processes.agreed(run.started if processes.first else True):
+            start = learner.start()  # also of a run that an earlier version began: its first weights are there again
+            if processes.first:
+                with writing_to(folder, AFTER_AN_EPOCH):
+                    run.write_start(start)
         state = processes.agreed(checkpoints.load(folder) if processes.first else None)
         rows = state.pop("rows") if state else []
         if state:

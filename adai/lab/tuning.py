@@ -1,6 +1,5 @@
 """Learning rate and weight decay, chosen on held-out training examples with the same number of trials for all."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial
 
-from adai.files import write_whole
 from adai.lab.executors import Executor
 from adai.lab.jobs import Job, Watch
 from adai.lab.optimizers import recipe
+from adai.lab.run import read_json, write_json
 from adai.lab.settings import Settings
 
 VALIDATION = 0.1
@@ -61,7 +60,7 @@ class Tuning:
             studies[name].enqueue_trial({option: base.options[option] for option in _ranges(base)})
         for number in range(self.trials):
             # Asked and told in the same order every time: after an interruption the same values come up again.
-            asked = {name: study.ask(_ranges(bases[name])) for name, study in studies.items()}
+            asked = {name: study.ask({**_ranges(bases[name])}) for name, study in studies.items()}
             jobs = {
                 name: Job(
                     f"{recipe(name).label}, trial {number + 1} of {self.trials}",
@@ -74,11 +73,12 @@ class Tuning:
             execute([job for job in jobs.values() if job.to_do], partial(watch, list(jobs.values())))
             for name, study in studies.items():
                 study.tell(asked[name], _value(jobs[name]))
-        _write(folder / "tuning.json", {name: study.trials for name, study in studies.items()})
+        ranges = {name: _ranges(base) for name, base in bases.items()}
+        _write(folder / "tuning.json", {name: study.trials for name, study in studies.items()}, ranges)
         return {name: dict(study.best_params) for name, study in studies.items()}
 
 
-def _ranges(base: Settings) -> dict[str, BaseDistribution]:
+def _ranges(base: Settings) -> dict[str, FloatDistribution]:
     centre = {option: base.options[option] for option in ("lr", "weight_decay")}
     return {
         option: FloatDistribution(value / FACTOR, value * FACTOR, log=True)
@@ -89,17 +89,22 @@ def _ranges(base: Settings) -> dict[str, BaseDistribution]:
 
 def _value(job: Job) -> float:
     """What the trial came to; infinite where it diverged or failed."""
-    if job.run.status != "finished":
+    if job.run.status not in ("finished", "did not learn"):
         return math.inf
     last = job.run.rows()[-1]
     value = last["test_error"] if last["test_error"] is not None else last["test_loss"]
     return math.inf if value is None else value
 
 
-def _write(file: Path, done: Mapping[str, Sequence[FrozenTrial]]) -> None:
+def _write(
+    file: Path, done: Mapping[str, Sequence[FrozenTrial]], ranges: Mapping[str, Mapping[str, FloatDistribution]]
+) -> None:
+    """Say what was tried, and between which values, beside what the file has of other optimizers."""
     tried = {
         name: [{**trial.params, "value": trial.value if math.isfinite(trial.value or 0) else None} for trial in trials]
         for name, trials in done.items()
     }
-    text = json.dumps({"held out": VALIDATION, "trials": tried}, indent=2) + "\n"
-    write_whole(file, lambda part: part.write_text(text))
+    ends = {name: {option: [d.low, d.high] for option, d in own.items()} for name, own in ranges.items()}
+    there = read_json(file) if file.is_file() else {}
+    both = {"trials": {**there.get("trials", {}), **tried}, "ranges": {**there.get("ranges", {}), **ends}}
+    write_json(file, {"held out": VALIDATION, **both})

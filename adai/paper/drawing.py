@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.table import Table
+from rich.console import RenderableType
 
 from adai.errors import UserError
 from adai.paper.experiments import Experiment, Scale
@@ -15,7 +15,7 @@ class Drawn(NamedTuple):
     """The files written, and a table for the terminal where there is one."""
 
     files: list[Path]
-    table: Table | None = None
+    table: RenderableType | None = None
 
 
 def found(folder: Path, experiment: Experiment, scale: Scale) -> Comparison:

@@ -8,6 +8,7 @@ import torch
 
 from adai.errors import UserError
 from adai.lab.objective import Progress, silent
+from adai.lab.outcome import DIED
 from adai.lab.settings import Settings
 from adai.lab.stored import subject_at
 from adai.lab.subject import Subject, by_settings
@@ -73,8 +74,8 @@ def pretrained(
         augment=False,
     )
     run = train(settings, folder / FOLDER, data_dir=data_dir, stepped=partial(progress, "training"))
-    if run.status == "diverged":
-        raise UserError(f"the training in {run.path} diverged, so there is no net to look at")
+    if run.status in DIED:
+        raise UserError(f"the training in {run.path} {run.status}, so there is no net to look at")
     fresh = partial(by_settings, settings, device=torch.device(device), data_dir=data_dir)
     trained = subject_at(run.path, fresh, device=torch.device(device), data_dir=data_dir)
     last = run.rows()[-1]

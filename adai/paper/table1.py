@@ -30,6 +30,7 @@ from adai.paper.experiments import (
     remarked,
 )
 from adai.paper.published import TABLE1
+from adai.report.fitting import Fitting
 from adai.report.grid import NOT_RUN
 from adai.report.rows import write_csv
 from adai.report.summary import Row, summarise
@@ -92,7 +93,7 @@ def _cell(ours: Experiment, paper: Experiment, row: Row, printed: Spread, scale:
     found_here = spread(list(row.best.values()))
     mean, sd = (x if isfinite(x) else None for x in found_here)
     difference = None if mean is None or ours.model != paper.model else mean - printed.mean
-    begun = row.planned and row.others != f"{row.planned} not started"
+    begun = row.planned > row.others.get("not started", 0)
     runs = row.runs if begun else NOT_RUN
     return Cell(
         ours.dataset, ours.model, row.optimizer, runs, mean, sd, *printed, difference, scale.note or scale.name,
@@ -149,15 +150,22 @@ def _plus_minus(mean: float | None, sd: float | None) -> str:
     return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"
 
 
-def as_table(table: Sequence[Cell], scale: Scale) -> Table:
+def as_table(table: Sequence[Cell], scale: Scale) -> Fitting:
     """The table for the terminal, a block a network."""
-    view = Table(box=HORIZONTALS, title=f"{remarked('Table 1', scale.note)}. {CAPTION}", title_justify="left")
+    view = Table(
+        box=HORIZONTALS,
+        show_edge=False,
+        pad_edge=False,
+        title=f"{remarked('Table 1', scale.note)}. {CAPTION}",
+        title_justify="left",
+    )
     for heading in headings(scale):
-        view.add_column(heading, justify="left" if heading in HEADINGS[:2] else "right", no_wrap=heading != "runs")
+        name = "ours −\npaper" if heading == "difference" else heading  # in 80 columns
+        view.add_column(name, justify="left" if heading in HEADINGS[:2] else "right", no_wrap=heading != "runs")
     texts = lines(table, scale)
     for line, following in zip(texts, [*texts[1:], [""]], strict=True):
         view.add_row(line[0].partition(",")[0], *line[1:], end_section=line[0] != following[0])
-    return view
+    return Fitting(view)
 
 
 def markdown(table: Sequence[Cell], scale: Scale) -> str:

@@ -4,8 +4,8 @@ Columns that the rows lack are nan throughout, so folders of any version can be 
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,9 +16,15 @@ from adai.errors import UserError
 from adai.lab.curvature.kept import Kept, kept_in, most
 from adai.lab.edge.kept import KeptMargin, margins_in
 from adai.lab.optimizers import RECIPES
+from adai.lab.outcome import DIED, outcome, start_of
+from adai.lab.outcome import Status as Outcome
+from adai.lab.run import read_json
 
 Array = NDArray[np.float64]
-Status = Literal["finished", "diverged", "unfinished", "not started"]
+Status = Outcome | Literal["not started"]
+
+# What config.json tells of where a run was done, not of what it is.
+WHERE = ("adai", "torch", "python", "machine", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Run:
         rows: an epoch a row.
         flatness: every measurement that it keeps, of whatever epoch and settings.
         stability: likewise.
+        where: versions and machine, as its own ``config.json`` has them.
     """
 
     seed: int
@@ -38,6 +45,12 @@ class Run:
     rows: Sequence[dict[str, Any]]
     flatness: Sequence[Kept] = ()
     stability: Sequence[KeptMargin] = ()
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def died(self) -> bool:
+        """Whether it ended with nothing to show: it diverged, or did not learn."""
+        return self.status in DIED
 
     def column(self, name: str) -> Array:
         """One number an epoch; nan where it was not recorded, or not finite."""
@@ -60,7 +73,7 @@ class Entrant:
 
     @property
     def finished(self) -> list[Run]:
-        """The runs that reached their last epoch with a finite loss: the ones that means are taken over."""
+        """The runs that reached their last epoch and learned: the ones that means are taken over."""
         return [run for run in self.runs if run.status == "finished"]
 
     @property
@@ -113,6 +126,16 @@ class Comparison:
         return " on ".join(str(self.config[key]) for key in ("model", "task") if self.config.get(key))
 
     @property
+    def where(self) -> dict[str, Any]:
+        """Versions and machine of the runs, as they themselves say, else as the comparison does."""
+        told: dict[str, Any] = {}
+        for key in WHERE:
+            values = dict.fromkeys(str(run.where[key]) for e in self.entrants for run in e.runs if key in run.where)
+            if values or key in self.config:
+                told[key] = ", ".join(values) or self.config[key]
+        return told
+
+    @property
     def loss_unit(self) -> str:
         """Nats where classes are told apart, which `adai` does by cross-entropy; nothing for a loss of another kind."""
         return "nats" if self.recorded("test_error") else ""
@@ -156,7 +179,7 @@ def read(path: Path) -> Comparison:
         if seed.isdecimal():
             planned[name] = planned.get(name, set()) | {int(seed)}
     entrants = [
-        Entrant(name, options.get(name, {}), [_run(path, name, seed, config["epochs"]) for seed in sorted(wanted)])
+        Entrant(name, options.get(name, {}), [_run(path, name, seed, config) for seed in sorted(wanted)])
         for name, wanted in planned.items()
     ]
     return Comparison(path, config, entrants)
@@ -177,15 +200,21 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _run(path: Path, name: str, seed: int, epochs: int) -> Run:
+def _run(path: Path, name: str, seed: int, config: Mapping[str, Any]) -> Run:
     folder = path / name / f"seed{seed}"
     rows = _rows(folder / "metrics.jsonl")
     if not rows:
         return Run(seed, "not started", rows)
-    if rows[-1].get("train_loss") is None:
-        return Run(seed, "diverged", rows, stability=margins_in(folder))
-    status: Status = "finished" if len(rows) >= epochs else "unfinished"
-    return Run(seed, status, rows, kept_in(folder), margins_in(folder))
+    status = outcome(rows, config["epochs"], start_of(folder, config))
+    flatness = () if status in DIED else kept_in(folder)
+    return Run(seed, status, rows, flatness, margins_in(folder), _where(folder))
+
+
+def _where(folder: Path) -> dict[str, Any]:
+    """Versions and machine of a run; nothing where it does not say, as those of an early version."""
+    file = folder / "config.json"
+    content = read_json(file) if file.is_file() else {}
+    return {key: content[key] for key in WHERE if key in content}
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

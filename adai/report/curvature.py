@@ -17,6 +17,7 @@ from adai.lab.curvature.surface import Surface
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
 from adai.report.tables import side_by_side
+from adai.report.text import drawn
 
 Array = NDArray[np.float64]
 
@@ -125,7 +126,9 @@ def draw_density(path: Path, results: Mapping[str, Curvature]) -> None:
         ax.plot(top, marks, "v", color="k", markersize=5, linestyle="none", label=f"largest {len(top)}")
         ax.set(yscale="log", ylim=(low, 3 * density.max()), ylabel="density")
         ax.set_title(
-            f"{name}: trace {found.flatness.trace.value:.4g} ± {found.flatness.trace.se:.2g}", fontsize=10, loc="left"
+            f"{drawn(name)}: trace {found.flatness.trace.value:.4g} ± {found.flatness.trace.se:.2g}",
+            fontsize=10,
+            loc="left",
         )
         plain(ax)
     axes[0].legend(frameon=False, fontsize=8)
@@ -144,10 +147,10 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Surface]) -> None:
     figure = Figure(figsize=(4.2 * len(surfaces) + 0.8, 4.2), layout="constrained")
     axes = figure.subplots(1, len(surfaces), sharex=True, sharey=True, squeeze=False)[0]
     for ax, (name, surface) in zip(axes, surfaces.items(), strict=True):
-        drawn = ax.contourf(surface.steps, surface.steps, surface.loss.T, levels=levels, cmap="viridis", norm=norm)
+        filled = ax.contourf(surface.steps, surface.steps, surface.loss.T, levels=levels, cmap="viridis", norm=norm)
         ax.contour(surface.steps, surface.steps, surface.loss.T, levels=levels, colors="w", linewidths=0.4)
         ax.plot(0, 0, "r+", markersize=10)
-        ax.set(title=name, xlabel="along the first eigenvector", aspect="equal")
+        ax.set(title=drawn(name), xlabel="along the first eigenvector", aspect="equal")
     axes[0].set_ylabel("along the second")
-    figure.colorbar(drawn, ax=axes.tolist(), label="loss", ticks=levels[::4], format="%.2g")
+    figure.colorbar(filled, ax=axes.tolist(), label="loss", ticks=levels[::4], format="%.2g")
     write_whole(path, lambda part: figure.savefig(part, dpi=150))

@@ -9,6 +9,7 @@ from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Entrant, median
 from adai.report.picture import WIDTH, Missing, Picture, short
 from adai.report.style import style
+from adai.report.text import drawn
 
 
 def dots(
@@ -48,7 +49,7 @@ def dots(
         ax.plot(of_runs, np.full(of_runs.size, number), look.marker, color=look.light, ms=6, alpha=0.8, ls="")
         right = of_runs.max() if ax.get_xscale() == "log" else max(of_runs.max(), 0)
         ax.annotate(short(median(of_runs)), (right, number), xytext=(8, 0), textcoords="offset points", va="center")
-    ax.set_yticks(range(len(known)), [entrant.label for entrant, _ in known])
+    ax.set_yticks(range(len(known)), [drawn(entrant.label) for entrant, _ in known])
     ax.set(xlabel=f"{name} ({unit})" if unit else name, ylim=(len(known) - 0.4, -0.6))
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from adai.files import write_whole
 from adai.lab.noise.covariance import HIGH, LOW, Directions, batch_factor, eq5
 from adai.report.axes import plain
+from adai.report.fitting import Fitting
 from adai.report.rows import write_csv, write_json
 from adai.report.tables import Cells, for_terminal
+from adai.report.text import drawn
 from adai.theory.estimate import Interval
 
 BATCHES = (1, 10, 100)
@@ -91,7 +92,7 @@ def rows(results: Mapping[str, Directions], batches: Sequence[int] = BATCHES) ->
     return table
 
 
-def as_table(table: Sequence[Row]) -> Table:
+def as_table(table: Sequence[Row]) -> Fitting:
     """The table for the terminal."""
     lines = []
     for row in table:
@@ -105,7 +106,7 @@ def as_table(table: Sequence[Row]) -> Table:
         ]
         name = "\n".join(wrap(row.parameters, 13))
         lines.append([name, str(row.B), str(row.directions), *cells, f"{row.off_diagonal:.2f}"])
-    headings = ["parameters", "B", "direc-\ntions", "slope", "correla-\ntion", "B C / H", "off the diagonal"]
+    headings = ["parameters", "B", "directions", "slope", "corr.", "B C / H", "off the diagonal"]
     return for_terminal(Cells(f"C against H/B where {LOW:g} ≤ H ≤ {HIGH:g}, 95 % intervals", headings, lines))
 
 
@@ -140,7 +141,7 @@ def draw(path: Path, results: Mapping[str, Directions], batches: Sequence[int] =
     for line, (name, directions) in zip(grid, results.items(), strict=True):
         for ax, B in zip(line, batches, strict=True):
             _panel(ax, directions, B)
-        line[0].set_ylabel(name.replace(" (", "\n(") + "\n" + r"$C_{ii}$")
+        line[0].set_ylabel(drawn(name).replace(" (", "\n(") + "\n" + r"$C_{ii}$")
     for ax, B in zip(grid[0], batches, strict=True):
         ax.set_title(f"B = {B}")
     for ax in grid[-1]:

@@ -80,17 +80,17 @@ def _between(a: float | None, b: float | None, share: float) -> float | None:
 
 
 def verdicts(comparison: Comparison, equal: Flatness | None, reference: str) -> list[str]:
-    """What the top eigenvalue says at equal loss, and what the filter-normalised sharpness does, a sentence each."""
+    """What the top eigenvalue and the filter-normalised sharpness say at equal loss, a sentence each."""
     if equal is None or equal.at_loss is None:
         return ["No verdict at equal loss: no two optimizers came through one loss between two measurements."]
-    said = [flatness.verdict(comparison, equal, reference, key) for key in ("largest", "filter_worst")]
+    said = flatness.verdicts(comparison, equal, reference)
     few = (
         f"No verdict at equal loss, {_of(equal)}: fewer than {MIN_SEEDS} seeds of an optimizer and the "
         "reference came through it between two measurements."
     )
     missing = flatness.left_out(comparison, equal)
     return [
-        *([sentence for sentence in said if sentence] or [few]),
+        *(said or [few]),
         *([f"At equal loss: {missing}."] if missing else []),
     ]
 

@@ -10,6 +10,9 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from adai.files import write_whole
+from adai.report.axes import plain
+from adai.report.fitting import Fitting
+from adai.report.style import Style, simulated
 from adai.simulate.settings import SETTINGS
 from adai.simulate.study import Store, Study
 from adai.theory.estimate import (
@@ -109,7 +112,7 @@ def slopes(study: Study, store: Store) -> dict[str, tuple[float, float]]:
     return result
 
 
-def as_table(table: Sequence[Row]) -> Table:
+def as_table(table: Sequence[Row]) -> Fitting:
     """The escape times for the terminal; columns that would be empty are left out."""
     view = Table(title="mean escape time in iterations, 95 % bootstrap interval", title_justify="left")
     columns: dict[str, Callable[[Row], str]] = {
@@ -128,14 +131,14 @@ def as_table(table: Sequence[Row]) -> Table:
         view.add_column(column, justify="left" if column == "optimizer" else "right", no_wrap=True)
     for row in table:
         view.add_row(*(cell(row) for cell in columns.values()))
-    return view
+    return Fitting(view)
 
 
 def _iterations(number: float) -> str:
     return f"{number:,.0f}" if number >= 1000 else f"{number:.4g}"
 
 
-def fits_table(by_optimizer: dict[str, Fits]) -> Table:
+def fits_table(by_optimizer: dict[str, Fits]) -> Fitting:
     """R² of log τ for the terminal."""
     view = Table(title="R² of log τ against 1/k and 1/sqrt(k); difference with 95 % interval", title_justify="left")
     for column in ("optimizer", "1/k", "1/sqrt(k)", "difference", "interval"):
@@ -149,17 +152,17 @@ def fits_table(by_optimizer: dict[str, Fits]) -> Table:
             f"{d.low:+.4f} to {d.high:+.4f}",
         ]
         view.add_row(LABELS[name], *cells)
-    return view
+    return Fitting(view)
 
 
-def ratios_table(title: str, by_k: dict[float, Interval]) -> Table:
+def ratios_table(title: str, by_k: dict[float, Interval]) -> Fitting:
     """Ratios of mean escape times for the terminal."""
     view = Table(title=title, title_justify="left")
     for column in ("k", "ratio", "95 % interval"):
         view.add_column(column, justify="right")
     for k, r in by_k.items():
         view.add_row(f"{k:g}", f"{r.value:.3f}", f"{r.low:.3f} to {r.high:.3f}")
-    return view
+    return Fitting(view)
 
 
 def draw(path: Path, study: Study, table: Sequence[Row], remark: str = "") -> None:
@@ -170,24 +173,23 @@ def draw(path: Path, study: Study, table: Sequence[Row], remark: str = "") -> No
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for ax, power, label in ((left, -1.0, r"$k^{-1}$"), (right, -0.5, r"$k^{-1/2}$")):
-        for number, name in enumerate(study.rules):
-            _draw_optimizer(ax, [row for row in table if row.optimizer == name], power, f"C{number}")
+        for name in study.rules:
+            _draw_optimizer(ax, [row for row in table if row.optimizer == name], power, simulated(name))
         ax.set(xlabel=f"flatness, {label}", yscale="log")
-        ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
+        plain(ax)
     left.set_ylabel("mean escape time (iterations)")
     left.legend(frameon=False)
     figure.suptitle("\n".join(filter(None, (SETTINGS[study.setting].title, remark))), fontsize=11)
     write_whole(path, lambda part: figure.savefig(part, dpi=150))
 
 
-def _draw_optimizer(ax: Axes, table: Sequence[Row], power: float, color: str) -> None:
-    name = table[0].optimizer
+def _draw_optimizer(ax: Axes, table: Sequence[Row], power: float, look: Style) -> None:
+    name, color = table[0].optimizer, look.light
     escaped = [row for row in table if np.isfinite(row.mean)]
     x = np.array([row.k**power for row in escaped])
     means = np.array([row.mean for row in escaped])
     bars = np.abs(np.array([[row.mean - row.ci_low, row.ci_high - row.mean] for row in escaped]).T.reshape(2, -1))
-    ax.errorbar(x, means, yerr=bars, fmt="o", markersize=4, capsize=3, color=color, label=LABELS[name])
+    ax.errorbar(x, means, yerr=bars, fmt=look.marker, markersize=5, capsize=3, color=color, label=LABELS[name])
     if escaped and len(escaped) > 1:
         line = np.polyfit(x, np.log(means), 1)
         ax.plot(x, np.exp(np.polyval(line, x)), "-", linewidth=0.8, alpha=0.6, color=color)

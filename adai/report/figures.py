@@ -52,7 +52,7 @@ def _scatter(comparison: Comparison, measure: Measure) -> Picture | Missing:
     figure, ax = one_axes()
     said = draw_scatter(ax, comparison, measure)
     if not said:
-        return Missing("scatter", title, f"the {measure.name} beside the training loss of a run that did not diverge")
+        return Missing("scatter", title, f"the {measure.name} beside the training loss of a run that did not die")
     add_legend(figure, comparison, lines=False)
     return Picture("scatter", title, f"Medians: {'; '.join(said)}. A point an epoch and seed.", figure)
 
@@ -68,7 +68,7 @@ def _megabytes(column: str) -> Callable[[Run], float]:
 def _inertia(entrant: Entrant) -> Picture:
     """Median of μ over the parameters, with the ranges from 10 to 90 % and from 1 to 99 %; means over the runs."""
     figure, ax = one_axes()
-    runs = [run for run in entrant.runs if run.status != "diverged"] or entrant.runs
+    runs = [run for run in entrant.runs if not run.died] or entrant.runs
     colour = style(entrant.name).light
     low, ten, half, ninety, high = (
         mean_over_runs(over_runs(runs, f"inertia_{q}")) for q in ("01", "10", "50", "90", "99")

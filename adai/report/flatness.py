@@ -5,15 +5,16 @@ import math
 from pathlib import Path
 
 import numpy as np
-from rich.table import Table
 
 from adai.files import write_whole
 from adai.lab.optimizers import RECIPES
 from adai.lab.run import write_json
 from adai.lab.stats import MIN_SEEDS, Difference, paired_difference, spread
+from adai.report import chosen
 from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison, Flatness, median
 from adai.report.dots import dots
+from adai.report.fitting import Fitting
 from adai.report.panels import add_legend
 from adai.report.picture import Missing, Picture, one_axes, short, with_unit
 from adai.report.style import style
@@ -52,7 +53,7 @@ def _write_csv(path: Path, measured: Flatness) -> None:
     about = measured.about
 
     def write(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             means = [f"{key}_{what}" for key in MEASURES for what in ("mean", "sd", "seeds")]
             writer.writerow(["optimizer", "seeds", *means, "batch_norm", "samples"])
@@ -87,7 +88,7 @@ def _cell(values: list[float], seeds: int) -> str:
     return significant(values) + (f" ({len(values)} of {seeds})" if len(values) < seeds else "")
 
 
-def as_table(measured: Flatness) -> Table:
+def as_table(measured: Flatness) -> Fitting:
     """The table for the terminal: a column an optimizer."""
     table = cells(measured)
     narrow = [heading.replace("-", "-\n") for heading in table.headings]
@@ -100,17 +101,47 @@ def _label(name: str) -> str:
     return RECIPES[name].label if name in RECIPES else name
 
 
-def verdict(comparison: Comparison, measured: Flatness, reference: str, key: str = "largest") -> str:
-    """How many times the reference's top eigenvalue each rival's is, with intervals, and at what losses.
+def verdicts(comparison: Comparison, measured: Flatness, reference: str) -> list[str]:
+    """What runs say of flatness at equal loss, by top eigenvalue and by filter-normalised sharpness; or nothing.
 
-    Empty where no rival shares `MIN_SEEDS` seeds with the reference. The intervals are those of `paired_difference`
-    between logarithms.
+    One of the two alone would be a choice of what to show: they need not agree, and only the second stays the same when
+    layers are rescaled. Runs at different losses are not compared: curvature shrinks as the loss does.
 
     Args:
         comparison: the runs.
-        measured: what they were found to be.
+        measured: what they were found to be at one loss.
         reference: the optimizer that the others are compared with.
-        key: another one of `MEASURES`.
+
+    Raises:
+        ValueError: the losses are not equal.
+    """
+    if measured.at_loss is None:
+        raise ValueError("flatness is compared at equal loss alone, but these runs are after their last epochs")
+    said = [_sentence(comparison, measured, reference, key) for key in ("largest", "filter_worst")]
+    if not all(said):
+        return []
+    where = f"{chosen.how(comparison)} and at equal loss, {_of_loss(measured.at_loss, measured)},"
+    return [f"{where} {said[0]}", f"There {said[1]}"]
+
+
+def not_compared(measured: Flatness) -> str:
+    """Why the flatness after the last epoch makes no verdict; empty where nothing was measured."""
+    losses = [spread([*measured.values(name, "loss").values()]).mean for name in measured.runs]
+    known = [loss for loss in losses if math.isfinite(loss)]
+    if not known:
+        return ""
+    return (
+        f"Flatness after the last epoch is not compared: the mean losses are {_plain(min(known))} to "
+        f"{_plain(max(known))}, and curvature shrinks as the loss does. adai compare --flatness N measures along "
+        "training and compares at equal loss."
+    )
+
+
+def _sentence(comparison: Comparison, measured: Flatness, reference: str, key: str) -> str:
+    """How many times the reference's number each rival's is, with intervals.
+
+    They are those of `paired_difference` between logarithms. Empty where no rival shares `MIN_SEEDS` seeds with the
+    reference.
     """
     logs = {
         entrant.name: {s: math.log(x) for s, x in measured.values(entrant.name, key).items() if x > 0}
@@ -126,14 +157,7 @@ def verdict(comparison: Comparison, measured: Flatness, reference: str, key: str
         for name, seeds in shared.items()
     }
     intervals = "95 % interval" if len(gaps) == 1 else "95 % intervals that hold together"
-    sentence = f"{_compared(gaps, reference, key)} ({seeds_of([*gaps.values()])}, {intervals})."
-    if measured.at_loss is not None:
-        return f"At equal loss, {_of_loss(measured.at_loss, measured)}: {sentence[0].lower()}{sentence[1:]}"
-    losses = [spread([*measured.values(name, "loss").values()]).mean for name in (reference, *shared)]
-    return (
-        f"{sentence} The mean losses are {_plain(min(losses))} to {_plain(max(losses))}, and curvature shrinks as the "
-        "loss does."
-    )
+    return f"{_compared(gaps, reference, key)} ({seeds_of([*gaps.values()])}, {intervals})."
 
 
 def _compared(gaps: dict[str, Difference], reference: str, key: str) -> str:
@@ -143,9 +167,9 @@ def _compared(gaps: dict[str, Difference], reference: str, key: str) -> str:
     differ = [f"{_times(math.exp(g.mean))} times with {_label(n)} ({_range(g)})" for n, g in gaps.items() if g.shown]
     equal = joined([f"{_label(n)} ({_range(g)} times)" for n, g in gaps.items() if not g.shown])
     if not differ:
-        return f"No difference shown in the {what} between {us} and {equal}"
+        return f"no difference is shown in the {what} between {us} and {equal}"
     differ[0] = differ[0].replace("times", f"times {us}’s", 1)
-    return f"The {what} is {joined(differ)}" + (f", and no difference is shown to {equal}" if equal else "")
+    return f"the {what} is {joined(differ)}" + (f", and no difference is shown to {equal}" if equal else "")
 
 
 def left_out(comparison: Comparison, measured: Flatness) -> str:

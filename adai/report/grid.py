@@ -16,6 +16,7 @@ from adai.report.comparison import Comparison
 from adai.report.panels import draw_curves, draw_scatter, legend_keys
 from adai.report.picture import RC
 from adai.report.summary import ERROR
+from adai.report.text import drawn
 
 NOT_RUN = "not run"
 
@@ -68,5 +69,5 @@ def draw_panel(ax: Axes, panel: Panel) -> None:
         ax.text(0.5, 0.5, "not recorded" if run else NOT_RUN, transform=ax.transAxes, ha="center", va="center")
         ax.set(xticks=[], yticks=[])
     elif missing:
-        lines.append(textwrap.fill(f"{NOT_RUN}: {', '.join(missing)}", 36))
+        lines.append(textwrap.fill(drawn(f"{NOT_RUN}: {', '.join(missing)}"), 36))
     ax.set_title("\n".join(lines), fontsize=10)

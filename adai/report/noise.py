@@ -18,6 +18,7 @@ from adai.lab.noise.stable import Stable
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
 from adai.report.tables import side_by_side
+from adai.report.text import drawn
 
 Array = NDArray[np.float64]
 Measured = tuple[Noise, NoiseLaws]
@@ -154,6 +155,23 @@ def as_table(table: list[Row]) -> Group:
     return side_by_side(title, [entry.parameters for entry in table], cells, each=2)
 
 
+def sentence(row: Row) -> str:
+    """Whether noise is Gaussian: across minibatches by Anderson and Darling's test; across parameters the stable α"""
+    share, gaussian = row.anderson_darling_rejected, row.anderson_darling_gaussian
+    chance = gaussian + 2 * (gaussian * (1 - gaussian) / row.tested) ** 0.5
+    if share <= chance:
+        said = "is Gaussian as far as the test can tell"
+    elif share < 0.5:
+        said = "is not Gaussian for some parameters"
+    else:
+        said = "is not Gaussian for most parameters"
+    return (
+        f"{row.parameters}: across minibatches the noise {said}: Anderson-Darling rejects {share:.1%} of {row.tested} "
+        f"parameters, and {gaussian:.1%} of Gaussians. One minibatch across parameters has a stable α of "
+        f"{row.across_parameters_stable_alpha:.2f}, where a Gaussian has 2."
+    ).replace("%", " %")
+
+
 def write(folder: Path, results: Mapping[str, Measured], about: Mapping[str, Any]) -> list[Row]:
     """Write noise.csv, noise.json and parameters.csv into the folder; returns the table."""
     table = [row(name, *measured) for name, measured in results.items()]
@@ -197,7 +215,7 @@ def draw(path: Path, name: str, noise: Noise, laws: NoiseLaws) -> None:
     for ax in (a, c):
         ax.set_ylabel("density")
         ax.legend(frameon=False, fontsize=8)
-    figure.suptitle(f"Gradient noise, {name}, minibatches of {noise.B}", fontsize=11)
+    figure.suptitle(f"Gradient noise, {drawn(name)}, minibatches of {noise.B}", fontsize=11)
     write_whole(path, lambda part: figure.savefig(part, dpi=150))
 
 
@@ -245,5 +263,5 @@ def draw_tails(path: Path, name: str, laws: NoiseLaws) -> None:
     figure.axes[0].set_ylabel("parameters")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
-    figure.suptitle(f"Tail index of the gradient noise, {name}", fontsize=11)
+    figure.suptitle(f"Tail index of the gradient noise, {drawn(name)}", fontsize=11)
     write_whole(path, lambda part: figure.savefig(part, dpi=150))

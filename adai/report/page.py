@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from io import StringIO
@@ -15,14 +16,19 @@ from matplotlib import rc_context
 from adai.files import write_whole
 from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
 from adai.report import equal_loss, flatness, stability, tables
-from adai.report.comparison import Comparison, Flatness, Run
+from adai.report.comparison import WHERE, Comparison, Flatness, Run
 from adai.report.figures import pictures
 from adai.report.picture import RC, Missing, Picture
 from adai.report.style import themed, variable, variables
-from adai.report.summary import Summary, verdict
+from adai.report.summary import ERROR, LOSS, Measure, Summary, verdict
+from adai.report.text import encodable
 
-# What config.json tells of how and where, not of what.
-_VERSIONS = ("adai", "torch", "python", "machine", "device", "threads")
+# The rule of `adai.lab.outcome`, below the table.
+DID_NOT_LEARN: dict[Measure, str] = {
+    ERROR: "A run did not learn where its last test error is not at least one point below chance: the error of always answering the most "
+    "frequent class of the test data.",
+    LOSS: "A run did not learn where its last test loss is not below the loss before training.",
+}
 
 
 def write(comparison: Comparison, summary: Summary) -> Path:
@@ -54,7 +60,7 @@ def _flatness(comparison: Comparison, measured: Flatness, reference: str) -> dic
     equal = equal_loss.at_equal_loss(found, comparison.loss_unit)
     return {
         **_table_of(comparison, measured),
-        "verdict": flatness.verdict(comparison, measured, reference),
+        "verdict": "" if equal else flatness.not_compared(measured),
         "figures": [
             _written(comparison.path / "figures", picture) for picture in flatness.pictures(comparison, measured)
         ],
@@ -114,7 +120,7 @@ def _written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
 
 
 def _write_text(path: Path, text: str) -> None:
-    write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda part: part.write_text(encodable(text), encoding="utf-8"))
 
 
 def svg(picture: Picture) -> str:
@@ -154,12 +160,12 @@ def _render(
         figures=figures,
         flatness=flat,
         stability=margins,
-        folder=comparison.path,
+        folder=shlex.quote(str(comparison.path)),
         runs=[_line(e.label, run, summary) for e in comparison.entrants for run in e.runs],
         stopped=sum(run.status != "finished" for e in comparison.entrants for run in e.runs),
         options=[(e.label, ", ".join(f"{k} = {v}" for k, v in e.options.items())) for e in comparison.entrants],
-        settings=_flat({k: v for k, v in config.items() if k not in (*_VERSIONS, "optimizers", "command")}),
-        versions=_flat({k: config[k] for k in _VERSIONS if k in config}),
+        settings=_flat({k: v for k, v in config.items() if k not in (*WHERE, "optimizers", "command")}),
+        versions=_flat(comparison.where),
         command=config.get("command") or "not recorded",
         downloads=[_download(comparison.path / f"summary.{kind}") for kind in ("csv", "md", "tex")],
     )
@@ -171,7 +177,8 @@ def notes(summary: Summary) -> list[str]:
     lines = [
         f"The verdict goes by the {summary.measure.name} after the last epoch. The best epoch is the paper’s measure; "
         "it is picked on the test data, so it is optimistic.",
-        "Means and standard deviations are taken over the runs that finished.",
+        "Means and standard deviations are taken over the runs that finished and learned.",
+        DID_NOT_LEARN[summary.measure],
     ]
     if differences:
         bootstrap = max(d.seeds for d in differences) >= BOOTSTRAP_SEEDS

@@ -14,9 +14,13 @@ from adai.report.comparison import Comparison, Entrant, Run, median, over_runs
 from adai.report.picture import HEIGHT, short, with_unit
 from adai.report.style import INK, style
 from adai.report.summary import Measure
+from adai.report.text import legend
 
 # Figure 1 of the paper shows the final 40 epochs.
 LAST_EPOCHS = 40
+
+# What marks the end of a run that is in no mean.
+ENDS = {"diverged": "x", "did not learn": "+", "unfinished": "|"}
 
 
 def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: str) -> list[str]:
@@ -51,14 +55,14 @@ def _stopped(ax: Axes, entrant: Entrant, run: Run, column: str) -> str:
     ax.plot(np.arange(1, values.size + 1), values, color=colour, lw=0.9, ls=":")
     if known.size:
         end = known[-1]
-        ax.plot(end + 1, values[end], marker="x" if run.status == "diverged" else "|", color=colour, ms=8, mew=1.8)
-    return (
-        f"{entrant.label} seed {run.seed} {run.status} after {values.size} {'epoch' if values.size == 1 else 'epochs'}"
-    )
+        ax.plot(end + 1, values[end], marker=ENDS[run.status], color=colour, ms=8, mew=1.8)
+    when = "in" if run.status == "did not learn" else "after"
+    epochs = f"{values.size} {'epoch' if values.size == 1 else 'epochs'}"
+    return f"{entrant.label} seed {run.seed} {run.status} {when} {epochs}"
 
 
 def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str]:
-    """Draw a point for each of the last epochs of each run that did not diverge: the measure against training loss.
+    """Draw a point for each of the last epochs of each run that did not die: the measure against training loss.
 
     Returns:
         What is to be seen, an optimizer at a time; empty where nothing was recorded.
@@ -68,7 +72,7 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
     said, drawn = [], []
     for entrant in comparison.entrants:
         look = style(entrant.name)
-        runs = [run for run in entrant.runs if run.status != "diverged"]
+        runs = [run for run in entrant.runs if not run.died]
         loss, error = (over_runs(runs, column)[:, last - epochs : last] for column in ("train_loss", measure.column))
         if not np.isfinite(loss * error).any():
             continue
@@ -89,11 +93,12 @@ def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
     keys = []
     for entrant in comparison.entrants:
         look = style(entrant.name)
-        line = Line2D([], [], color=look.light, marker=look.marker, ms=5, lw=1.6 if lines else 0, label=entrant.label)
+        line = Line2D([], [], color=look.light, marker=look.marker, ms=5, lw=1.6 if lines else 0)
+        line.set_label(legend(entrant.label))
         line.set_dashes(look.dashes)
         keys.append(line)
     stopped: Sequence[str] = [run.status for e in comparison.entrants for run in e.stopped] if lines else []
-    for status, marker in (("diverged", "x"), ("unfinished", "|")):
+    for status, marker in ENDS.items():
         if status in stopped:
             keys.append(Line2D([], [], color=INK, ls=":", lw=0.9, marker=marker, ms=7, mew=1.6, label=status))
     return keys

@@ -17,7 +17,7 @@ def write_csv(path: Path, rows: Sequence[Any], **same: str) -> None:
     """
 
     def write(part: Path) -> None:
-        with part.open("w", newline="") as file:
+        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow([*rows[0]._fields, *same])
             writer.writerows([*row, *same.values()] for row in rows)

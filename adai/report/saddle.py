@@ -10,7 +10,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from adai.files import write_whole
+from adai.report.axes import plain
 from adai.report.escape import LABELS
+from adai.report.fitting import Fitting
+from adai.report.style import Style, simulated
 from adai.simulate.rules import Rule
 from adai.simulate.saddle import Squares
 from adai.theory import exact, saddle
@@ -111,7 +114,7 @@ def rows(name: str, rule: Rule, H: Array, squares: Squares, *, B: float, T: int)
     return [Row(name, *(float(x) for x in numbers)) for numbers in zip(*columns, strict=True)]
 
 
-def as_tables(table: Sequence[Row], T: int) -> list[Table]:
+def as_tables(table: Sequence[Row], T: int) -> list[Fitting]:
     """The rows for the terminal: displacements, and drifts of the optimizers that have one."""
     moved = [(r, r.msd, r.msd_se, r.msd_printed, r.msd_exact) for r in table]
     drifted = [(r, r.drift, r.drift_se, r.drift_printed, r.drift_exact) for r in table if r.drift_exact]
@@ -121,7 +124,7 @@ def as_tables(table: Sequence[Row], T: int) -> list[Table]:
     ]
 
 
-def _table(title: str, lines: Sequence[tuple[Row, float, float, float, float]]) -> Table:
+def _table(title: str, lines: Sequence[tuple[Row, float, float, float, float]]) -> Fitting:
     view = Table(title=title, title_justify="left")
     view.add_column("optimizer", no_wrap=True)
     for column in ("H", "simulated", "printed", "exact", "simulated / exact"):
@@ -129,34 +132,34 @@ def _table(title: str, lines: Sequence[tuple[Row, float, float, float, float]]) 
     for row, value, error, printed, true in lines:
         ratio = f"{value / true:.2f} ± {error / true:.2f}"
         view.add_row(LABELS[row.optimizer], f"{row.H:g}", f"{value:.3g}", f"{printed:.3g}", f"{true:.3g}", ratio)
-    return view
+    return Fitting(view)
 
 
 def draw(path: Path, table: Sequence[Row], T: int) -> None:
     """Draw displacement along escaping directions (H < 0), and drift, against |H|: dots simulated, lines theory."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for number, name in enumerate(dict.fromkeys(row.optimizer for row in table)):
+    for name in dict.fromkeys(row.optimizer for row in table):
         mine = sorted((row for row in table if row.optimizer == name and row.H < 0), key=lambda row: -row.H)
-        color = f"C{number}"
-        _draw(left, mine, ("msd", "msd_se", "msd_printed", "msd_exact"), color)
+        look = simulated(name)
+        _draw(left, mine, ("msd", "msd_se", "msd_printed", "msd_exact"), look)
         if name != "sgd":  # it has no drift
-            _draw(right, mine, ("drift", "drift_se", "drift_printed", "drift_exact"), color)
+            _draw(right, mine, ("drift", "drift_se", "drift_printed", "drift_exact"), look)
     left.set(title=f"displacement after {T} iterations, H < 0", ylabel=r"$\langle\Delta\theta^2\rangle$")
     right.set(title="drift of the settled momentum alone")
     for ax in (left, right):
         ax.set(xlabel="|H|", xscale="log", yscale="log")
-        ax.grid(alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
+        plain(ax)
     left.plot([], [], "k-", label="exact")
     left.plot([], [], "k--", label="printed")
     left.legend(frameon=False, fontsize=9)
     write_whole(path, lambda part: figure.savefig(part, dpi=150))
 
 
-def _draw(ax: Axes, table: Sequence[Row], fields: tuple[str, str, str, str], color: str) -> None:
+def _draw(ax: Axes, table: Sequence[Row], fields: tuple[str, str, str, str], look: Style) -> None:
+    color = look.light
     x = [-row.H for row in table]
     measured, error, printed, true = ([getattr(row, field) for row in table] for field in fields)
-    ax.errorbar(x, measured, yerr=error, fmt="o", markersize=4, color=color, label=LABELS[table[0].optimizer])
+    ax.errorbar(x, measured, yerr=error, fmt=look.marker, markersize=5, color=color, label=LABELS[table[0].optimizer])
     ax.plot(x, true, "-", color=color, linewidth=1)
     ax.plot(x, printed, "--", color=color, linewidth=1)

@@ -41,6 +41,11 @@ def style(name: str) -> Style:
     return _STYLES[_number(name)]
 
 
+def simulated(rule: str) -> Style:
+    """The style of a rule of `adai.simulate`: that of the optimizer it is, whose recipe may have another name."""
+    return style({"momentum": "sgd", "sgd": "sgd-plain"}.get(rule, rule))
+
+
 def variable(name: str) -> str:
     """The CSS variable that holds the optimizer's colour."""
     return f"--c{_number(name)}"
@@ -48,7 +53,7 @@ def variable(name: str) -> str:
 
 def _number(name: str) -> int:
     names = list(RECIPES)
-    return (names.index(name) if name in names else sum(name.encode())) % len(_STYLES)
+    return (names.index(name) if name in names else sum(name.encode(errors="backslashreplace"))) % len(_STYLES)
 
 
 def variables() -> dict[str, tuple[str, str]]:

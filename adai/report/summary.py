@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from adai.errors import UserError
+from adai.lab.outcome import CURE, DIED
 from adai.lab.stats import MIN_SEEDS, Difference, paired_difference, spread
-from adai.report.comparison import Comparison, Entrant, Run, median, ms_per_step
+from adai.report import chosen
+from adai.report.comparison import Comparison, Entrant, Status, median, ms_per_step
 
 
 class Measure(NamedTuple):
@@ -20,6 +22,7 @@ class Measure(NamedTuple):
         unit: of a value; may be empty.
         step: unit of a difference; likewise.
         digits: behind the point.
+        most: that two values can differ by.
     """
 
     column: str
@@ -27,9 +30,10 @@ class Measure(NamedTuple):
     unit: str
     step: str
     digits: int
+    most: float = math.inf
 
 
-ERROR = Measure("test_error", "test error", "%", "points", 2)
+ERROR = Measure("test_error", "test error", "%", "points", 2, most=100.0)
 LOSS = Measure("test_loss", "test loss", "", "", 4)  # of tasks without classes
 
 
@@ -41,14 +45,13 @@ class Row(NamedTuple):
         label: the name people know it by.
         planned: how many runs there were to be.
         finished: how many of them are; the numbers below are theirs, but for time and memory.
-        others: in words, what became of the others.
+        others: how many others there are by what became of them.
         last: the measure after the last epoch, by seed.
         best: its lowest value over the epochs, by seed.
         train_losses: training loss of the last epoch, one a seed.
         ms_per_step: median over epochs, then over seeds; nan where not recorded, as are the next two.
         state_bytes: memory of the optimizer's state.
         peak_bytes: the most memory that the device gave out.
-        largest: the Hessian's top eigenvalue after the last epoch, by seed, of the runs in which it was measured.
         difference: of ``last`` to the reference over shared seeds; None for the reference, and below two shared seeds.
     """
 
@@ -56,20 +59,30 @@ class Row(NamedTuple):
     label: str
     planned: int
     finished: int
-    others: str
+    others: dict[Status, int]
     last: dict[int, float]
     best: dict[int, float]
     train_losses: list[float]
     ms_per_step: float
     state_bytes: float
     peak_bytes: float
-    largest: dict[int, float]
     difference: Difference | None = None
 
     @property
     def runs(self) -> str:
         """``3``, or ``2 of 3, 1 diverged``."""
-        return f"{self.finished} of {self.planned}, {self.others}" if self.others else str(self.finished)
+        others = ", ".join(f"{count} {status}" for status, count in self.others.items())
+        return f"{self.finished} of {self.planned}, {others}" if others else str(self.finished)
+
+    @property
+    def died(self) -> str:
+        """``2 of 10 runs did not learn``; empty where none died."""
+        runs = "run" if self.planned == 1 else "runs"
+        counts = [(self.others[status], status) for status in DIED if status in self.others]
+        return " and ".join(
+            f"{count} of {self.planned} {runs} {status}" if not number else f"{count} {status}"
+            for number, (count, status) in enumerate(counts)
+        )
 
 
 class Summary(NamedTuple):
@@ -80,12 +93,16 @@ class Summary(NamedTuple):
         reference: the optimizer that the others are compared with.
         rows: lowest mean first, optimizers without a finished run last.
         comparisons: how many rivals share enough seeds with the reference; all intervals hold at once in 95 %.
+        chosen: how learning rates and weight decays were chosen, as a sentence begins with it.
+        edges: how far the best of a tuning are from the ends of what was searched, a sentence; may be empty.
     """
 
     measure: Measure
     reference: str
     rows: list[Row]
     comparisons: int
+    chosen: str = ""
+    edges: str = ""
 
 
 def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
@@ -99,8 +116,7 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
     """
     reference = reference_of(comparison, reference)
     measure = LOSS if comparison.recorded(LOSS.column) and not comparison.recorded(ERROR.column) else ERROR
-    flatness, batch = comparison.flatness, comparison.config.get("batch")
-    rows = [_row(e, measure, batch, flatness.values(e.name, "largest")) for e in comparison.entrants]
+    rows = [_row(entrant, measure, comparison.config.get("batch")) for entrant in comparison.entrants]
     against = {row.optimizer: row for row in rows}
     shared = {
         row.optimizer: sorted(row.last.keys() & against[reference].last.keys())
@@ -114,7 +130,7 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
             a, b = ([r.last[seed] for seed in seeds] for r in (row, against[reference]))
             rows[number] = row._replace(difference=paired_difference(a, b, comparisons=max(1, comparisons)))
     rows.sort(key=lambda row: spread(list(row.last.values())).mean if row.last else math.inf)
-    return Summary(measure, reference, rows, comparisons)
+    return Summary(measure, reference, rows, comparisons, chosen.how(comparison), chosen.edges(comparison))
 
 
 def reference_of(comparison: Comparison, asked: str | None = None) -> str:
@@ -130,7 +146,7 @@ def reference_of(comparison: Comparison, asked: str | None = None) -> str:
     return reference
 
 
-def _row(entrant: Entrant, measure: Measure, batch: int | None, largest: dict[int, float]) -> Row:
+def _row(entrant: Entrant, measure: Measure, batch: int | None) -> Row:
     finished = entrant.finished
     values = {run.seed: run.column(measure.column) for run in finished}
     return Row(
@@ -138,24 +154,33 @@ def _row(entrant: Entrant, measure: Measure, batch: int | None, largest: dict[in
         entrant.label,
         len(entrant.runs),
         len(finished),
-        _others(entrant.runs),
+        _others(entrant),
         {seed: float(v[-1]) for seed, v in values.items() if np.isfinite(v[-1])},
         {seed: float(np.nanmin(v)) for seed, v in values.items() if np.isfinite(v).any()},
         [float(run.column("train_loss")[-1]) for run in finished],
         median(np.array([ms_per_step(run, batch) for run in entrant.runs])),
         median(np.array([median(run.column("optimizer_state_bytes")) for run in entrant.runs])),
         median(np.array([median(run.column("peak_memory_bytes")) for run in entrant.runs])),
-        largest,
     )
 
 
-def _others(runs: Sequence[Run]) -> str:
-    counts = {status: sum(run.status == status for run in runs) for status in ("diverged", "unfinished", "not started")}
-    return ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+def _others(entrant: Entrant) -> dict[Status, int]:
+    kinds: tuple[Status, ...] = (*DIED, "unfinished", "not started")
+    counts = {status: sum(run.status == status for run in entrant.runs) for status in kinds}
+    return {status: count for status, count in counts.items() if count}
 
 
 def verdict(summary: Summary) -> str:
-    """One sentence: how the reference's measure after the last epoch compares with each rival's, with intervals."""
+    """How the reference's measure after the last epoch compares with each rival's, at what settings, with intervals.
+
+    Further sentences name the runs that died, and how far a tuning's best values are from the ends of its range.
+    """
+    deaths = [f"{row.label}: {row.died}" for row in summary.rows if row.died]
+    died = f"{', '.join(deaths)}. They are in no mean; {CURE}." if deaths else ""
+    return " ".join(filter(None, (_sentence(summary), died, summary.edges)))
+
+
+def _sentence(summary: Summary) -> str:
     measure, rows = summary.measure, summary.rows
     rivals = [row for row in rows if row.optimizer != summary.reference]
     if not rivals:
@@ -182,10 +207,11 @@ def verdict(summary: Summary) -> str:
         sentence = f"{reference.label} has a {' and a '.join(shown)} {after}"
         sentence += f"; no difference shown to {_listed(equal, measure)}" if equal else ""
     else:
-        sentence = (
-            f"No difference shown in {measure.name} between {reference.label} and {_listed(equal, measure)} {after}"
-        )
-    return sentence + _left_out([*rivals, reference], {row.optimizer for row, _ in judged}, reference) + "."
+        no = "no" if summary.chosen else "No"
+        between = f"between {reference.label} and {_listed(equal, measure)}"
+        sentence = f"{no} difference is shown in {measure.name} {between} {after}"
+    left_out = _left_out([*rivals, reference], {row.optimizer for row, _ in judged}, reference)
+    return f"{', '.join(filter(None, (summary.chosen, sentence)))}{left_out}."
 
 
 def _listed(group: list[tuple[Row, Difference]], measure: Measure) -> str:
@@ -197,11 +223,28 @@ def _gap(d: Difference, measure: Measure) -> str:
     step = f" {measure.step}" if measure.step else ""
     if math.isinf(d.low):
         return f"by the same {abs(d.mean):.{measure.digits}f}{step} at every seed, no interval"
+    if not tells(d, measure):
+        return NO_INTERVAL
+    low, high = bounded(d, measure)
     if not d.shown:
-        return f"{d.low:+.{measure.digits}f} to {d.high:+.{measure.digits}f}{step}".replace("-", "−")
-    low, high = sorted((abs(d.low), abs(d.high)))
+        return f"{low:+.{measure.digits}f} to {high:+.{measure.digits}f}{step}".replace("-", "−")
+    low, high = sorted((abs(low), abs(high)))
     mean, low_text, high_text = (f"{x:.{measure.digits}f}" for x in (abs(d.mean), low, high))
     return f"by {mean}{step}, {low_text} to {high_text}"
+
+
+# What stands for an interval that reaches beyond what the measure can differ by.
+NO_INTERVAL = "the seeds differ too much for an interval that tells anything"
+
+
+def tells(d: Difference, measure: Measure) -> bool:
+    """Whether an interval says anything: it leaves 0 out, or lies within what two values can differ by."""
+    return d.shown or (-measure.most <= d.low and d.high <= measure.most)
+
+
+def bounded(d: Difference, measure: Measure) -> tuple[float, float]:
+    """The interval, within what two values can differ by."""
+    return max(d.low, -measure.most), min(d.high, measure.most)
 
 
 def seeds_of(differences: Sequence[Difference]) -> str:
@@ -214,7 +257,7 @@ def _left_out(rows: Sequence[Row], judged: set[str], reference: Row) -> str:
     """What the sentence does not cover: runs that did not end, and rivals with too few seeds."""
     few = [row.label for row in rows if row.optimizer not in judged and row is not reference]
     text = f"; no verdict on {joined(few)}, below {MIN_SEEDS} shared seeds" if few else ""
-    stopped = [f"{row.label} ({row.runs})" for row in rows if row.others]
+    stopped = [f"{row.label} ({row.runs})" for row in rows if row.others.keys() - {*DIED}]
     return text + (f"; runs that did not finish are not in it: {joined(stopped)}" if stopped else "")
 
 

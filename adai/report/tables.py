@@ -11,12 +11,14 @@ from rich.console import Group
 from rich.table import Table
 
 from adai.files import write_whole
+from adai.lab.outcome import DIED
 from adai.lab.stats import spread
-from adai.report.summary import Row, Summary
+from adai.report import text
+from adai.report.fitting import Fitting
+from adai.report.summary import Row, Summary, bounded, tells, verdict
 
 NONE = "–"
 DIFFERENCE = "difference to"
-TIME, EIGENVALUE = "ms / step", "top eigenvalue"
 
 
 class Cells(NamedTuple):
@@ -41,13 +43,11 @@ def cells(summary: Summary) -> Cells:
         columns[f"{DIFFERENCE} {label}"] = lambda row: _difference(row, summary)
     columns["train loss"] = lambda row: _number(spread(row.train_losses).mean, 4)
     costs = {
-        TIME: _cost(lambda row: row.ms_per_step, 2),
+        "ms / step": _cost(lambda row: row.ms_per_step, 2),
         "state MB": _cost(lambda row: row.state_bytes / 1e6, 2),
         "peak MB": _cost(lambda row: row.peak_bytes / 1e6, 0),
     }
-    flatness = {EIGENVALUE: lambda row: significant([*row.largest.values()])}
-    last = costs | flatness
-    columns |= {heading: cell for heading, cell in last.items() if any(cell(row) != NONE for row in rows)}
+    columns |= {heading: cell for heading, cell in costs.items() if any(cell(row) != NONE for row in rows)}
     unit = " in percent" if measure.unit == "%" else ""
     title = f"{measure.name}{unit}, mean ± standard deviation over seeds"
     return Cells(title, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
@@ -84,24 +84,24 @@ def _difference(row: Row, summary: Summary) -> str:
         return "reference"
     if row.difference is None:
         return NONE
-    mean, low, high = (f"{x:+.{summary.measure.digits}f}".replace("-", "−") for x in row.difference[:3])
-    return mean if math.isinf(row.difference.low) else f"{mean} ({low} to {high})"
+    numbers = row.difference.mean, *bounded(row.difference, summary.measure)
+    mean, low, high = (f"{x:+.{summary.measure.digits}f}".replace("-", "−") for x in numbers)
+    if math.isinf(row.difference.low) or not tells(row.difference, summary.measure):
+        return f"{mean} (no interval)"
+    return f"{mean} ({low} to {high})"
 
 
-def as_table(summary: Summary) -> Table:
-    """The table for the terminal, in 80 columns: without differences, which the verdict names, and without memory.
-
-    Where flatness is known it has the place of time.
-    """
+def as_table(summary: Summary) -> Fitting:
+    """The table for the terminal, in 80 columns: without differences, which the verdict names, and without memory."""
     table = cells(summary)
-    left_out = (DIFFERENCE, "state MB", "peak MB", *([TIME] if EIGENVALUE in table.headings else []))
-    kept = [n for n, text in enumerate(table.headings) if not text.startswith(left_out)]
+    left_out = (DIFFERENCE, "state MB", "peak MB")
+    kept = [n for n, heading in enumerate(table.headings) if not heading.startswith(left_out)]
     headings, *rows = ([line[n] for n in kept] for line in (table.headings, *table.rows))
     headings = ["train\nloss" if heading == "train loss" else heading for heading in headings]
     return for_terminal(Cells(table.title, headings, rows))
 
 
-def for_terminal(table: Cells) -> Table:
+def for_terminal(table: Cells) -> Fitting:
     """Any table for the terminal; where it is too wide, cells take several lines: no number is cut off."""
     view = Table(title=table.title, title_justify="left")
     for n, heading in enumerate(table.headings):
@@ -110,7 +110,7 @@ def for_terminal(table: Cells) -> Table:
         view.add_column(heading, justify="right" if n else "left", min_width=longest or None)
     for row in table.rows:
         view.add_row(*row)
-    return view
+    return Fitting(view)
 
 
 def side_by_side(title: str, names: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], each: int) -> Group:
@@ -131,34 +131,33 @@ def side_by_side(title: str, names: Sequence[str], lines: Sequence[tuple[str, Se
             view.add_column("\n".join(wrap(name, 16)), justify="right")
         for heading, cells in lines:
             view.add_row(heading, *cells[part])
-        blocks.append(view)
+        blocks.append(Fitting(view))
     return Group(*blocks)
 
 
 def markdown(summary: Summary) -> str:
-    """The table for a README."""
-    return with_title(cells(summary))
+    """The table for a README, with what it comes to."""
+    return f"{with_title(cells(summary))}\n{text.markdown(verdict(summary))}\n"
 
 
 def with_title(table: Cells) -> str:
     """Any table for a README, and its title below."""
-    text = as_markdown(table.headings, table.rows)
-    return f"{text}\n{table.title[0].upper()}{table.title[1:]}.\n"
+    return f"{as_markdown(table.headings, table.rows)}\n{table.title[0].upper()}{table.title[1:]}.\n"
 
 
 def as_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """Rows of text as a Markdown table, so many columns to the left and the others to the right."""
     rule = ["---"] * left + ["---:"] * (len(headings) - left)
     lines = [headings, rule, *rows]
-    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(map(text.markdown, line)) + " |\n" for line in lines)
 
 
 def latex(summary: Summary) -> str:
-    """The table for a paper; its rules are those of the package booktabs."""
+    """The table for a paper, with what it comes to below; its rules are those of the package booktabs."""
     table = cells(summary)
-    top, *body = (" & ".join(map(_tex, line)) + r" \\" for line in (table.headings, *table.rows))
+    top, *body = (" & ".join(map(text.latex, line)) + r" \\" for line in (table.headings, *table.rows))
     lines = [
-        f"% {_tex(table.title)}",
+        f"% {text.latex(table.title)}",
         rf"\begin{{tabular}}{{l{'r' * (len(table.headings) - 1)}}}",
         r"\toprule",
         top,
@@ -166,37 +165,31 @@ def latex(summary: Summary) -> str:
         *body,
         r"\bottomrule",
         r"\end{tabular}",
+        r"\par\smallskip",
+        rf"{{\small {text.latex(verdict(summary))}\par}}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _tex(text: str) -> str:
-    for plain, tex in (
-        ("\\", r"\textbackslash "), ("_", r"\_"), ("%", r"\%"), ("&", r"\&"), ("#", r"\#"), ("$", r"\$"), ("{", r"\{"),
-        ("}", r"\}"), ("±", r"$\pm$"), ("−", "$-$"), ("–", "--"),
-    ):  # fmt: skip
-        text = text.replace(plain, tex)
-    return text
 
 
 def write_csv(path: Path, summary: Summary) -> None:
     """Write the table as CSV, every number in full; what there is not stays empty."""
     header = ["optimizer", "seeds", "planned", "best_{0}_mean", "best_{0}_sd", "last_{0}_mean", "last_{0}_sd",
               "train_loss_mean", "train_loss_sd", "ms_per_step_median", "state_bytes", "peak_bytes",
-              "top_eigenvalue_mean", "top_eigenvalue_sd", "top_eigenvalue_seeds", "reference",
+              "did_not_learn", "diverged", "chosen", "reference",
               "difference_mean", "difference_low", "difference_high", "difference_seeds"]  # fmt: skip
     measure = summary.measure.column.removeprefix("test_")
 
     def write(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow([name.format(measure) for name in header])
             for row in summary.rows:
                 spreads = [spread(list(x)) for x in (row.best.values(), row.last.values(), row.train_losses)]
                 cost = (row.ms_per_step, row.state_bytes, row.peak_bytes)
-                numbers = [*(x for s in spreads for x in s), *cost, *spread([*row.largest.values()]), len(row.largest)]
+                numbers = [*(x for s in spreads for x in s), *cost]
+                died = [row.others.get(status, 0) for status in DIED]
                 counts = [row.optimizer, row.finished, row.planned]
                 gap = [summary.reference, *row.difference] if row.difference else [""] * 5
-                writer.writerow([*counts, *("" if math.isnan(x) else x for x in numbers), *gap])
+                writer.writerow([*counts, *("" if math.isnan(x) else x for x in numbers), *died, summary.chosen, *gap])
 
     write_whole(path, write)

@@ -1,5 +1,6 @@
 """Where the printed formulas part from the truth, or ours from each other: a figure for each that has one to show."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from matplotlib.figure import Figure
 
 from adai.files import write_whole
 from adai.report import relaxation
+from adai.report.axes import plain
 from adai.theory.page import figure
 from adai.theory.record import Result, number
 from adai.theory.results import RESULTS
@@ -14,6 +16,7 @@ from adai.theory.symbols import SYMBOLS
 
 POINTS = 61
 WIDE = 30  # from here on the axis is logarithmic
+LETTERS = 85  # of a legend's line
 STYLES = {"printed": ("C3", "--"), "corrected": ("C0", "-"), "exact": ("k", ":")}
 PICTURES = {"damping": relaxation.drawn}  # of the results whose figure is more than a sweep
 
@@ -47,7 +50,8 @@ def drawn(result: Result) -> Figure:
     x = np.sign(low) * np.geomspace(abs(low), abs(high), POINTS)
     if symbol in ("T", "n"):
         x = np.unique(np.rint(x))
-    picture = Figure(figsize=(7, 4), layout="constrained")
+    # The width in which the page shows it: letters are as large as they are drawn.
+    picture = Figure(figsize=(7, 5), layout="constrained")
     axes = picture.subplots()
     everything = []
     for place, (what, formula) in enumerate(result.formulas):
@@ -57,7 +61,10 @@ def drawn(result: Result) -> Figure:
             color, line = STYLES.get(what, (f"C{place}", "-"))
             color = f"C{place + 2}" if what == "exact" and place > 2 else color
             lines = axes.plot(np.abs(x), y, color=color, linestyle=line, linewidth=2)
-            lines[0].set_label(formula.text if what == "ours" else f"{what}: {formula.text}")
+            label = textwrap.fill(
+                formula.text if what == "ours" else f"{what}: {formula.text}", LETTERS, subsequent_indent="    "
+            )
+            lines[0].set_label(label)
             everything.append(y.ravel())
     together = np.concatenate(everything)
     axes.set(
@@ -67,7 +74,6 @@ def drawn(result: Result) -> Figure:
         yscale="log" if np.all(together > 0) and together.max() > 5 * together.min() else "linear",
         title=f"{result.name} ({result.reference})",
     )
-    axes.legend(frameon=False, fontsize=7)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
+    picture.legend(loc="outside lower left", frameon=False, fontsize=10)
+    plain(axes)
     return picture

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,18 +62,26 @@ def run(study: Study, folder: Path, *, threads: int | None = None, progress: Cal
     store = _open(study, folder)
     progress(sum(min(_count(store, point), study.replicas) for point in study.points()))
     pool = ThreadPoolExecutor(threads or os.cpu_count())
+    running: dict[Future[Times], tuple[str, float]] = {}
     try:
         while due := [point for point in study.points() if _count(store, point) < study.replicas]:
-            running = {pool.submit(_chunk, study, point, _count(store, point)): point for point in due}
-            for future in as_completed(running):
-                point, times = running[future], future.result()
-                store[point] = store[point].joined(times) if point in store else times
-                progress(times.exits.size)
+            running |= {pool.submit(_chunk, study, point, _count(store, point)): point for point in due}
+            for future in as_completed([*running]):
+                progress(_take(store, running.pop(future), future.result()))
             _keep(store, folder)
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # waits for what is running, which is as good as what was done before
+        for future, point in running.items():
+            if not future.cancelled() and not future.exception():
+                _take(store, point, future.result())
         _keep(store, folder)
     return {point: store[point].head(study.replicas) for point in study.points()}
+
+
+def _take(store: Store, point: tuple[str, float], times: Times) -> int:
+    """Add the next replicas of a point; returns how many they are."""
+    store[point] = store[point].joined(times) if point in store else times
+    return int(times.exits.size)
 
 
 def _chunk(study: Study, point: tuple[str, float], first: int) -> Times:

@@ -68,3 +68,6 @@ SYMBOLS: dict[str, Symbol] = {
     "sd": Symbol("sd", "standard deviation of the samples in Appendix E", *_NOT_NEGATIVE),
     "u": Symbol("", "√k θ, the argument of the test function", *_ANY),
 }
+
+# Those that may be several numbers; every other is one.
+LISTS = ("H", "H_all", "P", "mu")

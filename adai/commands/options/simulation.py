@@ -3,10 +3,11 @@
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 from adai.commands.options.later import Commands, later
 from adai.commands.options.numbers import above_0, above_1, positive, seed
-from adai.theory.symbols import SYMBOLS
+from adai.theory.symbols import LISTS, SYMBOLS
 
 
 def add_theory(commands: Commands) -> None:
@@ -26,7 +27,8 @@ def add_theory(commands: Commands) -> None:
         if symbol.flag:
             text = f"{symbol.meaning}; {symbol.bound}"
             kind = number_or_matrix if name == "H" else float
-            inputs.add_argument(f"--{symbol.flag}", dest=name, nargs="+", type=kind, metavar="X", help=text)
+            several: dict[str, Any] = {"nargs": "+"} if name in LISTS else {}
+            inputs.add_argument(f"--{symbol.flag}", dest=name, type=kind, metavar="X", help=text, **several)
     # what argparse takes for a negative number and not for an option; by default neither -1e-3 nor a row -1,2 is one
     theory._negative_number_matcher = re.compile(r"-[\d.]")
     theory.set_defaults(run=later("theory"))

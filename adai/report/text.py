@@ -1,0 +1,75 @@
+"""Text that others wrote (paths, labels, messages), made safe for each language it is handed to.
+
+What is drawn by rich needs nothing of this: the console of `adai.commands.terminal` takes all text as it is. HTML is
+escaped by the page's template.
+"""
+
+import codecs
+import re
+import unicodedata
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}",
+    "±": r"$\pm$", "−": "$-$", "–": "--", "’": "'", "‘": "`", "“": "``", "”": "''", "…": r"\dots{}", "\u00a0": "~",
+    "μ": r"$\mu$", "θ": r"$\theta$", "α": r"$\alpha$", "λ": r"$\lambda$", "×": r"$\times$", "·": r"$\cdot$",
+    "≤": r"$\le$", "≥": r"$\ge$", "‖": r"$\Vert$",
+}  # fmt: skip
+
+# What stands for a character where an encoding lacks it; of other letters the nearest plain one, else its number.
+_PLAIN = {
+    "±": "+-", "−": "-", "–": "-", "—": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "×": "x", "·": "*",
+    "‖": "||", "≤": "<=", "≥": ">=", "μ": "mu", "θ": "theta", "α": "alpha", "β": "beta", "λ": "lambda", "τ": "tau",
+    "ρ": "rho", "Δ": "Delta", "η": "eta", "σ": "sigma", "→": "->", "⟨": "<", "⟩": ">", "∇": "grad ",
+}  # fmt: skip
+
+ENCODING_ERRORS = "adai.plain"
+
+
+def latex(text: str) -> str:
+    """Text for LaTeX, on one line: a line break could end a comment or a paragraph."""
+    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))
+
+
+def markdown(text: str) -> str:
+    """Text for a cell of a Markdown table, where it shows as it is."""
+    return re.sub(r"([\\|`*_<\[\]])", r"\\\1", one_line(text))
+
+
+def drawn(text: str) -> str:
+    """Text for matplotlib, which would take what is between two dollars for mathematics."""
+    return encodable(text).replace("$", r"\$")
+
+
+def legend(text: str) -> str:
+    """Text for a legend of matplotlib, which leaves out labels that begin with an underscore."""
+    return drawn(f" {text}" if text.startswith("_") else text)
+
+
+def one_line(text: str) -> str:
+    """Text whose line breaks are spaces, in characters that a file can hold."""
+    return " ".join(encodable(text).splitlines())
+
+
+def encodable(text: str) -> str:
+    """Text that UTF-8 can hold: the bytes of a file name that are no text are shown as numbers, such as ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """What is written for characters that a terminal's encoding lacks, as `codecs.register_error` wants it."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = (error.object[place] for place in range(error.start, error.end))
+    return "".join(map(_nearest, letters)), error.end
+
+
+def _nearest(letter: str) -> str:
+    if letter in _PLAIN:
+        return _PLAIN[letter]
+    nearest = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return nearest or letter.encode("ascii", "backslashreplace").decode()
+
+
+codecs.register_error(ENCODING_ERRORS, _plain)
