@@ -53,7 +53,7 @@ def adai(mu, *, dampening=1.0, l2=0.0, decoupled=0.0):
     """The reference of the shipped engines, with a v̂ that gives the inertia mu."""
     beta0 = 0.1
     v = ((1 - mu) / beta0) ** (3 - 2 * dampening)
-    options = {"beta0": beta0, "eps": 0.0, "decay": decoupled, "dampening": dampening}
+    options = {"beta0": beta0, "eps": 0.0, "min_inertia": 0.0, "decay": decoupled, "dampening": dampening}
 
     def step(H, lr, theta, m):
         g = rule.gradient(theta, H @ theta, weight_decay=l2, maximize=False)

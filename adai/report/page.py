@@ -25,8 +25,8 @@ from adai.report.text import encodable
 
 # The rule of `adai.lab.outcome`, below the table.
 DID_NOT_LEARN: dict[Measure, str] = {
-    ERROR: "A run did not learn where its last test error is not at least one point below chance: the error of always answering the most "
-    "frequent class of the test data.",
+    ERROR: "A run did not learn where its last test error is not at least one point below chance: the error of always "
+    "answering the most frequent class of the test data.",
     LOSS: "A run did not learn where its last test loss is not below the loss before training.",
 }
 

@@ -92,9 +92,8 @@ def _rule(optimizer: Optimizer) -> Rule:
 
 
 def _rate(group: Group, state: State) -> float:
-    warmup_steps = int(group.get("warmup_steps", 0))  # an option of Adai
-    warmed: float = min(1.0, max(1.0, _steps(state)) / (warmup_steps + 1))
-    return float(group["lr"]) * warmed
+    """The learning rate of the last step, or of the first: Adai may be warming up."""
+    return float(group["lr"]) * float(warm_up(group.get("warmup_steps", 0), max(1.0, _steps(state))))
 
 
 def _decay(group: Group, optimizer: Optimizer) -> tuple[float, float]:
