@@ -1,15 +1,18 @@
 """What a run measures: loss and errors over a pass, the gradient's norm, and what an optimizer's state tells."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from adai.lab.distributed import Ranks
 from adai.lab.run import Row
+from adai.lab.targets import Counted, is_classification
 from adai.optim import Adai
 from adai.optim.mean import accumulator
 from adai.optim.rule import debias
@@ -17,6 +20,8 @@ from adai.optim.rule import debias
 TOP = 5
 SAMPLE = 100_000  # elements of which the quantiles of the inertia are taken
 QUANTILES = {"01": 0.01, "10": 0.1, "50": 0.5, "90": 0.9, "99": 0.99}
+
+PLAIN = Counted(cross_entropy)
 
 
 class Means(NamedTuple):
@@ -34,37 +39,37 @@ class Tally:
     Args:
         device: where the outputs are.
         top: count, too, how often the right class is not among the five likeliest.
+        counted: the loss: which targets count. Those that it leaves out are neither right nor wrong.
     """
 
-    def __init__(self, device: torch.device, *, top: bool = False) -> None:
-        # 0 examples, 1 loss, 2 answers, 3 wrong, 4 not among the five.
-        self.sums = torch.zeros(5, device=device, dtype=accumulator(device))
+    def __init__(self, device: torch.device, *, top: bool = False, counted: Counted = PLAIN) -> None:
+        # 0 examples, 1 loss, 2 its weight, 3 answers, 4 wrong, 5 not among the five.
+        self.sums = torch.zeros(6, device=device, dtype=accumulator(device))
         self.top = top
+        self.counted = counted
 
     @torch.no_grad()
     def add(self, loss: Tensor, outputs: Any, targets: Tensor) -> None:
         """Take a batch in: its mean loss, the model's outputs and the targets."""
-        examples = len(targets)
-        self.sums[0] += examples
-        self.sums[1] += loss * examples
-        if is_classification(outputs, targets):
-            self.sums[2] += targets.numel()
-            self.sums[3] += (outputs.argmax(dim=1) != targets).sum()
+        weight = self.counted.weight(targets)
+        self.sums[0] += len(targets)
+        self.sums[1] += loss * weight
+        self.sums[2] += weight
+        if self.counted.scored and is_classification(outputs, targets):
+            counts = self.counted.counts(targets)
+            self.sums[3] += counts.sum()
+            self.sums[4] += ((outputs.argmax(dim=1) != targets) & counts).sum()
             if self.top:
                 likeliest = outputs.topk(min(TOP, outputs.shape[1]), dim=1).indices
-                self.sums[4] += (likeliest != targets.unsqueeze(1)).all(dim=1).sum()
+                self.sums[5] += ((likeliest != targets.unsqueeze(1)).all(dim=1) & counts).sum()
 
     def means(self, ranks: Ranks) -> Means:
-        """The means over all processes."""
-        examples, loss, answers, wrong, wrong_top = ranks.total(self.sums).tolist()
+        """The means over all processes; nan for the loss where no target counts."""
+        examples, loss, weight, answers, wrong, wrong_top = ranks.total(self.sums).tolist()
+        mean = loss / weight if weight else math.nan
         if answers == 0:
-            return Means(examples, loss / examples, None, None)
-        return Means(examples, loss / examples, 100 * wrong / answers, 100 * wrong_top / answers)
-
-
-def is_classification(outputs: Any, targets: Tensor) -> bool:
-    """Whether the outputs (N, classes, …) are scores for the targets (N, …), whole numbers."""
-    return isinstance(outputs, Tensor) and outputs.dim() == targets.dim() + 1 and not targets.is_floating_point()
+            return Means(examples, mean, None, None)
+        return Means(examples, mean, 100 * wrong / answers, 100 * wrong_top / answers)
 
 
 def gradient_norm(parameters: Iterable[Parameter]) -> Tensor:
