@@ -1,9 +1,10 @@
-"""Pictures as files hold them, made into grey or RGB images of one byte a channel; what cannot be is refused by name."""
+"""Pictures as files hold them, made grey or RGB with a byte a channel; what cannot be is refused by name."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL.Image import Image
 
 from adai.errors import UserError
@@ -17,7 +18,7 @@ _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 def decoded(encoded: Mapping[str, Any], name: str) -> Image:
     """The picture, in mode ``L`` or ``RGB``.
 
-    Black and white becomes grey, a palette its colours, CMYK RGB; an alpha channel that is opaque everywhere is dropped.
+    Black and white becomes grey, a palette its colours, CMYK RGB. An alpha channel that is opaque everywhere goes.
 
     Args:
         encoded: ``path`` and ``bytes`` as a column of the `datasets` library holds them, either may be None.
@@ -33,25 +34,27 @@ def decoded(encoded: Mapping[str, Any], name: str) -> Image:
         picture: Image = Column().decode_example({"path": encoded["path"], "bytes": encoded["bytes"]}, {})
     except Exception as error:  # whatever a damaged file makes Pillow raise
         what = " ".join(str(error).split())[:120]
-        raise UserError(f"cannot read the image {name} ({type(error).__name__}: {what}); mend it or take it out") from error
+        raise UserError(
+            f"cannot read the image {name} ({type(error).__name__}: {what}); mend it or take it out"
+        ) from error
     # The second picture of an MPO file, which cameras write as .jpg, is a preview or the other eye's.
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-        raise UserError(f"the image {name} has {getattr(picture, 'n_frames')} frames; make each an image of its own")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":
+        raise UserError(f"the image {name} has {frames} frames; make each an image of its own")
     return _in_bytes(picture, name)
 
 
 def _in_bytes(picture: Image, name: str) -> Image:
     if picture.mode not in _GREY + _COLOUR:
         raise UserError(
-            f"the image {name} is of mode {picture.mode}, which does not fit into a byte a channel; convert it to 8 bits "
-            "with the range that matters"
+            f"the image {name} is of mode {picture.mode}, which does not fit into a byte a channel; convert it to 8 "
+            "bits with the range that matters"
         )
     if picture.has_transparency_data:
         whole = picture.convert("RGBA")
-        least, _ = whole.getchannel("A").getextrema()
-        if least < 255:
+        if np.asarray(whole.getchannel("A")).min() < 255:
             raise UserError(
-                f"the image {name} (mode {picture.mode}) is transparent in places; put it on a background of your choice"
+                f"the image {name} (mode {picture.mode}) is transparent in places; put it on a background first"
             )
         # Through RGBA: straight from a mode with a transparent colour Pillow may mark that colour.
         return whole.convert("L" if picture.mode in _GREY else "RGB")

@@ -62,7 +62,7 @@ class Rows(NamedTuple):
 
     def class_of(self, number: int) -> int:
         """The class of an image, as the training part numbers it."""
-        return self.numbers[self.rows[number][self.label]]
+        return self.numbers[int(self.rows[number][self.label])]
 
     def labels(self) -> list[int]:
         """The classes of all images, as the training part numbers them."""
@@ -166,14 +166,14 @@ def _offline() -> Iterator[None]:
 def _with_names(rows: Any, builder: Any, part: str) -> Any:
     """The rows with the classes that their own files name: the library takes the first part's for all."""
     import datasets
-    import pyarrow.parquet
+    from pyarrow.parquet import read_schema
 
     files = builder.config.data_files[part] if builder.config.data_files else []
     if builder.name != "parquet" or not all(Path(file).is_file() for file in files):
         return rows
     for column, feature in rows.features.items():
         if isinstance(feature, datasets.ClassLabel):
-            own = [datasets.Features.from_arrow_schema(pyarrow.parquet.read_schema(file))[column] for file in files]
+            own = [datasets.Features.from_arrow_schema(read_schema(file))[column] for file in files]
             if any(other != own[0] for other in own):
                 raise UserError(f"the files {files[0]}, … name the classes of {column} differently; write them alike")
             if isinstance(own[0], datasets.ClassLabel) and own[0] != feature:

@@ -118,7 +118,9 @@ class Learner:
         self.model.train()
         pieces = sorted((piece.where for piece in self._pieces()), key=len, reverse=True)
         if not pieces:
-            raise UserError(f"{self.name} has {len(self.train)} training examples, too few for {self.ranks.world} processes")
+            raise UserError(
+                f"{self.name} has {len(self.train)} training examples, too few for {self.ranks.world} processes"
+            )
         largest, smallest = pieces[0], pieces[-1]
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         for where in [largest, smallest] if len(smallest) < len(largest) else [largest]:
@@ -215,7 +217,7 @@ class Learner:
         }
 
     def _weighed(self, piece: Piece) -> bool:
-        """Whether a piece is a part of a step's batch, and may have fewer targets that count than others of its size."""
+        """Whether a piece is a part of a batch, and may have fewer targets that count than others of its size."""
         return self.uneven and len(piece.where) != piece.batch
 
     def _divide_gradients(self, by: Tensor) -> None:

@@ -55,8 +55,8 @@ class Objective:
 
     Raises:
         ValueError: not as many targets as inputs, none at all, no trainable parameter, or ``batch`` below 1.
-        UserError: no target counts; the same θ and data do not give the same loss twice, or a loss or gradient that is not finite; or
-            with batch statistics a minibatch of one sample.
+        UserError: no target counts; the same θ and data do not give the same loss twice, or a loss or gradient that is
+            not finite; or with batch statistics a minibatch of one sample.
     """
 
     def __init__(
@@ -189,7 +189,8 @@ class Objective:
         """H v of the minibatch's loss for every row v, at once where the model's derivatives can be vectorised."""
         if self._vectorises:
             try:
-                return vmap(self._vectorised_products(*xy))(units)
+                rows: Tensor = vmap(self._vectorised_products(*xy))(units)
+                return rows
             except (RuntimeError, NotImplementedError):
                 self._vectorises = False
         return torch.stack(list(map(self._minibatch_products(*xy), units)))
@@ -220,7 +221,8 @@ class Objective:
         if self._vectorises:
             one = grad(lambda theta, x, y: self._minibatch_loss(theta, x.unsqueeze(0), y.unsqueeze(0)))
             try:
-                return vmap(one, in_dims=(None, 0, 0))(self.theta, x, y)
+                gradients: Tensor = vmap(one, in_dims=(None, 0, 0))(self.theta, x, y)
+                return gradients
             except (RuntimeError, NotImplementedError):
                 self._vectorises = False
         return torch.stack([self._gradient(self.theta, *xy) for xy in zip(x.split(1), y.split(1), strict=True)])

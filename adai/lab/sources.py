@@ -159,6 +159,7 @@ class Loaded:
                 persistent_workers=self.workers > 0,
                 multiprocessing_context=of_readers() if self.workers else None,
                 worker_init_fn=begin_reading if self.workers else None,
+                generator=Generator(),  # torch's global one would be drawn from, for seeds that nobody uses
             )
         base = int(torch.empty((), dtype=torch.int64).random_(generator=draws))
         self._places.now = [[_seed(base, place), *place.tolist()] for place in places]

@@ -13,9 +13,10 @@ from adai.lab import random_state
 from adai.lab.boundary import Failed, in_a_line, original, theirs
 from adai.lab.data import load
 from adai.lab.models import build_model
-from adai.lab.objective import BatchNorm, Loss, Objective, Prepare
+from adai.lab.objective import BatchNorm, Objective, Prepare
 from adai.lab.settings import Settings
 from adai.lab.sources import Source, Tensors, close, held_out
+from adai.lab.targets import Loss
 from adai.lab.task import function_named, source
 from adai.lab.train import named_task
 

@@ -156,8 +156,8 @@ def checked(factory: Factory, name: str) -> Task:
     for module in task.model.modules():
         if id(module) in before and any(p.requires_grad for p in module.parameters(recurse=False)):
             raise UserError(
-                f"{name}: the model, or its part {type(module).__name__}, was made before the factory was called, so the "
-                "seed does not draw its weights, and the next run would go on with trained ones; make it in the "
+                f"{name}: the model, or its part {type(module).__name__}, was made before the factory was called, so "
+                "the seed does not draw its weights, and the next run would go on with trained ones; make it in the "
                 "factory, or copy it there with copy.deepcopy"
             )
     for part, data in (("train", task.train), ("test", task.test)):
@@ -168,8 +168,8 @@ def checked(factory: Factory, name: str) -> Task:
 def _check_data(which: str, data: Any) -> None:
     if isinstance(data, DataLoader):
         raise UserError(
-            f"{which} is a DataLoader; give its data set (loader.dataset): order, batches and workers are options of the "
-            "run"
+            f"{which} is a DataLoader; give its data set (loader.dataset): order, batches and workers are options of "
+            "the run"
         )
     if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
         raise UserError(f"{which} is a {type(data).__name__} without a length; give a map-style data set")
