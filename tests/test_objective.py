@@ -278,6 +278,7 @@ TRAINED_ALL_THE_SAME = {
     "an autograd.Function": lambda: nn.Sequential(nn.Linear(4, 3), Squared(), nn.Linear(3, 3)),
     "checkpointed": lambda: nn.Sequential(Checkpointed(nn.Linear(4, 3), nn.Tanh()), nn.Linear(3, 3)),
     "weight_norm": lambda: nn.Sequential(weight_normed(), nn.Tanh()),
+    "parametrized weight_norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)),
     "LSTM": lambda: LastOutput(nn.LSTM(2, 3, batch_first=True)),
     "GRU": lambda: LastOutput(nn.GRU(2, 3, batch_first=True)),
 }

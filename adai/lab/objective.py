@@ -6,7 +6,7 @@ Curvature and gradient noise are properties of a loss; this is the one place whe
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, cast
 
 import torch
@@ -15,6 +15,7 @@ from torch.func import functional_call, grad, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from adai.errors import UserError
 from adai.lab.targets import Counted, Loss
@@ -80,8 +81,9 @@ class Objective:
         named = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
         if not named:
             raise ValueError("the model has no parameter that requires a gradient")
-        for p in self._model.parameters():
-            p.requires_grad_(False).grad = None
+        self._parameters = {name: p for name, p in self._model.named_parameters() if p.requires_grad}
+        for p in self._parameters.values():
+            p.grad = None
         self._shapes = {name: p.shape for name, p in named.items()}
         self._loss = Counted(copy.deepcopy(loss).to(dtype) if isinstance(loss, nn.Module) else loss)
         self._uneven = self._loss.may_leave_out(targets)
@@ -94,8 +96,9 @@ class Objective:
         self._inputs, self._targets, self._prepare = inputs, targets, prepare
         # NOTE cuDNN has no second derivative of recurrent layers, nor a first one in evaluation.
         self._has_recurrence = any(isinstance(module, nn.RNNBase) for module in self._model.modules())
+        self._weight_norm = _WeightNorm()
         self._whole_weight = float(self._loss.weight(targets))
-        self.theta: Tensor = torch.cat([p.reshape(-1) for p in named.values()])
+        self.theta: Tensor = _joined(list(named.values()))
         self.batch = batch
         self._vectorises = True  # until it is tried and found not to
         if self._by_minibatch and 1 in (batch, self.samples % batch):
@@ -137,7 +140,7 @@ class Objective:
     def loss(self, theta: Tensor | None = None) -> float:
         """L(θ), by default at the model's own parameters; summed in float64."""
         at = self.theta if theta is None else theta
-        return sum(self._minibatch_loss(at, *xy).item() * self._share(xy[1]) for xy in self._minibatches())
+        return sum(self._plain_loss(at, *xy).item() * self._share(xy[1]) for xy in self._minibatches())
 
     def gradient(self, theta: Tensor | None = None, progress: Callable[[int], None] = lambda samples: None) -> Tensor:
         """∇L(θ), (size,).
@@ -246,10 +249,27 @@ class Objective:
         return float(self._loss.weight(y)) / self._whole_weight
 
     def _minibatch_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """As a function of θ, for `torch.func`."""
+        return self._loss_of(lambda: functional_call(self._model, self.split(theta), (x,)), y)
+
+    def _loss_of(self, outputs: Callable[[], Any], y: Tensor) -> Tensor:
+        with self._differentiable():
+            return (self._loss if self._uneven else self._loss.loss)(outputs(), y)
+
+    @contextlib.contextmanager
+    def _differentiable(self) -> Iterator[None]:
+        """Have torch compute by what has a right second derivative, also what is computed again on the way back."""
         cudnn = torch.backends.cudnn.flags(enabled=False) if self._has_recurrence else contextlib.nullcontext()
-        with sdpa_kernel(SDPBackend.MATH), cudnn:  # the fused kernels of attention have no second derivative
-            outputs = functional_call(self._model, self.split(theta), (x,))
-            return (self._loss if self._uneven else self._loss.loss)(outputs, y)
+        norm = self._weight_norm if self._weight_norm.seen else contextlib.nullcontext()
+        with sdpa_kernel(SDPBackend.MATH), cudnn, norm:  # the fused kernels of attention have none
+            yield
+
+    def _plain_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """With θ in the model's own parameters: layers that are computed again on the way back find it there."""
+        with torch.no_grad():
+            for name, part in self.split(theta).items():
+                self._parameters[name].copy_(part)
+        return self._loss_of(lambda: self._model(x), y)
 
     def _gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """∇ of the minibatch's loss."""
@@ -258,27 +278,31 @@ class Objective:
     def _loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor, *, again: bool = False) -> tuple[Tensor, Tensor]:
         """By plain autograd, which does all that training does; `torch.func` refuses many a net that trains.
 
-        ``again``: the gradient can be differentiated with respect to ``theta``, which has to require a gradient.
+        ``again``: the gradient can be differentiated with respect to the parameters.
         """
-        with torch.enable_grad():
-            theta = theta if again else theta.detach().requires_grad_()
-            loss = self._minibatch_loss(theta, x, y)
+        with torch.enable_grad(), self._differentiable():
+            loss = self._plain_loss(theta, x, y)
             if not loss.requires_grad:
                 return loss, torch.zeros_like(theta)
-            (gradient,) = torch.autograd.grad(loss, theta, create_graph=again, materialize_grads=True)
-        return loss.detach(), gradient
+            gradients = torch.autograd.grad(
+                loss, list(self._parameters.values()), create_graph=again, materialize_grads=True
+            )
+            return loss.detach(), _joined(gradients)
 
     def _minibatch_products(self, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
         """v ↦ H v of the minibatch's loss."""
-        theta = self.theta.detach().requires_grad_()
         # Reverse over reverse: forward over reverse fails where torch takes a tangent for zero (2.13: mse_loss).
-        _, gradient = self._loss_and_gradient(theta, x, y, again=True)
+        _, gradient = self._loss_and_gradient(self.theta, x, y, again=True)
 
         def product(v: Tensor) -> Tensor:
             if not gradient.requires_grad:  # the loss is linear
                 return torch.zeros_like(v)
-            (Hv,) = torch.autograd.grad(gradient, theta, v, retain_graph=True, materialize_grads=True)
-            return Hv
+            with self._differentiable():
+                return _joined(
+                    torch.autograd.grad(
+                        gradient, list(self._parameters.values()), v, retain_graph=True, materialize_grads=True
+                    )
+                )
 
         return product
 
@@ -298,6 +322,8 @@ class Objective:
         Then the loss of all, which has to be finite.
         """
         where = torch.arange(min(self.batch, self.samples))
+        with self._weight_norm, torch.no_grad():
+            self._plain_loss(self.theta, *self._at(where[: 1 + self._by_minibatch]))
         (a, g), (b, h) = (self._loss_and_gradient(self.theta, *self._at(where)) for _ in range(2))
         if not torch.isfinite(a):
             raise UserError(f"the loss is {a.item()} at these parameters; take a checkpoint from before it blew up")
@@ -314,6 +340,28 @@ class Objective:
             raise UserError(f"the loss over all {self.samples} samples is {whole}; take out those that are not finite")
 
 
+class _WeightNorm(TorchFunctionMode):
+    """Weight normalisation by its formula, v g / ‖v‖, as soon as it has seen any.
+
+    NOTE torch 2.13: the second derivative of ``torch._weight_norm``, of which both of torch's weight norms are made, is
+    wrong (`torch.autograd.gradgradcheck` says so), and nothing is raised.
+    """
+
+    seen = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch._weight_norm:
+            return func(*args, **(kwargs or {}))
+        self.seen = True
+        return _weight_norm(*args, **(kwargs or {}))
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    others = [other for other in range(v.dim()) if other != dim]
+    norm = v.norm() if dim == -1 else v.norm(dim=others, keepdim=True)
+    return v * (g / norm)
+
+
 def _copied(model: nn.Module) -> nn.Module:
     """A copy of its own, also of a model with tensors that were computed, as `torch.nn.utils.weight_norm` leaves."""
     computed = {
@@ -323,6 +371,10 @@ def _copied(model: nn.Module) -> nn.Module:
         if isinstance(tensor, Tensor) and not tensor.is_leaf
     }
     return copy.deepcopy(model, computed)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
 def _part(tensor: Tensor, where: Tensor | slice) -> Tensor:
