@@ -104,6 +104,7 @@ class Learner:
         try:
             with random_state.untouched(self.device), theirs(self.name):
                 self._try_pieces()
+                self.ranks.agree_on_buffers(self.model)
                 self.model.eval()
                 some = torch.arange(min(len(self.test), self.settings.batch, EVALUATION_BATCH))
                 with torch.no_grad():

@@ -359,7 +359,8 @@ class _WeightNorm(TorchFunctionMode):
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     others = [other for other in range(v.dim()) if other != dim]
     norm = v.norm() if dim == -1 else v.norm(dim=others, keepdim=True)
-    return v * (g / norm)
+    normalised: Tensor = v * (g / norm)
+    return normalised
 
 
 def _copied(model: nn.Module) -> nn.Module:
