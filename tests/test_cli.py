@@ -92,3 +92,18 @@ def test_version_and_help(capsys):
             main([option])
         assert exit_.value.code == 0
         assert text in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--executor", "ray", "--jobs", "2"], "--jobs is for --executor local"),
+        (["--address", "auto"], "--address is for --executor ray; add that, or leave --address out"),
+        (["--cpus", "2"], "--cpus is for --executor ray; add that, or leave --cpus out"),
+        (["--gpus", "1"], "--gpus is for --executor ray; add that, or leave --gpus out"),
+    ],
+)
+def test_an_option_of_the_other_executor_is_refused(given, message, tmp_path, capsys):
+    assert main(["compare", *given, "--out", str(tmp_path / "runs")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

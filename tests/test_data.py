@@ -139,7 +139,7 @@ def test_images_of_different_sizes_are_refused(tmp_path):
             folder = tmp_path / "mixed" / part / label
             folder.mkdir(parents=True)
             Image.fromarray(np.zeros((side, side, 3), dtype=np.uint8)).save(folder / "0.png")
-    with pytest.raises(UserError, match="differ in size or channels"):
+    with pytest.raises(UserError, match="differ in size"):
         get(tmp_path / "mixed", tmp_path)
 
 

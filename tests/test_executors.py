@@ -159,3 +159,92 @@ def test_several_models_are_comparisons_of_their_own(tmp_path):
         assert part.config()["model"] == model
         assert part.finished("sgd", 0)
     assert not (tmp_path / "config.json").exists()
+
+
+READ = """
+    import os
+    import torch
+    from torch import nn
+    from torch.utils.data import Dataset
+    from adai.lab.task import Task
+
+    class Data(Dataset):
+        def __init__(self, bad):
+            self.bad = bad
+        def __len__(self):
+            return 32
+        def __getitem__(self, index):
+            with open("readers.txt", "a") as readers:
+                print(os.getpid(), file=readers)
+            if self.bad and index == 20:
+                {failure}
+            return torch.ones(4), index % 2
+
+    def good(): return Task(nn.Linear(4, 2), Data(False), Data(False))
+    def bad(): return Task(nn.Linear(4, 2), Data(True), Data(False))
+"""
+
+
+def reading(tmp_path, monkeypatch, name, failure="raise ValueError('no label')"):
+    """The name of a module whose tasks are read by processes, and how to learn which they were."""
+    module = f"read_{name}_{abs(hash(tmp_path))}"
+    (tmp_path / f"{module}.py").write_text(textwrap.dedent(READ).format(failure=failure))
+    monkeypatch.chdir(tmp_path)
+    return module, lambda: {int(line) for line in (tmp_path / "readers.txt").read_text().split()}
+
+
+def left_of(processes):
+    """Those that are still there, shortly after."""
+    left = list(processes)
+    for _ in range(50):
+        left = [pid for pid in left if os.path.exists(f"/proc/{pid}")]
+        if not left:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def test_readers_stay_for_a_run_and_go_with_it(tmp_path, monkeypatch):
+    module, readers = reading(tmp_path, monkeypatch, "stays")
+    options = {"task": f"{module}:good", "optimizers": ["sgd"], "seeds": 1, "epochs": 4, "batch": 8, "workers": 2}
+    assert compare(RunFolder(tmp_path / "runs"), **options, execute=Processes(2)) == []
+    assert len(readers()) == 3  # two for training, one for the one batch of the test, whatever the number of epochs
+    assert os.getpid() not in readers()
+    assert left_of(readers()) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "failure"),
+    [
+        ("here", "raise ValueError('no label')"),
+        ("here", "os._exit(3)"),
+        ("beside", "raise ValueError('no label')"),
+        ("beside", "os._exit(3)"),
+        ("beside", "os.kill(os.getppid(), 9)"),
+    ],
+)
+def test_of_a_run_that_fails_no_reader_is_left(where, failure, tmp_path, monkeypatch):
+    module, readers = reading(tmp_path, monkeypatch, "fails", failure)
+    options = {"task": f"{module}:bad", "optimizers": ["sgd"], "seeds": 1, "epochs": 1, "batch": 8, "workers": 2}
+    given = {"execute": Processes(1)} if where == "beside" else {}
+    assert len(compare(RunFolder(tmp_path / "runs"), **options, **given)) == 1
+    assert readers()
+    assert left_of(readers()) == []
+    assert multiprocessing.active_children() == []
+
+
+def test_an_interrupted_comparison_leaves_none(tmp_path, monkeypatch):
+    module, readers = reading(tmp_path, monkeypatch, "slow", "import time; time.sleep(100)")
+    options = {"task": f"{module}:bad", "optimizers": ["sgd"], "seeds": 1, "epochs": 1, "batch": 8, "workers": 2}
+
+    class Interrupted(BaseException):
+        pass
+
+    def watch(jobs):
+        if (tmp_path / "readers.txt").exists():
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        compare(RunFolder(tmp_path / "runs"), **options, execute=Processes(1), watch=watch)
+    assert readers()
+    assert left_of(readers()) == []

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.checkpoint import checkpoint
 
 from adai.errors import UserError
 from adai.lab.objective import Objective
@@ -232,3 +234,69 @@ print(large - small)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(result.stdout) < 100  # MB
+
+
+class Square(torch.autograd.Function):
+    """As people write them: `torch.func` does not take it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx, g):
+        return 2 * ctx.saved_tensors[0] * g
+
+
+class Squared(nn.Module):
+    def forward(self, x):
+        return Square.apply(x)
+
+
+class Checkpointed(nn.Sequential):
+    def forward(self, x):
+        return checkpoint(super().forward, x, use_reentrant=False)
+
+
+class LastOutput(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return self.layer(x.unflatten(1, (2, 2)))[0][:, -1]
+
+
+def weight_normed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(nn.Linear(4, 3))
+
+
+TRAINED_ALL_THE_SAME = {
+    "an autograd.Function": lambda: nn.Sequential(nn.Linear(4, 3), Squared(), nn.Linear(3, 3)),
+    "checkpointed": lambda: nn.Sequential(Checkpointed(nn.Linear(4, 3), nn.Tanh()), nn.Linear(3, 3)),
+    "weight_norm": lambda: nn.Sequential(weight_normed(), nn.Tanh()),
+    "parametrized weight_norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)),
+    "LSTM": lambda: LastOutput(nn.LSTM(2, 3, batch_first=True)),
+    "GRU": lambda: LastOutput(nn.GRU(2, 3, batch_first=True)),
+}
+
+
+@pytest.mark.parametrize("make", TRAINED_ALL_THE_SAME.values(), ids=TRAINED_ALL_THE_SAME)
+def test_a_net_that_trains_is_measured(make):
+    torch.manual_seed(0)
+    net, x, y = make().double(), torch.randn(5, 4, dtype=F64), torch.tensor([0, 1, 2, 0, 1])
+    if any(isinstance(module, nn.Linear) and not module.weight.is_leaf for module in net.modules()):
+        net(x)  # the weight is computed anew, in float64
+    objective = Objective(net, x, y, batch=3)
+    parameters = list(net.parameters())
+    each = [torch.cat([g.flatten() for g in torch.autograd.grad(cross_entropy(net(a), b), parameters)])
+            for a, b in zip(x.split(1), y.split(1), strict=True)]  # fmt: skip
+    assert torch.allclose(torch.cat(list(objective.sample_gradients())), torch.stack(each))
+    assert torch.allclose(objective.gradient(), torch.stack(each).mean(0))
+    v, h = torch.randn(objective.size, dtype=F64), 1e-5
+    difference = (objective.gradient(objective.theta + h * v) - objective.gradient(objective.theta - h * v)) / (2 * h)
+    assert torch.allclose(objective.hvp(v), difference, atol=1e-7)
+    assert torch.allclose(objective.hessian() @ v, objective.hvp(v))

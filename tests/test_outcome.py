@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import mse_loss
+from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import TensorDataset
 
 from adai.cli import main
@@ -18,6 +18,7 @@ from adai.lab.measures import Frequencies
 from adai.lab.outcome import CHANCE, Start, outcome, start_of
 from adai.lab.run import Run
 from adai.lab.settings import Settings
+from adai.lab.targets import Counted
 from adai.lab.task import Task
 from adai.lab.train import train
 from adai.report.comparison import read
@@ -76,7 +77,7 @@ def test_chance_is_that_of_the_test_images(name):
 
 
 def test_chance_counts_classes_alone():
-    counted, outputs = Frequencies(), torch.zeros(5, 3)
+    counted, outputs = Frequencies(Counted(cross_entropy)), torch.zeros(5, 3)
     assert counted.chance_error(Ranks()) is None
     counted.add(outputs, torch.tensor([0, 1, 1, -100, 2]))
     counted.add(outputs[:, :1], torch.zeros(5))  # a loss, not classes

@@ -312,7 +312,6 @@ def test_a_bad_fixtures_file_gives_one_line_and_status_2(tmp_path, capsys, conte
         (["stability", "--mu", "1"], "mu = 1, but has to be in [0, 1)"),
         (["stability", "--beta1", "1"], "beta1 = 1, but has to be in [0, 1)"),
         (["stability", "--lr", "0"], "eta = 0, but has to be above 0"),
-        (["stability", "--lr", "1", "2"], "unrecognized arguments: 2"),
         (["stability", "--sd", "1"], "stability has no --sd; it takes --lr, --H, --mu, --beta1"),
         (["stability-adam", "--P", "0"], "P = 0, but has to be above 0"),
         (["stability-floor", "--min-inertia", "1"], "min_inertia = 1, but has to be in [0, 1)"),

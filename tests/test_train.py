@@ -6,6 +6,7 @@ import math
 import os
 import sys
 import types
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -83,8 +84,9 @@ def test_data_order_differs_between_seeds_at_equal_weights(digits, record):
     task = digits()
 
     def same_weights():
-        task.model.load_state_dict(weights)
-        return task
+        model = deepcopy(task.model)
+        model.load_state_dict(weights)
+        return task._replace(model=model)
 
     weights = {name: value.clone() for name, value in task.model.state_dict().items()}
     a, b = record(same_weights, seed=0), record(same_weights, seed=1)
@@ -132,7 +134,7 @@ def test_losses_are_means_over_examples_also_when_the_last_batch_is_small(digits
         losses.append((cross_entropy(outputs, targets), len(targets)))
         return losses[-1][0]
 
-    row = record(lambda: task._replace(loss=keep), batch=150)["row"]
+    row = record(lambda: task._replace(model=deepcopy(task.model), loss=keep), batch=150)["row"]
     (first, n), (second, m) = losses[:2]
     assert (n, m) == (150, 50)
     assert row["train_loss"] == pytest.approx((first.item() * n + second.item() * m) / 200, rel=1e-6)
@@ -189,7 +191,9 @@ def test_nan_ends_the_run_as_diverged(tmp_path, digits, capsys):
     calls = iter(range(100))
 
     def bad(outputs, targets):
-        return cross_entropy(outputs, targets) * (math.nan if next(calls) == 6 else 1)  # in the second epoch
+        return cross_entropy(outputs, targets) * (
+            math.nan if next(calls) == 9 else 1
+        )  # three are the trial's; in the second epoch
 
     run = train(settings, tmp_path, factory=lambda: digits()._replace(loss=bad))
     assert run.status == "diverged"

@@ -14,6 +14,7 @@ from adai.commands.report import show
 from adai.commands.status import INTERRUPTED
 from adai.commands.terminal import terminal
 from adai.errors import UserError
+from adai.lab.boundary import traced
 from adai.lab.compare import compare
 from adai.lab.curvature.kept import QUICK
 from adai.lab.edge.kept import StabilitySettings
@@ -53,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
         command=shlex.join(["adai", *options.arguments]),
         **given,
     )
-    status = carry_out(console, [comparison], executor(options))
+    with traced(folder.path):
+        status = carry_out(console, [comparison], executor(options))
     for part in [folder.path / model for model in models] if len(models) > 1 else [folder.path]:
         if (part / "config.json").exists():  # else it was interrupted before anything began
             if len(models) > 1:

@@ -14,6 +14,7 @@ from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objective
 from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
+from adai.lab.boundary import explain, theirs, traced
 from adai.lab.curvature.eigenpairs import expected_products, top_eigenpairs
 from adai.lab.curvature.kept import FlatnessSettings, measure_run
 from adai.lab.curvature.measure import Curvature, Effort, Row, measure
@@ -41,12 +42,14 @@ def run(options: argparse.Namespace) -> int:
     console = terminal()
     try:
         if options.eq5:
-            _eq5(options, console)
+            with traced(options.out):
+                _eq5(options, console)
             return 0
         status = max([_comparison(path, options, console) for path in comparisons], default=0)
         if len(comparisons) < len(options.states) or not options.states:
             options.states = [path for path in options.states if path not in comparisons]
-            _curvature(options, console)
+            with traced(options.out):
+                _curvature(options, console)
     except KeyboardInterrupt:
         print("Interrupted. What was finished is written, and a comparison goes on from there.", file=sys.stderr)
         return INTERRUPTED
@@ -68,7 +71,8 @@ def _curvature(options: argparse.Namespace, console: Console) -> None:
         with bars(console) as named:
             for name, objective in objectives(options):
                 _check_top(options, name, objective)
-                found[name], told[name] = measure(objective, effort, named(name)), objective.about()
+                with theirs(f"measuring {name}"):
+                    found[name], told[name] = measure(objective, effort, named(name)), objective.about()
                 with writing_to(folder, ELSEWHERE):
                     rows = report.write(folder, found, {**about(options, told), **effort._asdict()})
     finally:
@@ -98,7 +102,7 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
             try:
                 measure_run(run, settings, device=device, data_dir=options.data_dir, progress=named(name))
             except UserError as error:  # what is wrong with one run need not be with the next
-                failures.append(f"{name}: {error}")
+                failures.append(f"{name}: {explain(run, error)}")
             overall("runs", 1, len(runs))
     if len(failures) == len(runs):
         raise UserError(failures[0])
@@ -134,7 +138,8 @@ def _eq5(options: argparse.Namespace, console: Console) -> None:
                 _check_top(options, name, objective)
                 if objective.samples <= min(eq5_report.BATCHES):
                     raise UserError(f"{name}: a minibatch of all {objective.samples} samples has no noise; take more")
-                found[name], told[name] = _directions(objective, options, named(name)), objective.about()
+                with theirs(f"measuring {name}"):
+                    found[name], told[name] = _directions(objective, options, named(name)), objective.about()
                 with writing_to(folder, ELSEWHERE):
                     rows = eq5_report.write(folder, found, {**about(options, told), **_effort(options)._asdict()})
     finally:

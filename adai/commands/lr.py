@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
@@ -9,9 +10,10 @@ from rich.console import Console
 from adai.commands.options.training import task
 from adai.commands.progress import progress_bar
 from adai.commands.subject import ELSEWHERE
+from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.jobs import explain
+from adai.lab.boundary import theirs, traced
 from adai.lab.machine import about, device_named
 from adai.lab.optimizers import recipe
 from adai.lab.range_test.find import rising
@@ -32,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(f"{error}; see --lowest, --highest and --steps") from error
     folder = made(options.out or Path("runs") / _name(chosen))
-    console = Console()
+    console = terminal()
     test = _test(console, chosen, folder, options)
     command = shlex.join(["adai", *options.arguments])
     settings = {**about(device_named(chosen.device), command), "settings": chosen.as_dict()}
@@ -54,7 +56,8 @@ def _test(console: Console, chosen: Settings, folder: Path, options: argparse.Na
             description = f"test {min(done * options.seeds // total + 1, options.seeds)} of {options.seeds}"
             bars.update(bar, completed=done, description=description)
 
-        try:
+        own = chosen.model is None  # an error elsewhere is ours to mend
+        with traced(folder), theirs(f"the task {chosen.task}") if own else nullcontext():
             test = find_lr_of_run(
                 chosen,
                 lowest=options.lowest,
@@ -64,12 +67,6 @@ def _test(console: Console, chosen: Settings, folder: Path, options: argparse.Na
                 data_dir=options.data_dir,
                 progress=show,
             )
-        except UserError:
-            raise
-        except Exception as error:  # in a task of the user's own; otherwise it is ours to mend
-            if chosen.model is not None:
-                raise
-            raise UserError(f"the task {chosen.task} failed: {explain(folder, error)}") from error
         bars.update(bar, completed=options.seeds * options.steps)
     return test
 

@@ -9,6 +9,7 @@ from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objective
 from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
+from adai.lab.boundary import theirs, traced
 from adai.lab.noise.measure import ENOUGH, noise_laws
 from adai.lab.noise.sampling import minibatch_noise
 from adai.lab.run import writing_to
@@ -29,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     told: Told = {}
     rows: list[Row] = []
     status = 0
-    with bars(console) as named:
+    with traced(folder), bars(console) as named:
         try:
             for name, objective in objectives(options):
                 if min(options.minibatches, objective.size) < ENOUGH:
@@ -37,18 +38,20 @@ def run(options: argparse.Namespace) -> int:
                         f"{name}: {options.minibatches} minibatches and {objective.size} parameters; tail indices need "
                         f"{ENOUGH} of each"
                     )
-                try:
-                    noise = minibatch_noise(
-                        objective,
-                        B=options.B,
-                        minibatches=options.minibatches,
-                        parameters=options.parameters,
-                        seed=options.seed,
-                        progress=named(name),
-                    )
-                    results[name], told[name] = (noise, noise_laws(noise, seed=options.seed)), objective.about()
-                except ValueError as error:
-                    raise UserError(f"{name}: {error}") from error
+                with theirs(f"measuring {name}"):
+                    try:
+                        noise = minibatch_noise(
+                            objective,
+                            B=options.B,
+                            minibatches=options.minibatches,
+                            parameters=options.parameters,
+                            seed=options.seed,
+                            progress=named(name),
+                        )
+                        laws = noise_laws(noise, seed=options.seed)
+                    except ValueError as error:
+                        raise UserError(f"{name}: {error}") from error
+                results[name], told[name] = (noise, laws), objective.about()
                 with writing_to(folder, ELSEWHERE):
                     rows = report.write(folder, results, {**about(options, told), **decides})
                     report.write_figures(folder, {name: results[name]}, first=len(results))

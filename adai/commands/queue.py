@@ -7,6 +7,7 @@ from rich.console import Console
 
 from adai.commands.standings import standings
 from adai.commands.status import FAILED, INTERRUPTED
+from adai.errors import UserError
 from adai.lab.executors import Executor, Processes, in_process
 from adai.lab.jobs import Failure
 
@@ -14,12 +15,22 @@ GOES_ON = "Interrupted. Finished epochs are kept; the same command goes on from 
 
 
 def executor(options: argparse.Namespace) -> Executor:
-    """What the options of `adai.commands.options.comparison.add_executors` ask for."""
-    if options.executor == "ray":
+    """What the options of `adai.commands.options.comparison.add_executors` ask for.
+
+    Raises:
+        UserError: an option is given that the executor does not take.
+    """
+    on_ray = options.executor == "ray"
+    for name in ("jobs",) if on_ray else ("address", "cpus", "gpus"):
+        if getattr(options, name) is not None:
+            if on_ray:
+                raise UserError(f"--{name} is for --executor local; leave it out, Ray runs as many as it has room for")
+            raise UserError(f"--{name} is for --executor ray; add that, or leave --{name} out")
+    if on_ray:
         from adai.lab.on_ray import OnRay
 
-        return OnRay(options.address, cpus=options.cpus, gpus=options.gpus)
-    return Processes(options.jobs) if options.jobs > 1 else in_process
+        return OnRay(options.address, cpus=options.cpus or 1, gpus=options.gpus or 0.0)
+    return Processes(options.jobs) if (options.jobs or 1) > 1 else in_process
 
 
 def carry_out(console: Console, comparisons: Sequence[Callable[..., list[Failure]]], execute: Executor) -> int:

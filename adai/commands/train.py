@@ -10,9 +10,8 @@ from adai.commands.options.training import settings, task
 from adai.commands.progress import progress_bar
 from adai.commands.status import INTERRUPTED
 from adai.commands.terminal import terminal
-from adai.errors import UserError
+from adai.lab.boundary import traced
 from adai.lab.distributed import world_size
-from adai.lab.jobs import explain
 from adai.lab.outcome import CURE
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
@@ -57,22 +56,17 @@ def run(options: argparse.Namespace) -> int:
                 bars.advance(bar, more)
 
         try:
-            result = train(
-                chosen,
-                folder,
-                data_dir=options.data_dir,
-                command=shlex.join(["adai", *options.arguments]),
-                progress=show,
-                stepped=stepped,
-            )
-            if bars.tasks[bar].total is None:  # nothing was left to do
-                bars.update(bar, total=1, completed=1)
-        except UserError:
-            raise
-        except Exception as error:  # in a task of the user's own; otherwise it is ours to mend
-            if chosen.model is not None:
-                raise
-            raise UserError(f"the task {chosen.task} failed: {explain(folder, error)}") from error
+            with traced(folder):
+                result = train(
+                    chosen,
+                    folder,
+                    data_dir=options.data_dir,
+                    command=shlex.join(["adai", *options.arguments]),
+                    progress=show,
+                    stepped=stepped,
+                )
+                if bars.tasks[bar].total is None:  # nothing was left to do
+                    bars.update(bar, total=1, completed=1)
         except KeyboardInterrupt:
             print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
             return INTERRUPTED

@@ -34,7 +34,7 @@ def unwatched(jobs: Sequence[Job]) -> None:
 
 
 def compare(
-    folder: RunFolder,
+    folder: RunFolder | Path | str,
     *,
     task: str = "digits",
     models: Sequence[str] = (),
@@ -47,7 +47,7 @@ def compare(
     flatness_of: Sequence[str] | None = None,
     stability: StabilitySettings | None = None,
     stability_every: int = 0,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     command: str = "",
     execute: Executor = in_process,
     watch: Watch = unwatched,
@@ -90,6 +90,8 @@ def compare(
     """
     if world_size() > 1:
         raise UserError("a comparison runs in one process; start adai train under torchrun instead")
+    folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
+    data_dir = Path(data_dir) if data_dir else None
     overrides = overrides or {}
     parts = [
         Part(

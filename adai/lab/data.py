@@ -5,12 +5,13 @@ Images are decoded once and kept in a cache folder. `adai.lab.imagenet` is for t
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
 
 from adai.errors import UserError
@@ -20,6 +21,8 @@ from adai.lab.hub import Rows, find, folder_in, read, some
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1000  # images decoded, or measured, at a time
+_SHARED = 0.01  # share of the test images above which those that are training images too are worth a warning
+_VERSION = 2  # of what the cache holds: 2 has colours for palettes, and numbers classes as the training part does
 
 
 class Images(NamedTuple):
@@ -60,8 +63,8 @@ def load(
     name: str,
     *,
     device: torch.device,
-    data_dir: Path | None = None,
-    cache_dir: Path | None = None,
+    data_dir: Path | str | None = None,
+    cache_dir: Path | str | None = None,
     limit: int | None = None,
 ) -> Dataset:
     """The data set of that name, on the device.
@@ -76,17 +79,30 @@ def load(
             they are not kept.
 
     Raises:
-        UserError: there is no such data set, it cannot be reached, or it is not one of labelled images of one size.
+        UserError: there is no such data set, it cannot be reached, it is not one of labelled images of one size, an
+            image cannot be read or be made grey or RGB in bytes, or the classes of the parts differ.
     """
     if name == "digits":
         train, test = (part.few(limit) for part in _digits())
+        classes = 10
     else:
         source = find(name, data_dir)
-        cache_dir = cache_dir or folder_in("ADAI_CACHE_DIR") or Path.home() / ".cache" / "adai"
-        train, test = _cached(source, cache_dir, limit)
+        cache = Path(cache_dir) if cache_dir else folder_in("ADAI_CACHE_DIR") or Path.home() / ".cache" / "adai"
+        train, test, classes = _cached(source, cache, limit)
+    _see_that_parts_are_apart(name, train, test)
     mean, std = _moments(train.pixels)
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
     return Dataset(name, classes, train.to(device), test.to(device), mean.to(device), std.to(device))
+
+
+def _see_that_parts_are_apart(name: str, train: Images, test: Images) -> None:
+    """Warn where test images are training images too, byte for byte: by far too many for chance."""
+    seen = {image.tobytes() for image in train.pixels.numpy()}
+    shared = sum(image.tobytes() in seen for image in test.pixels.numpy())
+    if shared > _SHARED * len(test.labels):
+        logger.warning(
+            "%s: %d of %d test images are training images too; a low test error is then no sign of learning",
+            name, shared, len(test.labels),
+        )  # fmt: skip
 
 
 def _digits() -> tuple[Images, Images]:
@@ -106,42 +122,76 @@ def _digits() -> tuple[Images, Images]:
     return Images(pixels[:split], labels[:split]), Images(pixels[split:], labels[split:])
 
 
-def _cached(source: str, cache_dir: Path, limit: int | None) -> tuple[Images, Images]:
+def _cached(source: str, cache_dir: Path, limit: int | None) -> tuple[Images, Images, int]:
+    """The two parts, and how many classes there are."""
     file = cache_dir / f"{source.strip('/').replace('/', '--')}-{_fingerprint(source)}.pt"
     if file.exists():
         try:
             parts = torch.load(file, weights_only=True)
-            return Images(*parts["train"]).few(limit), Images(*parts["test"]).few(limit)
+            return Images(*parts["train"]).few(limit), Images(*parts["test"]).few(limit), int(parts["classes"])
         except Exception as error:  # whatever a damaged file makes torch raise
             logger.warning("%s is damaged (%s) and is made anew", file, type(error).__name__)
-    train, test = (_decoded(rows) for rows in read(source, limit))
+    rows = read(source, limit)
+    classes = rows[0].classes
+    train, test = _alike(*(_decoded(part) for part in rows))
     if limit is not None:
-        return train, test
+        return train, test, classes
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(file, lambda part: torch.save({"train": tuple(train), "test": tuple(test)}, part))
+        kept = {"train": tuple(train), "test": tuple(test), "classes": classes}
+        write_whole(file, lambda part: torch.save(kept, part))
     except OSError as error:
         logger.warning("cannot keep decoded images in %s (%s)", cache_dir, error.strerror)
-    return train, test
+    return train, test, classes
 
 
 def _fingerprint(source: str) -> str:
     """What a folder holds, so that other files in it are decoded anew; the same for every name on the hub."""
     files = [path for path in sorted(Path(source).rglob("*")) if path.is_file()]
     listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(repr(listing).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((_VERSION, listing)).encode()).hexdigest()[:12]
 
 
 def _decoded(rows: Rows) -> Images:
-    arrays: list[NDArray[np.uint8]] = []
-    for start in range(0, len(rows.rows), _CHUNK):
-        decoded = [np.asarray(picture) for picture in rows.rows[start : start + _CHUNK][rows.image]]
-        if len({array.shape for array in decoded}) > 1 or (arrays and decoded[0].shape != arrays[0].shape[1:]):
-            raise UserError("the images differ in size or channels; give --image-size to cut them all to one size")
-        arrays.append(np.stack(decoded))
-    pixels = torch.from_numpy(np.concatenate(arrays))
-    pixels = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
-    return Images(pixels, torch.tensor(rows.rows[rows.label][:], dtype=torch.int64))
+    """All of them; in colour as soon as one is, where grey ones are what they were in three channels."""
+    chunks: list[Tensor] = []
+    chunk: list[Image] = []
+    for number, picture in enumerate(rows.pictures(), start=1):
+        chunk.append(picture)
+        if len(chunk) == _CHUNK or number == len(rows.rows):
+            chunks.append(_stacked(chunk))
+            chunk = []
+    sizes = {tuple(pixels.shape[2:]) for pixels in chunks}
+    if len(sizes) > 1:
+        raise _differ(*sizes)
+    channels = max(pixels.shape[1] for pixels in chunks)
+    pixels = torch.cat([pixels.expand(-1, channels, -1, -1) for pixels in chunks])
+    return Images(pixels, torch.tensor(rows.labels(), dtype=torch.int64))
+
+
+def _stacked(pictures: Sequence[Image]) -> Tensor:
+    """As (N, C, H, W)."""
+    sizes = {picture.size[::-1] for picture in pictures}
+    if len(sizes) > 1:
+        raise _differ(*sizes)
+    mode = "RGB" if any(picture.mode == "RGB" for picture in pictures) else "L"
+    pixels = torch.from_numpy(np.stack([np.asarray(picture.convert(mode)) for picture in pictures]))
+    return pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def _differ(*sizes: tuple[int, ...]) -> UserError:
+    found = " and ".join(f"{width} x {height}" for height, width in sorted(sizes)[:2])
+    return UserError(f"the images differ in size ({found}); give --image-size to cut them all to one size")
+
+
+def _alike(train: Images, test: Images) -> tuple[Images, Images]:
+    """Both parts in colour where one is."""
+    sizes = {tuple(part.pixels.shape[2:]) for part in (train, test)}
+    if len(sizes) > 1:
+        raise _differ(*sizes)
+    channels = max(train.pixels.shape[1], test.pixels.shape[1])
+    a, b = (Images(p.pixels.expand(-1, channels, -1, -1).contiguous(), p.labels) for p in (train, test))
+    return a, b
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,20 +2,22 @@
 
 import contextlib
 import multiprocessing
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from adai.errors import UserError
-from adai.lab.jobs import ATTEMPTS, Failure, Job, explain, threads_for
+from adai.lab.boundary import Failed, explain
+from adai.lab.jobs import ATTEMPTS, Failure, Job, threads_for
+from adai.lab.processes import end_with_parent
 
 SECOND = 1.0
+_PATIENCE = 5.0  # seconds that a process has to close what it has open
 
 # Called about every second, or after every epoch.
 Tick = Callable[[], None]
@@ -41,9 +43,9 @@ def in_process(jobs: Sequence[Job], tick: Tick) -> list[Failure]:
             try:
                 job.do(lambda rows: tick(), tick)
                 break
-            except UserError:
-                raise
             except Exception as error:  # whatever it is, the other runs can still be done
+                if isinstance(error, UserError) and not isinstance(error, Failed):
+                    raise
                 if attempt == ATTEMPTS:
                     failures.append(Failure(job, explain(job.folder, error)))
     return failures
@@ -107,6 +109,7 @@ class _Worker:
     """A process that does one job after the other, until one fails."""
 
     attempt: _Attempt
+    busy = False
 
     def __init__(self, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # forking a process that has run torch's threads can hang
@@ -118,11 +121,13 @@ class _Worker:
     def begin(self, attempt: _Attempt) -> None:
         """Give it a job; its line has something to read when the job has ended."""
         self.attempt = attempt
+        self.busy = True
         with contextlib.suppress(BrokenPipeError):  # it died while it was idle, which `end` will see
             self.line.send(attempt.job)
 
     def end(self) -> str | None:
         """Why the job failed, once it has ended; None where it did not."""
+        self.busy = False
         try:
             reason: str | None = self.line.recv()
             return reason
@@ -134,30 +139,38 @@ class _Worker:
         return f"the process exited with status {code}"
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
-        self.process.terminate()
-        self.process.join()
+        """End the process, whatever it is doing, and those that read for it: asked first, killed after."""
+        with contextlib.suppress(OSError):
+            self.line.send(None)  # which it sees when it is idle
+        if self.busy:
+            self.process.terminate()
+        self.process.join(_PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
         self.line.close()
 
 
 def _work(line: Connection, threads: int) -> None:
     """The whole life of a process: for every job that comes in, why it failed goes back."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, _leave)
+    end_with_parent()
     torch.set_num_threads(threads)
-    while True:
-        job = line.recv()
-        try:
-            job.do()
-            reason = None
-        except Exception as error:  # goes to the parent, which reports it
-            reason = explain(job.folder, error)
-        line.send(reason)
+    with contextlib.suppress(_Left):
+        while (job := line.recv()) is not None:
+            try:
+                job.do()
+                reason = None
+            except Exception as error:  # goes to the parent, which reports it
+                reason = explain(job.folder, error)
+            line.send(reason)
 
 
-def _end_with_parent() -> None:
-    """Without this a killed command would leave runs behind, and a second one would write to the same folders."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)
+class _Left(BaseException):
+    """The process is to end: whatever is open is closed on the way out."""
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    raise _Left

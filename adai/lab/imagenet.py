@@ -72,14 +72,13 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """One of them."""
-        row = self.rows.rows[index]
-        picture = row[self.rows.image].convert("RGB")
+        picture = self.rows.picture(index).convert("RGB")
         box = random_box(*picture.size) if self.train else middle_box(*picture.size)
         picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
         pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
         if self.train and torch.rand(()) < 0.5:
             pixels = pixels.flip(2)
-        return pixels.contiguous(), int(row[self.rows.label])
+        return pixels.contiguous(), self.rows.class_of(index)
 
 
 def normalised(pixels: Tensor) -> Tensor:

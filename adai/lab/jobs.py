@@ -3,9 +3,7 @@
 import contextlib
 import logging
 import math
-import textwrap
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,18 +15,19 @@ import torch
 from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab import random_state
-from adai.lab.curvature.kept import FlatnessSettings, kept_in, measure_run
+from adai.lab.boundary import ERROR, Failed, in_a_line
+from adai.lab.curvature.kept import FlatnessSettings, kept_in, measure_run, try_to_measure
 from adai.lab.edge.kept import StabilitySettings, margins_in, measure_margin
 from adai.lab.machine import device_named
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
+from adai.lab.subject import by_settings
 from adai.lab.train import Progress, algorithms, diverged, silent, train
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 2
 STEPS = "steps.txt"
-ERROR = "error.txt"
 
 
 class Job(NamedTuple):
@@ -83,6 +82,8 @@ class Job(NamedTuple):
             tick: called about every second of training.
         """
         steps = Steps(self.folder / STEPS, tick)
+        if self.flatness and self.run.status == "unfinished":
+            self._try_to_measure(self.flatness)
 
         def after_an_epoch(rows: list[Row]) -> None:
             if self.flatness and self._is_due(rows, self.flatness_every):
@@ -110,6 +111,19 @@ class Job(NamedTuple):
             except UserError as error:  # what is wrong with the minimum of one run need not be with the next
                 raise Unmeasured(f"it has finished, but cannot be measured: {error}") from error
 
+    def _try_to_measure(self, flatness: FlatnessSettings) -> None:
+        """See to it that what cannot be measured shows before hours of training.
+
+        Raises:
+            UserError: it cannot.
+        """
+        device = device_named(self.settings.device)
+        try:
+            with algorithms(replace(self.settings, deterministic=False)):
+                try_to_measure(by_settings(self.settings, device=device, data_dir=self.data_dir), flatness)
+        except Failed as error:
+            raise UserError(f"its flatness cannot be measured ({error.reason}); leave --flatness out") from error
+
     @property
     def share_of_steps(self) -> float:
         """How much of its training is done, as the run itself said about a second ago; 0 where it said nothing."""
@@ -132,7 +146,7 @@ class Job(NamedTuple):
             with random_state.untouched(device_named(self.settings.device)), any_algorithms:
                 measure()
         except Exception as error:
-            logger.warning("%s: no %s after epoch %d: %s", self.label, what, epoch, _line(error))
+            logger.warning("%s: no %s after epoch %d: %s", self.label, what, epoch, in_a_line(error))
 
     def _measure(self, flatness: FlatnessSettings) -> None:
         measure_run(self.folder, flatness, device=device_named(self.settings.device), data_dir=self.data_dir)
@@ -158,7 +172,7 @@ class Steps:
             self._tick()
 
 
-class Unmeasured(Exception):
+class Unmeasured(Failed):
     """A run has been done, but what was to be measured of it was not."""
 
 
@@ -176,23 +190,6 @@ class Failure(NamedTuple):
         return f"{self.job.label} failed {ATTEMPTS} times: {self.reason}"
 
 
-def explain(folder: Path, error: BaseException) -> str:
-    """Why a run failed, in one line; where it is not the user's to mend, the whole of it goes to the run's folder."""
-    if isinstance(error, UserError | Unmeasured):
-        return str(error)
-    text = "".join(traceback.format_exception(error))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / ERROR, lambda part: part.write_text(text))
-    except OSError:
-        return _line(error)
-    return f"{_line(error)} (see {folder / ERROR})"
-
-
 def threads_for(jobs: int) -> int:
     """So many threads for each of several runs at once that together they are as many as torch is set to use."""
     return max(1, torch.get_num_threads() // jobs)
-
-
-def _line(error: BaseException) -> str:
-    return textwrap.shorten(f"{type(error).__name__}: {error}", 300)

@@ -11,15 +11,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
+from adai.errors import UserError
 from adai.lab import random_state
+from adai.lab.boundary import in_a_line, theirs
 from adai.lab.distributed import Ranks
 from adai.lab.measures import Frequencies, Tally, gradient_norm, inertia, state_bytes
 from adai.lab.optimizers import recipe
 from adai.lab.run import Row
 from adai.lab.schedules import factor
 from adai.lab.settings import Settings
-from adai.lab.sources import Source, held_out
-from adai.lab.task import Factory, source
+from adai.lab.sources import Source, close, held_out, targets_of
+from adai.lab.targets import Counted
+from adai.lab.task import Factory, checked, source
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 512
@@ -40,6 +43,8 @@ class Piece(NamedTuple):
     where: Tensor
     weight: float
     """By which its mean loss counts: pieces that are averaged over processes and added up give the batch's mean."""
+    batch: int
+    """Examples of the step's batch, over all pieces and processes."""
     last: bool
     """Whether the step is taken after it."""
 
@@ -56,11 +61,14 @@ class Learner:
 
     def __init__(self, settings: Settings, factory: Factory, device: torch.device, ranks: Ranks) -> None:
         random_state.seed(settings.seed)
-        task = factory()
+        self.name = settings.name
+        task = checked(factory, self.name)
         self.settings = settings
         self.device = device
         self.ranks = ranks
-        self.loss = task.loss
+        if isinstance(task.loss, nn.Module):
+            task.loss.to(device)  # it may have weights of classes
+        self.loss = Counted(task.loss)
         self.model: nn.Module = task.model.to(device)
         if settings.channels_last:
             cast(Any, self.model).to(memory_format=torch.channels_last)  # which torch's types do not know
@@ -68,6 +76,8 @@ class Learner:
         self.test: Source = source(task.test, device, settings.workers)
         if settings.validation:
             self.train, self.test = held_out(self.train, settings.validation)
+        # Pieces of a step whose targets weigh differently are weighed by these, else by how many examples they have.
+        self.uneven = self.loss.may_leave_out(targets_of(self.train))
         self.optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(self.model.parameters())
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.draws = torch.Generator().manual_seed(settings.seed)
@@ -81,20 +91,89 @@ class Learner:
         whole, rest = divmod(len(self.train), self.settings.batch)
         return whole + (rest >= self.ranks.world)
 
+    def try_out(self) -> None:
+        """Put the largest and the smallest piece of a step, and test examples, through the model; all stays as it was.
+
+        So what does not fit shows before any training.
+
+        Raises:
+            UserError: a target is no class, the loss is not one number, or the smallest piece is too small.
+            Failed: the model, the loss or the data raise an error.
+        """
+        draws, buffers = self.draws.get_state(), [(b, b.clone()) for b in self.model.buffers()]
+        try:
+            with random_state.untouched(self.device), theirs(self.name):
+                self._try_pieces()
+                self.ranks.agree_on_buffers(self.model)
+                self.model.eval()
+                some = torch.arange(min(len(self.test), self.settings.batch, EVALUATION_BATCH))
+                with torch.no_grad():
+                    for inputs, targets in self.test.batches([some], self.draws):
+                        self._checked_loss(self.model, self.test, inputs, targets)
+        finally:
+            self.draws.set_state(draws)
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+    def _try_pieces(self) -> None:
+        self.model.train()
+        pieces = sorted((piece.where for piece in self._pieces()), key=len, reverse=True)
+        if not pieces:
+            raise UserError(
+                f"{self.name} has {len(self.train)} training examples, too few for {self.ranks.world} processes"
+            )
+        largest, smallest = pieces[0], pieces[-1]
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        for where in [largest, smallest] if len(smallest) < len(largest) else [largest]:
+            try:
+                for inputs, targets in self.train.batches([where], self.draws):
+                    loss = self._checked_loss(self.model, self.train, inputs, targets)
+                    torch.autograd.grad(loss, parameters, allow_unused=True)  # no hook runs, no gradient is left
+            except UserError:
+                raise
+            except Exception as error:
+                if where is largest:
+                    raise
+                raise UserError(
+                    f"{len(largest)} examples at once go through the model, but the last {len(smallest)} do not "
+                    f"({in_a_line(error)}); take another batch, or a number of examples that leaves more for the last"
+                ) from error
+
+    def _checked_loss(self, model: nn.Module, data: Source, inputs: Tensor, targets: Tensor) -> Tensor:
+        with self._autocast():
+            outputs = self._outputs(model, inputs)
+            whole = targets_of(data)
+            self.loss.check(outputs, targets if whole is None else whole)
+            loss = self.loss.loss(outputs, targets)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise UserError(f"{self.name}: the loss is {what}; it has to be one number, the mean over the batch")
+        return loss
+
+    def close(self) -> None:
+        """End the processes that read its data."""
+        close(self.train)
+        close(self.test)
+
     def epoch(self, done: int, stepped: Callable[[], None] = lambda: None) -> Row:
         """Train for an epoch after ``done`` others, evaluate, and say what both gave: a row with `COLUMNS`.
 
         Where the loss has blown up there is nothing to evaluate. ``stepped`` is called after every step.
+
+        Raises:
+            Failed: the model, the loss or the data raise an error.
         """
-        trained = self._train(done, stepped)
-        evaluated = self._evaluate() if math.isfinite(trained["train_loss"] or 0) else {}
+        with theirs(self.name):
+            trained = self._train(done, stepped)
+            evaluated = self._evaluate() if math.isfinite(trained["train_loss"] or 0) else {}
         row: Row = dict.fromkeys(COLUMNS)
         row |= {**trained, **evaluated, "optimizer_state_bytes": state_bytes(self.optimizer)}
         return row | inertia(self.optimizer)
 
     def _train(self, done: int, stepped: Callable[[], None]) -> Row:
         self.parallel.train()
-        tally = Tally(self.device)
+        tally = Tally(self.device, counted=self.loss)
+        weights = torch.zeros((), device=self.device)  # of the targets of a step, where they differ
         norms = torch.zeros(2, device=self.device)  # sum of the finite ones, and how many
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -106,9 +185,18 @@ class Learner:
         ):
             with self._quiet(until=piece.last):
                 loss, outputs = self._loss(inputs, targets)
-                self.scaler.scale(loss * piece.weight).backward()
+                if self._weighed(piece):
+                    weight = torch.as_tensor(self.loss.weight(targets), device=self.device)
+                    weights += weight
+                    share = loss * (weight * (self.ranks.world / piece.batch))
+                else:
+                    share = loss * piece.weight
+                self.scaler.scale(share).backward()
             tally.add(loss, outputs, targets)
             if piece.last:
+                if self._weighed(piece):
+                    self._divide_gradients(self.ranks.total(weights) / piece.batch)
+                    weights = torch.zeros_like(weights)
                 norm = self._step(step)
                 norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
                 step += 1
@@ -129,6 +217,14 @@ class Learner:
             "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_cuda else None,
         }
 
+    def _weighed(self, piece: Piece) -> bool:
+        """Whether a piece is a part of a batch, and may have fewer targets that count than others of its size."""
+        return self.uneven and len(piece.where) != piece.batch
+
+    def _divide_gradients(self, by: Tensor) -> None:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, torch.where(by > 0, 1 / by, 1).to(gradients[0].dtype))
+
     def _pieces(self) -> Iterator[Piece]:
         """This process's share of an epoch in a fresh order, the same for all processes."""
         world = self.ranks.world
@@ -137,15 +233,22 @@ class Learner:
                 continue
             parts = [part for part in self.ranks.share(batch).tensor_split(self.settings.accumulate) if len(part)]
             for number, part in enumerate(parts, start=1):
-                yield Piece(part, len(part) * world / len(batch), last=number == len(parts))
+                yield Piece(part, len(part) * world / len(batch), len(batch), last=number == len(parts))
 
     def _loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
+        with self._autocast():
+            outputs = self._outputs(self.forward, inputs)
+            # One that knows what counts costs a little more, and differs in rounding.
+            return (self.loss if self.uneven else self.loss.loss)(outputs, targets), outputs
+
+    def _outputs(self, model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
         if self.settings.channels_last and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return model(inputs)
+
+    def _autocast(self) -> torch.autocast:
         precision = self.settings.precision
-        with torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32"):
-            outputs = self.forward(inputs)
-            return self.loss(outputs, targets), outputs
+        return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
 
     def _quiet(self, *, until: bool) -> contextlib.AbstractContextManager[None]:
         """Keep the processes from averaging gradients until the last piece of a step."""
@@ -181,7 +284,7 @@ class Learner:
     def start(self) -> Row:
         """Evaluate before the first step; random generators and the model's buffers are what they were before."""
         drawn, buffers = self.draws.get_state(), [buffer.clone() for buffer in self.model.buffers()]
-        frequencies = Frequencies()
+        frequencies = Frequencies(self.loss)
         with random_state.untouched(self.device):
             evaluated = self._evaluate(frequencies)
         self.draws.set_state(drawn)
@@ -193,7 +296,7 @@ class Learner:
     def _evaluate(self, frequencies: Frequencies | None = None) -> Row:
         self.ranks.agree_on_buffers(self.model)
         self.parallel.eval()
-        tally = Tally(self.device, top=True)
+        tally = Tally(self.device, top=True, counted=self.loss)
         places = self.ranks.share(torch.arange(len(self.test))).split(EVALUATION_BATCH)
         for inputs, targets in self.test.batches(places, self.draws):
             loss, outputs = self._loss(inputs, targets)

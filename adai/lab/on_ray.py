@@ -10,8 +10,9 @@ import ray
 import torch
 
 from adai.errors import UserError
+from adai.lab.boundary import explain
 from adai.lab.executors import SECOND, Tick
-from adai.lab.jobs import ATTEMPTS, Failure, Job, explain
+from adai.lab.jobs import ATTEMPTS, Failure, Job
 
 
 class OnRay:

@@ -98,16 +98,25 @@ class Settings:
             task: as in the class.
             lr: learning rate; default the recipe's.
             weight_decay: default the recipe's.
-            given: the other settings by name.
+            given: the other settings by name; ``options`` are the optimizer's that differ from the recipe's.
         """
         own = {"model": None} if ":" in task else {}
         settings = {**SUITED.get(task, own), **{k: v for k, v in given.items() if v is not None}}
         options = recipe(settings.get("optimizer", cls.optimizer)).options
         over = {"lr": lr, "weight_decay": weight_decay}
-        settings["options"] = {**options, **{k: v for k, v in over.items() if v is not None}}
+        own_options = settings.pop("options", {})
+        twice = [name for name, value in over.items() if value is not None and own_options.get(name, value) != value]
+        if twice:
+            raise UserError(f"{twice[0]} is {over[twice[0]]} and, in options, {own_options[twice[0]]}; give it once")
+        settings["options"] = {**options, **own_options, **{k: v for k, v in over.items() if v is not None}}
         paper = settings.get("schedule") == "paper" and settings.get("model") in PAPER_NETS
         settings.setdefault("warmup_steps", 0 if paper else WARMUP_STEPS)
         return cls(task=task, **settings)
+
+    @property
+    def name(self) -> str:
+        """What is learnt, in a few words."""
+        return f"the task {self.task}" if self.model is None else f"{self.model} on {self.task}"
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as JSON takes it."""

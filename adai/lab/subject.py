@@ -10,11 +10,13 @@ from torch.nn.functional import cross_entropy
 
 from adai.errors import UserError
 from adai.lab import random_state
+from adai.lab.boundary import Failed, in_a_line, original, theirs
 from adai.lab.data import load
 from adai.lab.models import build_model
-from adai.lab.objective import BatchNorm, Loss, Objective, Prepare
+from adai.lab.objective import BatchNorm, Objective, Prepare
 from adai.lab.settings import Settings
-from adai.lab.sources import Source, Tensors, held_out
+from adai.lab.sources import Source, Tensors, close, held_out
+from adai.lab.targets import Loss
 from adai.lab.task import function_named, source
 from adai.lab.train import named_task
 
@@ -64,8 +66,7 @@ class Subject(NamedTuple):
         except UserError:
             raise
         except Exception as error:  # whatever a model, a loss or a data set of your own raises
-            what = " ".join(str(error).split())[:200]
-            raise UserError(f"no loss of this model on its data: {type(error).__name__}: {what}") from error
+            raise Failed(f"no loss of this model on its data: {in_a_line(error)}") from error
 
     def _drawn(
         self, samples: int | None, seed: int, *, shuffled: bool = False
@@ -82,7 +83,13 @@ class Subject(NamedTuple):
             return self.data.inputs[at], self.data.targets[at], self.data.prepare
         with random_state.untouched(next(self.model.parameters(), torch.empty(0)).device):
             random_state.seed(seed)  # what augments its examples by itself is to do the same each time
-            inputs, targets = zip(*self.data.batches(where.split(_READ), Generator().manual_seed(seed)), strict=True)
+            try:
+                read = list(self.data.batches(where.split(_READ), Generator().manual_seed(seed)))
+            except UserError as error:
+                raise UserError(original(error)) from error
+            finally:
+                close(self.data)
+        inputs, targets = zip(*read, strict=True)
         return torch.cat(inputs), torch.cat(targets), None
 
 
@@ -113,7 +120,8 @@ def by_task(name: str, *, seed: int = 0, device: torch.device | None = None) -> 
     factory, to = function_named(name), device or torch.device("cpu")
     with random_state.untouched(to):
         random_state.seed(seed)
-        task = factory()
+        with theirs(f"the task {name}"):
+            task = factory()
     model, train = getattr(task, "model", None), getattr(task, "train", None)
     if not isinstance(model, nn.Module) or train is None or not hasattr(train, "__getitem__"):
         raise UserError(f"the task {name!r} returns {type(task).__name__}; it has to have a model, and train data")
@@ -132,7 +140,8 @@ def by_settings(settings: Settings, *, device: torch.device | None = None, data_
     factory = named_task(replace(settings, augment=False), to, data_dir)
     with random_state.untouched(to):
         random_state.seed(settings.seed)
-        task = factory()
+        with theirs(settings.name):
+            task = factory()
     train = source(task.train, to, settings.workers)
     if settings.validation:
         train, _ = held_out(train, settings.validation)

@@ -40,10 +40,10 @@ def uncounted(more: int, total: int) -> None:
 
 def train(
     settings: Settings,
-    folder: Path,
+    folder: Path | str,
     *,
     factory: Factory | None = None,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     command: str = "",
     progress: Progress = silent,
     stepped: Stepped = uncounted,
@@ -68,8 +68,10 @@ def train(
 
     Raises:
         UserError: a device, a data set or a task is not there, the folder cannot be written (what was there is kept),
-            or it holds a run with other settings.
+            or it holds a run with other settings; or something about the task, see `checked` and `Learner.try_out`.
+        Failed: the task's own code raised an error, the cause of this one. What was finished is kept.
     """
+    folder, data_dir = Path(folder), data_dir and Path(data_dir)
     device = local_device(device_named(settings.device))
     run = Run(folder)
     with ranks(device) as processes, algorithms(settings):
@@ -84,31 +86,36 @@ def train(
             progress(rows)
             return run
         learner = Learner(settings, factory or named_task(settings, device, data_dir), device, processes)
-        if not processes.agreed(run.started if processes.first else True):
-            start = learner.start()  # also of a run that an earlier version began: its first weights are there again
+        try:
+            learner.try_out()
+            if not processes.agreed(run.started if processes.first else True):
+                # Also of a run that an earlier version began: its first weights are there again.
+                start = learner.start()
+                if processes.first:
+                    with writing_to(folder, AFTER_AN_EPOCH):
+                        run.write_start(start)
+            state = processes.agreed(checkpoints.load(folder) if processes.first else None)
+            rows = state.pop("rows") if state else []
+            if state:
+                _put_back(learner, state, folder)
             if processes.first:
                 with writing_to(folder, AFTER_AN_EPOCH):
-                    run.write_start(start)
-        state = processes.agreed(checkpoints.load(folder) if processes.first else None)
-        rows = state.pop("rows") if state else []
-        if state:
-            _put_back(learner, state, folder)
-        if processes.first:
-            with writing_to(folder, AFTER_AN_EPOCH):
-                run.write_rows(rows)
-        progress(rows)
-        total = settings.epochs * learner.steps
-        stepped(len(rows) * learner.steps, total)
-        while len(rows) < settings.epochs and not diverged(rows):
-            rows = [*rows, finite(learner.epoch(len(rows), partial(stepped, 1, total)))]
-            state = {} if diverged(rows) else {"rows": rows, **learner.state()}
-            if processes.first:
-                with writing_to(folder, AFTER_AN_EPOCH):
-                    # The checkpoint has the rows too: whatever metrics.jsonl holds, it can be made from it.
-                    if state:
-                        checkpoints.save(folder, len(rows), state)
                     run.write_rows(rows)
             progress(rows)
+            total = settings.epochs * learner.steps
+            stepped(len(rows) * learner.steps, total)
+            while len(rows) < settings.epochs and not diverged(rows):
+                rows = [*rows, finite(learner.epoch(len(rows), partial(stepped, 1, total)))]
+                state = {} if diverged(rows) else {"rows": rows, **learner.state()}
+                if processes.first:
+                    with writing_to(folder, AFTER_AN_EPOCH):
+                        # The checkpoint has the rows too: whatever metrics.jsonl holds, it can be made from it.
+                        if state:
+                            checkpoints.save(folder, len(rows), state)
+                        run.write_rows(rows)
+                progress(rows)
+        finally:
+            learner.close()
     return run
 
 
@@ -125,7 +132,7 @@ def diverged(rows: list[Row]) -> bool:
     return bool(rows) and rows[-1]["train_loss"] is None
 
 
-def named_task(settings: Settings, device: torch.device, data_dir: Path | None) -> Factory:
+def named_task(settings: Settings, device: torch.device, data_dir: Path | str | None) -> Factory:
     """What makes the task that the settings name: your own function, or a data set with a network."""
     if settings.model is None:
         return imported(settings.task)

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.table import Table
-
 from adai.lab.edge.kept import KeptMargin
+from adai.report.fitting import Fitting
 from adai.report.picture import short
 from adai.report.rows import write_csv, write_json
 from adai.report.tables import NONE, Cells, for_terminal
@@ -35,7 +34,7 @@ def write(folder: Path, found: Mapping[str, KeptMargin]) -> None:
     write_json(folder / "stability.json", rows, {"settings": next(iter(found.values())).settings._asdict()})
 
 
-def as_table(found: Mapping[str, KeptMargin]) -> Table:
+def as_table(found: Mapping[str, KeptMargin]) -> Fitting:
     """The table for the terminal."""
     rows = [
         [

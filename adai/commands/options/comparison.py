@@ -82,10 +82,10 @@ def add_executors(compare: ArgumentParser) -> None:
     """Add those that say where the runs of a comparison are carried out."""
     where = compare.add_argument_group("where")
     where.add_argument("--executor", choices=("local", "ray"), default="local", help="default: local")
-    where.add_argument("--jobs", type=positive, default=1, metavar="N", help="local: runs at a time (default: 1)")
+    where.add_argument("--jobs", type=positive, metavar="N", help="local: runs at a time (default: 1)")
     where.add_argument("--address", metavar="ADDRESS", help="ray: of the cluster (default: the one that is found)")
-    where.add_argument("--cpus", type=positive, default=1, metavar="N", help="ray: for each run (default: 1)")
-    where.add_argument("--gpus", type=not_negative, default=0.0, metavar="X", help="ray: for each run (default: 0)")
+    where.add_argument("--cpus", type=positive, metavar="N", help="ray: for each run (default: 1)")
+    where.add_argument("--gpus", type=not_negative, metavar="X", help="ray: for each run (default: 0)")
 
 
 def add_report(commands: Commands) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from adai.errors import UserError
+from adai.lab.boundary import theirs
 from adai.lab.curvature.measure import Effort, Row, measure_flatness, row
 from adai.lab.objective import BatchNorm, Progress, silent
 from adai.lab.run import Run, finite, read_json, write_json, writing_to
@@ -109,6 +110,7 @@ def measure_run(
         progress: told what is being done.
 
     Raises:
+        Failed: the model, the loss or the data raise an error.
         UserError: the run, its data or its task cannot be read, its last checkpoint is damaged, it has too few
             parameters, or the folder cannot be written.
     """
@@ -123,9 +125,21 @@ def measure_run(
             raise UserError(
                 f"{run} has no sound checkpoint of epoch {epoch}, its last; move it away and train it again"
             )
-        asked = [Kept(epoch, settings, *_measured(subject, settings, progress)).as_dict()]
+        with theirs(f"measuring {run}"):
+            asked = [Kept(epoch, settings, *_measured(subject, settings, progress)).as_dict()]
     with writing_to(run, "make it writable, and the same command goes on from there"):
         write_json(run / FILE, {"measured": others + asked})
+
+
+def try_to_measure(subject: Subject, settings: FlatnessSettings) -> None:
+    """One product with the Hessian of two samples, with fresh weights.
+
+    Raises:
+        Failed: the model, the loss or the data raise an error: such a net has no second derivative that torch knows.
+    """
+    with theirs("measuring"):
+        few = subject.objective(samples=2, batch_norm=settings.batch_norm, batch=2)
+        few.hvp(torch.ones_like(few.theta))
 
 
 def _measured(

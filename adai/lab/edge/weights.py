@@ -14,7 +14,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam, RMSprop
 from adai.errors import UserError
 from adai.optim import Adai, AdaiW
 from adai.optim.mean import accumulator
-from adai.optim.rule import debias
+from adai.optim.rule import debias, warm_up
 from adai.theory import stability as theory
 
 State = dict[str, Any]

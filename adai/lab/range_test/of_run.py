@@ -1,6 +1,7 @@
 """The range test of a run of the lab: its data set and net, or a task of your own, over several seeds."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def find_lr_of_run(
         for number in range(seeds):
             learner = Learner(replace(settings, seed=settings.seed + number), factory, device, Ranks())
             tell = after(number * steps, seeds * steps, progress)
-            rises.append(rise(learner.optimizer, learner.model, learner.loss, Epochs(learner), rates, tell))
+            with closing(learner):
+                rises.append(rise(learner.optimizer, learner.model, learner.loss, Epochs(learner), rates, tell))
     return RangeTest.of(rates, rises)
 
 

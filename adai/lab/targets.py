@@ -1,0 +1,113 @@
+"""Which targets a loss counts, and how much each: a mean over several batches needs these as weights."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, nll_loss
+
+from adai.errors import UserError
+
+Loss = Callable[[Any, Tensor], Tensor]
+
+IGNORED = -100  # by torch's cross_entropy and nll_loss, unless told otherwise
+
+
+class Counted:
+    """A loss that is a mean over a batch, L = Σ w_i l_i / Σ w_i, and the weights w_i of the targets in it.
+
+    For `torch.nn.functional.cross_entropy` and ``nll_loss``, their modules, and `functools.partial` of them, w_i is the
+    class's weight, 1 by default, and 0 where the target is ``ignore_index``. The same is taken of a loss of your own
+    that has an attribute ``ignore_index``. For every other loss it is 1 an example.
+
+    Args:
+        loss: of a batch's outputs and targets.
+
+    Raises:
+        UserError: the loss is a sum over the batch, or one number for each example.
+    """
+
+    def __init__(self, loss: Loss) -> None:
+        told = loss.keywords if isinstance(loss, partial) else {}
+        function = loss.func if isinstance(loss, partial) else loss
+        self.of_classes = function in (cross_entropy, nll_loss) or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
+        self.scored = True
+        """Whether errors are counted where outputs look like scores of classes and targets like their numbers."""
+        usual = IGNORED if function in (cross_entropy, nll_loss) else None
+        self.loss = loss
+        self.ignored: int | None = told.get("ignore_index", getattr(function, "ignore_index", usual))
+        weight = told.get("weight", getattr(loss, "weight", None)) if self.of_classes else None
+        self.weights: Tensor | None = weight
+        reduction = told.get("reduction", getattr(loss, "reduction", "mean"))
+        if reduction != "mean" and (self.of_classes or isinstance(loss, nn.modules.loss._Loss)):
+            raise UserError(f"the loss has reduction={reduction!r}; it has to be the mean over the batch")
+
+    def counts(self, targets: Tensor) -> Tensor:
+        """Where a target counts, of the targets' shape."""
+        if self.ignored is None or targets.is_floating_point():
+            return torch.ones_like(targets, dtype=torch.bool)
+        return targets != self.ignored
+
+    def weight(self, targets: Tensor) -> Tensor | int:
+        """Σ w_i over the targets: by how much their mean loss counts beside others'.
+
+        A plain number where it depends on their number alone.
+        """
+        if targets.is_floating_point() or (self.ignored is None and self.weights is None):
+            return len(targets)
+        counts = self.counts(targets)
+        if self.weights is None:
+            return counts.sum()
+        weights = self.weights.to(targets.device)
+        return (weights[targets.masked_fill(~counts, 0)] * counts).sum()
+
+    def may_leave_out(self, targets: Tensor | None) -> bool:
+        """Whether targets may weigh differently; None for targets that are not known yet."""
+        if self.weights is not None or self.ignored is None or targets is None:
+            return self.weights is not None or self.ignored is not None
+        return not bool(self.counts(targets).all())
+
+    def __call__(self, outputs: Any, targets: Tensor) -> Tensor:
+        """The mean; 0, with a gradient of 0, where nothing counts, for which torch's losses give nan."""
+        if not self.of_classes or targets.is_floating_point():
+            return self.loss(outputs, targets)
+        return self._sum(outputs, targets) / torch.as_tensor(self.weight(targets)).clamp_min(_TINY)
+
+    def _sum(self, outputs: Any, targets: Tensor) -> Tensor:
+        if isinstance(self.loss, nn.Module):
+            loss = copy.copy(self.loss)
+            cast(Any, loss).reduction = "sum"
+            return cast(Tensor, loss(outputs, targets))
+        return cast(Any, self.loss)(outputs, targets, reduction="sum")  # type: ignore[no-any-return]
+
+    def check(self, outputs: Any, targets: Tensor) -> None:
+        """See to it that targets are classes that the outputs score.
+
+        On a GPU one that is not would end the process. Where the loss is your own they may be something else than
+        classes, and then no errors are counted.
+
+        Raises:
+            UserError: one is not, and the loss is one of classes.
+        """
+        if not is_classification(outputs, targets):
+            return
+        classes = outputs.shape[1]
+        wrong = targets[self.counts(targets) & ((targets < 0) | (targets >= classes))]
+        if len(wrong) and not self.of_classes:
+            self.scored = False
+        elif len(wrong):
+            raise UserError(
+                f"{len(wrong)} of {targets.numel()} targets are no class, such as {wrong[0].item()}: the model scores "
+                f"the {classes} classes 0 to {classes - 1}, and the loss leaves out {self.ignored}"
+            )
+
+
+_TINY = 1e-30
+
+
+def is_classification(outputs: Any, targets: Tensor) -> bool:
+    """Whether the outputs (N, classes, …) are scores for the targets (N, …), whole numbers."""
+    return isinstance(outputs, Tensor) and outputs.dim() == targets.dim() + 1 and not targets.is_floating_point()
