@@ -114,7 +114,8 @@ def state_bytes(optimizer: Optimizer) -> int:
 def _weight(ratio: Tensor, group: dict[str, Any]) -> Tensor:
     """1 - μ, where v̂ is ``ratio`` times its mean."""
     powered = ratio ** (1 / (3 - 2 * group["dampening"]))
-    return (group["betas"][0] * powered).clamp(group["eps"], 1 - group["min_inertia"])
+    weight: Tensor = (group["betas"][0] * powered).clamp(group["eps"], 1 - group["min_inertia"])
+    return weight
 
 
 def inertia(optimizer: Optimizer) -> Row:
