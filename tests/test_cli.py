@@ -49,6 +49,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path, capsys):
     assert "taken: File exists; give another folder with --out" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_compare_prints_a_table_and_where_the_files_are(tmp_path):
     result = adai("compare", "--optimizers", "adai,sgd", "--seeds", "1", "--epochs", "1", "--out", str(tmp_path / "r"))
     assert result.returncode == 0, result.stderr
@@ -59,6 +60,7 @@ def test_compare_prints_a_table_and_where_the_files_are(tmp_path):
     assert {p.name for p in (tmp_path / "r").iterdir()} == {"config.json", "adai", "sgd", *written}
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
     # A test run in the background has SIGINT ignored, which its children inherit.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"

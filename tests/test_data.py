@@ -143,6 +143,7 @@ def test_images_of_different_sizes_are_refused(tmp_path):
         get(tmp_path / "mixed", tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape", "mean", "least", "classes"),
     [

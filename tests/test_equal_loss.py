@@ -135,6 +135,7 @@ def test_a_loss_that_is_not_finite_or_0_is_passed_over(along):
     assert list(at_equal_loss(courses(read(along))).values("sgd", "largest")) == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_report_of_runs_measured_along_training(along, capsys):
     assert main(["report", str(along)]) == 0
     out = " ".join(capsys.readouterr().out.split())

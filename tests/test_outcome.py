@@ -66,6 +66,7 @@ def test_a_run_without_a_start_is_judged_by_the_chance_of_its_data_set(tmp_path)
         start_of(tmp_path, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CHANCE))
 def test_chance_is_that_of_the_test_images(name):
     if name != "digits" and not os.environ.get("ADAI_DATA_DIR"):

@@ -80,6 +80,7 @@ REFERENCE = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_mean_times_agree_with_independent_simulations():
     """Within the joint 99 % interval over all of them (Bonferroni)."""
     z = norm.ppf(1 - 0.005 / sum(map(len, REFERENCE.values())))

@@ -140,6 +140,7 @@ assert all(m.startswith("adai.theory") for m in sys.modules if m.startswith("ada
     subprocess.run([sys.executable, "-c", code, str(DOCS.parent / "adai")], check=True)
 
 
+@pytest.mark.slow
 def test_the_figures_are_drawn_from_the_table(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("adai.report.theory.POINTS", 3)
     monkeypatch.setattr("adai.report.relaxation.SETTLE", 10)

@@ -365,6 +365,7 @@ def test_evaluation_leaves_batch_norm_alone(digits):
     assert learning.EVALUATION_BATCH > len(run.test) > 100
 
 
+@pytest.mark.slow
 def test_a_subset_of_real_cifar_10_is_learnt(tmp_path):
     folder = os.environ.get("ADAI_DATA_DIR")
     if not folder or not (Path(folder) / "cifar10").is_dir():
