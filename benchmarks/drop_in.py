@@ -3,12 +3,12 @@
 Three optimizers at one effective rate: SGD with momentum 0.9 at rate 0.1, `Adai.from_sgd` of it, which README's first
 snippet is too, and Adai as the paper has it, without a floor of inertia or a warm-up. Two tasks:
 
-* MNIST: 20,000 normalised images, one epoch, batch 128; two convolutions with and without batch norm. Without a schedule,
-  and with a linear warm-up of 100 steps by the user, on top of the optimizer's own;
+* MNIST: 20,000 normalised images, one epoch, batch 128; two convolutions with and without batch norm. Without a
+  schedule, and with a linear warm-up of 100 steps by the user, on top of the optimizer's own;
 * digits: `smallnet` with the lab's defaults, a warm-up of 100 steps among them; `Adai.from_sgd` alone.
 
-A run is dead where its error is not a point below that of always answering the most frequent class. Prints a table, with
-Wilson's 95 % intervals; goes on where it was interrupted::
+A run is dead where its error is not a point below that of always answering the most frequent class. Prints a table,
+with Wilson's 95 % intervals; goes on where it was interrupted::
 
     OMP_NUM_THREADS=1 python benchmarks/drop_in.py --jobs 2 --json benchmarks/results/drop_in.json
 """
@@ -153,14 +153,19 @@ def error_of(run: Run) -> float:
 def plan(seeds: int, digits_seeds: int) -> list[Run]:
     """All runs, the most telling ones first."""
 
-    def on_mnist(optimizer: str, seed: int) -> list[Run]:
-        return [Run("mnist", kind, warmup, optimizer, seed) for warmup in (0, WARMUP) for kind in NETS]
+    def on_mnist(*kinds: tuple[str, int]) -> list[Run]:
+        return [
+            Run("mnist", kind, warmup, optimizer, seed)
+            for seed in range(seeds)
+            for optimizer, warmup in kinds
+            for kind in NETS
+        ]
 
-    *drop_in, papers = OPTIMIZERS
+    before, after, papers = OPTIMIZERS
     return [
-        *(run for seed in range(seeds) for optimizer in drop_in for run in on_mnist(optimizer, seed)),
-        *(Run("digits", "smallnet", WARMUP, "Adai.from_sgd", seed) for seed in range(digits_seeds)),
-        *(run for seed in range(seeds) for run in on_mnist(papers, seed)),
+        *on_mnist((before, 0), (after, 0), (after, WARMUP)),
+        *(Run("digits", "smallnet", WARMUP, after, seed) for seed in range(digits_seeds)),
+        *on_mnist((papers, 0), (papers, WARMUP), (before, WARMUP)),
     ]
 
 
