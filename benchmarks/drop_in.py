@@ -237,8 +237,12 @@ def main() -> None:
     parser.add_argument("--digits-seeds", type=int, default=30, help="on the digits (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="keeps the runs, and goes on from those that it holds")
+    parser.add_argument("--show", action="store_true", help="only print the table of what FILE of --json holds")
     options = parser.parse_args()
     errors = kept(options.json)
+    if options.show:
+        print(table(errors))
+        return
     missing = [run for run in plan(options.seeds, options.digits_seeds) if run not in errors]
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         training = {pool.submit(error_of, run): run for run in missing}
