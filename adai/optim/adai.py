@@ -52,8 +52,8 @@ class Adai(Optimizer):
     **If it diverges.** Two things make Adai blow up where SGD does not. :math:`\hat m_1 = g_1`, so the first steps are
     full-size: set ``warmup_steps=100``. And where gradients are large there is no inertia, so that such a direction
     stands a curvature of :math:`2 / \eta` only, a nineteenth of what it stands under momentum 0.9 at the same rate: set
-    ``min_inertia`` to the momentum that you would give SGD. `from_sgd` does both. With both set, take a smaller ``lr`` or
-    ``max_grad_norm=1``.
+    ``min_inertia`` to the momentum that you would give SGD. `from_sgd` does both. If that is not
+    enough, take a smaller ``lr`` or ``max_grad_norm=1``.
 
     The update is equivariant: gradients times a make the steps times a, at every scale whose squares float32 can hold
     (|g| above about 1e-19). A step on which every gradient so far has been zero changes nothing.

@@ -45,8 +45,8 @@ def find_lr(
     runs (`adai compare --tune`). Behind a gradient scaler or with several processes it does not know the training loop.
 
     Args:
-        optimizer: any; its groups keep the ratios of their rates, and a rate is that of the first group. ``warmup_steps``
-            of Adai is 0 during the test.
+        optimizer: any; its groups keep the ratios of their rates, and a rate is that of the first group.
+            ``warmup_steps`` of Adai is 0 during the test.
         model: is called with the inputs. In evaluation mode it is set to training mode for the test; in training mode
             its parts keep theirs, so that layers that you have frozen with ``eval()`` stay so.
         loss: of the model's outputs and the targets, a mean over the batch.
