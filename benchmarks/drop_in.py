@@ -141,7 +141,7 @@ def error_on_digits(run: Run) -> float:
     learner.optimizer = OPTIMIZERS[run.optimizer](learner.model.parameters())  # its rate is that of the settings
     for epoch in range(settings.epochs):
         row = learner.epoch(epoch)
-    return float(row["test_error"])
+    return float(row["test_error"] or 0)
 
 
 def error_of(run: Run) -> float:
