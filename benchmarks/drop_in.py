@@ -16,6 +16,7 @@ with Wilson's 95 % intervals; goes on where it was interrupted::
 import argparse
 import functools
 import json
+import math
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -141,7 +142,8 @@ def error_on_digits(run: Run) -> float:
     learner.optimizer = OPTIMIZERS[run.optimizer](learner.model.parameters())  # its rate is that of the settings
     for epoch in range(settings.epochs):
         row = learner.epoch(epoch)
-    return float(row["test_error"] or 0)
+    error = row["test_error"]
+    return math.nan if error is None else error
 
 
 def error_of(run: Run) -> float:
