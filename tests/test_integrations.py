@@ -1,4 +1,7 @@
-"""Hugging Face Trainer, Accelerate and Lightning drive `Adai`: a few steps each, equal to a loop by hand."""
+"""Hugging Face Trainer, Accelerate and Lightning drive `Adai`: a few steps each, equal to a loop by hand.
+
+Then each trains on MNIST with the line that docs/sharding.md shows for it.
+"""
 
 import pytest
 import torch
@@ -6,6 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from adai import Adai
+from tests import snippets
 
 pytestmark = pytest.mark.slow
 
@@ -108,3 +112,80 @@ def test_lightning(expected, tmp_path):
     )  # fmt: skip
     trainer.fit(model, DataLoader(TensorDataset(*rows()), 4))
     assert_trained(model.net, expected)
+
+
+def carried_out(text, **names):
+    """The names that a block of docs/sharding.md, the one with this text, leaves behind."""
+    path = snippets.ROOT / "docs" / "sharding.md"
+    names |= {"Adai": Adai}
+    exec(snippets.block_with(path, "options = {") + snippets.block_with(path, text), names)
+    return names
+
+
+class Classifier(nn.Module):
+    """The net of the snippets, as Trainer takes it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = snippets.net(batch_norm=False)
+
+    def forward(self, x, labels):
+        y = self.net(x)
+        return {"loss": nn.functional.cross_entropy(y, labels), "logits": y}
+
+
+@snippets.needs_mnist
+@pytest.mark.parametrize("clipping", [{}, {"max_grad_norm": 0.0}], ids=["Trainer's default", "none"])
+def test_the_documented_trainer_trains(clipping, tmp_path):
+    pytest.importorskip("accelerate")
+    transformers = pytest.importorskip("transformers")
+    model = Classifier()
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, num_train_epochs=1, per_device_train_batch_size=snippets.BATCH,
+        lr_scheduler_type="constant", report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
+        **clipping,
+    )  # fmt: skip
+    data = [{"x": x, "labels": y} for x, y in zip(*snippets.mnist()[0], strict=True)]
+    names = {"Trainer": transformers.Trainer, "model": model, "arguments": arguments, "data": data}
+    carried_out("trainer = Trainer(", **names)["trainer"].train()
+    assert snippets.error(model.net) < snippets.BOUND
+
+
+@snippets.needs_mnist
+def test_the_documented_accelerate_trains():
+    accelerate = pytest.importorskip("accelerate")
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(*snippets.mnist()[0]), snippets.BATCH, shuffle=True)
+    names = {"accelerator": accelerate.Accelerator(cpu=True), "model": snippets.net(batch_norm=False), "loader": loader}
+    names = carried_out("accelerator.prepare", **names)
+    for x, y in names["loader"]:
+        names["optimizer"].zero_grad()
+        names["accelerator"].backward(nn.functional.cross_entropy(names["model"](x), y))
+        names["optimizer"].step()
+    assert snippets.error(names["model"]) < snippets.BOUND
+
+
+@snippets.needs_mnist
+def test_the_documented_lightning_trains(tmp_path):
+    lightning = pytest.importorskip("lightning")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.net = snippets.net(batch_norm=False)
+
+        def training_step(self, batch, _):
+            x, y = batch
+            return nn.functional.cross_entropy(self.net(x), y)
+
+        configure_optimizers = carried_out("def configure_optimizers")["configure_optimizers"]
+
+    model = Module()
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=1, max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(model, DataLoader(TensorDataset(*snippets.mnist()[0]), snippets.BATCH, shuffle=True))
+    assert snippets.error(model.net) < snippets.BOUND

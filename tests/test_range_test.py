@@ -213,6 +213,19 @@ def test_a_loss_that_is_not_finite_is_a_blow_up() -> None:
     assert running.blown_up_by(float("nan"))
 
 
+def test_a_warm_up_of_the_optimizer_does_not_hide_the_rate() -> None:
+    def found(**options: int) -> RangeTest:
+        torch.manual_seed(0)
+        model = net()
+        optimizer = Adai(model.parameters(), **options)
+        test = find_lr(optimizer, model, cross_entropy, loader(), steps=60, seeds=1)
+        assert optimizer.param_groups[0]["warmup_steps"] == options.get("warmup_steps", 0)
+        return test
+
+    warm, cold = found(warmup_steps=100), found()
+    assert (warm.suggested, warm.blow_up, warm.limit) == (cold.suggested, cold.blow_up, cold.limit)
+
+
 def test_noise_is_no_blow_up_and_losing_half_of_what_was_gained_is() -> None:
     draws = np.random.default_rng(0)
     running = RunningMean()

@@ -52,7 +52,8 @@ class Adai(Optimizer):
     **If it diverges.** Two things make Adai blow up where SGD does not. :math:`\hat m_1 = g_1`, so the first steps are
     full-size: set ``warmup_steps=100``. And where gradients are large there is no inertia, so that such a direction
     stands a curvature of :math:`2 / \eta` only, a nineteenth of what it stands under momentum 0.9 at the same rate: set
-    ``min_inertia`` to the momentum that you would give SGD. `from_sgd` does both.
+    ``min_inertia`` to the momentum that you would give SGD. `from_sgd` does both. If that is not
+    enough, take a smaller ``lr`` or ``max_grad_norm=1``.
 
     The update is equivariant: gradients times a make the steps times a, at every scale whose squares float32 can hold
     (|g| above about 1e-19). A step on which every gradient so far has been zero changes nothing.
@@ -188,6 +189,10 @@ class Adai(Optimizer):
         Raises:
             TypeError: not a `torch.optim.SGD`.
             ValueError: a group has momentum 1 or more.
+
+        Example:
+            >>> params = model.parameters()
+            >>> optimizer = Adai.from_sgd(torch.optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=5e-4))
         """
         groups = groups_from_sgd(sgd, most_inertia=1 - options.get("eps", DEFAULT_EPS))
         if "min_inertia" in options:
@@ -405,6 +410,9 @@ class AdaiW(Adai):
     decay should not depend on the size of the gradients. To replace a tuned SGD as it is, take `Adai` with L2 decay.
 
     Args: as for `Adai`.
+
+    Example:
+        >>> optimizer = AdaiW(model.parameters(), lr=0.1, weight_decay=5e-3, min_inertia=0.9, warmup_steps=100)
     """
 
     def __init__(

@@ -46,6 +46,7 @@ def find_lr(
 
     Args:
         optimizer: any; its groups keep the ratios of their rates, and a rate is that of the first group.
+            ``warmup_steps`` of Adai is 0 during the test.
         model: is called with the inputs. In evaluation mode it is set to training mode for the test; in training mode
             its parts keep theirs, so that layers that you have frozen with ``eval()`` stay so.
         loss: of the model's outputs and the targets, a mean over the batch.
@@ -157,7 +158,8 @@ def rise(
 class _Rate:
     """Sets the learning rates of all groups, whose ratios stay.
 
-    Ratios are those of the rates that a scheduler started from, where there is one: it may stand at 0 now.
+    Ratios are those of the rates that a scheduler started from, where there is one: it may stand at 0 now. A warm-up of
+    the optimizer's own, as of Adai, is off: else its steps would be taken with less than the rate.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -168,6 +170,8 @@ class _Rate:
 
     def __call__(self, rate: float) -> None:
         for group, ratio in zip(self._groups, self._ratios, strict=True):
+            if "warmup_steps" in group:
+                group["warmup_steps"] = 0
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate * ratio)
             else:

@@ -1,0 +1,44 @@
+"""What README, docs and docstrings show trains, as it stands there."""
+
+import pytest
+import torch
+
+from adai import Adai
+from tests import snippets
+
+DOCUMENTED = snippets.documented()
+
+
+def test_the_first_snippet_is_from_sgd_of_what_it_replaces():
+    found, names = snippets.constructions(snippets.ROOT / "README.md")
+    was = next(line for line in snippets.blocks(snippets.ROOT / "README.md")[0].splitlines() if "# was: " in line)
+    p = torch.zeros(1, requires_grad=True)
+    sgd = eval(was.split("# was: ")[1].replace("model.parameters()", "[p]"), {"torch": torch, "p": p})
+    (group,) = eval(found[0], {**names, "params": [p]}).param_groups
+    (expected,) = Adai.from_sgd(sgd).param_groups
+    assert group | {"lr": 0} == expected | {"lr": 0}
+    assert group["lr"] == pytest.approx(expected["lr"], rel=1e-12)
+
+
+def test_every_place_is_read():
+    """Were a block no longer found, it would no longer be trained."""
+    paths = [*snippets.DOCUMENTS, *snippets.SOURCES]
+    found = {str(path.relative_to(snippets.ROOT)): len(snippets.constructions(path)[0]) for path in paths}
+    assert {path: count for path, count in found.items() if count} == {
+        "README.md": 1,
+        "docs/lr.md": 1,
+        "docs/optimizer.md": 1,
+        "docs/sharding.md": 11,
+        "docs/stability.md": 1,
+        "adai/lab/range_test/find.py": 1,
+        "adai/optim/adai.py": 3,
+    }
+
+
+@pytest.mark.slow
+@snippets.needs_mnist
+@pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "batch norm"])
+@pytest.mark.parametrize("make", DOCUMENTED.values(), ids=list(DOCUMENTED))
+def test_it_trains(make, batch_norm):
+    for seed in (0, 1):
+        assert snippets.error_after_training(make, batch_norm=batch_norm, seed=seed) < snippets.BOUND
