@@ -4,9 +4,9 @@ Every run is what the lab runs (`adai.lab.learner.Learner`), on one of three tas
 defaults), and MNIST (20,000 training and 4,000 test images, one epoch, batch 128) with the lab's convnet and with a net
 without batch norm. A run blew up where it diverged or did not learn, as `adai.lab.outcome` defines them.
 
-The runs are a queue: seed 0 of every cell of every task, then seed 1, and so on. Each run that is done is a line in ``runs.jsonl``,
-so the same command goes on after an interruption, and a run that was under way is the only one lost. No checkpoints are
-kept. Run it for as long as there is time, then draw::
+The runs are a queue: seed 0 of every cell of every task, then seed 1, and so on. Each run that is done is a line in
+``runs.jsonl``, so the same command goes on after an interruption, and a run that was under way is the only one lost. No
+checkpoints are kept. Run it for as long as there is time, then draw::
 
     python benchmarks/blow_up.py --jobs 2 --limit-seconds 3600
     python benchmarks/blow_up.py --draw
@@ -21,16 +21,17 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, NullLocator, StrMethodFormatter
 from scipy.stats import binomtest
 from torch import nn
 
@@ -43,11 +44,13 @@ from adai.lab.machine import processor
 from adai.lab.optimizers import recipe
 from adai.lab.outcome import DIED, Start, outcome
 from adai.lab.processes import end_with_parent
-from adai.lab.run import finite
+from adai.lab.run import Row, finite
 from adai.lab.settings import Settings
 from adai.lab.stats import spread
 from adai.lab.task import Factory, Task, image_task
 from adai.lab.train import named_task
+from adai.report.learning_rates import Tried, end_keys
+from adai.report.learning_rates import draw as draw_rates
 from adai.report.picture import RC
 from adai.report.style import style
 from adai.report.tables import as_markdown
@@ -163,7 +166,7 @@ def run(unit: Unit) -> dict[str, Any]:
     learner = Learner(settings, factory, CPU, Ranks())
     before = finite(learner.start())
     start = Start(**{name: before[name] for name in Start._fields})
-    rows = []
+    rows: list[Row] = []
     while len(rows) < settings.epochs and (not rows or rows[-1]["train_loss"] is not None):
         rows.append(finite(learner.epoch(len(rows))))
     last = rows[-1]
@@ -292,7 +295,12 @@ def by_cell(rows: Iterable[Mapping[str, Any]]) -> Found:
 
 def rate(rows: Sequence[Mapping[str, Any]]) -> Rate:
     """How many of them blew up."""
-    return Rate(sum(row["status"] in DIED for row in rows), len(rows))
+    return Rate(len(ends(rows)), len(rows))
+
+
+def ends(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What became of those that blew up."""
+    return [row["status"] for row in rows if row["status"] in DIED]
 
 
 def errors(rows: Sequence[Mapping[str, Any]]) -> list[float]:
@@ -320,15 +328,16 @@ def heat_maps(found: Found, tasks: Sequence[str]) -> Figure:
     """The blow-up rate of Adai over rate and floor, a row a task, without and with a warm-up."""
     figure = Figure(figsize=(9.2, 0.6 + 3.1 * len(tasks)), layout="constrained")
     axes = figure.subplots(len(tasks), len(WARM_UPS), squeeze=False)
-    image = None
-    for row, task in zip(axes, tasks, strict=True):
-        for ax, warmup in zip(row, WARM_UPS, strict=True):
-            image = _heat_map(ax, found, task, warmup)
-    figure.colorbar(image, ax=axes, label="runs that blew up (%)", shrink=0.6)
+    images = [
+        _heat_map(ax, found, task, warmup)
+        for row, task in zip(axes, tasks, strict=True)
+        for ax, warmup in zip(row, WARM_UPS, strict=True)
+    ]
+    figure.colorbar(images[0], ax=axes, label="runs that blew up (%)", shrink=0.6)
     return figure
 
 
-def _heat_map(ax: Any, found: Found, task: str, warmup: int) -> Any:
+def _heat_map(ax: Axes, found: Found, task: str, warmup: int) -> AxesImage:
     shares = np.full((len(FLOORS), len(FACTORS)), np.nan)
     for y, floor in enumerate(FLOORS):
         for x, factor in enumerate(FACTORS):
@@ -349,9 +358,9 @@ def _heat_map(ax: Any, found: Found, task: str, warmup: int) -> Any:
 
 
 def sensitivity(found: Found, tasks: Sequence[str]) -> Figure:
-    """Test error against the rate, a line an optimizer, with a cross for each run that blew up, at its rate."""
+    """Test error against the rate, a line an optimizer, with a mark for each run that blew up, at its rate."""
     figure = Figure(figsize=(9.2, 0.9 + 3.0 * len(tasks)), layout="constrained")
-    axes = figure.subplots(len(tasks), len(WARM_UPS), squeeze=False, sharey="row")
+    axes = figure.subplots(len(tasks), len(WARM_UPS), squeeze=False)
     for row, task in zip(axes, tasks, strict=True):
         for ax, warmup in zip(row, WARM_UPS, strict=True):
             _sensitivity(ax, found, task, warmup)
@@ -362,37 +371,20 @@ def sensitivity(found: Found, tasks: Sequence[str]) -> Figure:
         key = Line2D([], [], color=look.light, marker=look.marker, ms=5, lw=1.6, label=line.label)
         key.set_dashes(look.dashes)
         keys.append(key)
-    keys.append(Line2D([], [], color="#22211f", marker="x", ms=6, lw=0, label="blew up, a cross a run"))
+    keys += end_keys({*DIED})
     figure.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=2.8)
     return figure
 
 
-def _sensitivity(ax: Any, found: Found, task: str, warmup: int) -> None:
-    above = 1.02
-    for number, line in enumerate(LINES):
-        look = style(line.style)
-        points = []
-        for factor in FACTORS:
-            rows = found.get(Cell(task, line.optimizer, factor, line.min_inertia, warmup), [])
-            alive, dead = errors(rows), rate(rows).dead
-            x = factor * 1.05 ** (number - (len(LINES) - 1) / 2)  # side by side
-            if alive:
-                points.append((x, *(float(f(alive)) for f in (np.mean, np.min, np.max))))
-            for cross in range(dead):
-                place = above + 0.045 * number
-                ax.plot(x * 1.008**cross, place, "x", color=look.light, ms=5, transform=ax.get_xaxis_transform(),
-                        clip_on=False)  # fmt: skip
-        if points:
-            x, mean, low, high = np.array(points).T
-            ax.plot(x, mean, color=look.light, dashes=look.dashes, marker=look.marker, ms=5, lw=1.5)
-            ax.vlines(x, low, high, color=look.light, lw=1.0, alpha=0.6)
-    ax.set(xscale="log", yscale="log", xlabel="factor on the recipe's learning rate", xlim=(0.08, 12.5))
-    ax.set_xticks(FACTORS, [f"{factor:g}" for factor in FACTORS])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+def _sensitivity(ax: Axes, found: Found, task: str, warmup: int) -> None:
+    tried = {}
+    for line in LINES:
+        at = {f: found.get(Cell(task, line.optimizer, f, line.min_inertia, warmup), []) for f in FACTORS}
+        tried[line.style] = {f: Tried(errors(rows), ends(rows), len(rows)) for f, rows in at.items() if rows}
+    draw_rates(ax, tried, FACTORS)
+    ax.set(xlabel="factor on the recipe's learning rate")
     title = f"{TASKS[task].title}, {f'{warmup} steps of warm-up' if warmup else 'no warm-up'}"
-    ax.set_title(title, fontsize=10, pad=22)
+    ax.set_title(title, fontsize=10, pad=26)
 
 
 def tables(found: Found, task: str) -> str:
@@ -429,72 +421,54 @@ def _cell(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{rate(rows)}{error}"
 
 
-def pooled(found: Found, tasks: Sequence[str]) -> str:
-    """Blow-ups of each optimizer over all rates of all tasks, for cells that all of them have run with the same seeds."""
-    heads = [
-        "optimizer",
-        *(f"{TASKS[task].title}, {'warm-up' if warmup else 'none'}" for task in tasks for warmup in WARM_UPS),
-    ]
-    rows = []
-    for cell in _lines_of(tasks[0], 0):
-        line = [_label(cell)]
-        for task in tasks:
-            for warmup in WARM_UPS:
-                at = [found.get(cell._replace(task=task, warmup_steps=warmup, factor=factor), []) for factor in FACTORS]
-                all_runs = [row for of in at for row in of]
-                line.append(str(rate(all_runs)) if all_runs else "–")
-        rows.append(line)
-    return as_markdown(heads, rows).rstrip()
+PAGE = """# How often does training blow up?
+
+Drawn by `python benchmarks/blow_up.py --draw` from `runs.jsonl`, to which `python benchmarks/blow_up.py` adds a line a
+run.
+
+{state}
+
+Adai over learning rate × floor under the inertia (`min_inertia`) × linear warm-up, beside SGD with momentum 0.9 (a
+tenth of the rate), EMA momentum 0.9 with bias correction (`ema`: Adai with all inertia equal, the control of any claim
+for adaptive inertia) and AdamW (a thousandth of the rate). Weight decay is the recipes', the schedule a cosine.
+
+| task | net | images for training, for testing | epochs | batch | seeds per cell so far | seeds in all |
+|---|---|---|---|---|---|---|
+{about}
+
+![Blow-up rate](blow-up.png)
+
+![Test error against the rate](sensitivity.png)
+
+A run blew up where it diverged or did not learn ([the definition](../../docs/report.md#the-verdict)). In the second
+figure lines are means over the runs that did not, bars go from their lowest to their highest error, and each mark above
+the axes is a run that blew up at that rate.
+
+The tables have the runs that blew up, of how many, with Wilson's 95 % interval; then the test error of the others in
+percent, mean ± standard deviation over seeds. Where many blew up, that is the error of the lucky ones.
+{tables}
+## Run on
+
+{run_on}
+"""
 
 
 def page(found: Found, done: Mapping[Unit, Mapping[str, Any]], tasks: Sequence[str]) -> str:
-    """results/stability/README.md."""
+    """The README beside the figures."""
     whole = queue(list(TASKS))
-    missing = len([unit for unit in whole if unit not in done])
-    state = (
-        f"**This is a partial result: {len(whole) - missing} of {len(whole)} runs.** The seeds that each cell has so far "
-        "are below; the same command goes on."
-        if missing
-        else f"All {len(whole)} runs are there."
+    there = sum(unit in done for unit in whole)
+    state = f"All {len(whole)} runs are there."
+    if there < len(whole):
+        state = (
+            f"**This is a partial result: {there} of {len(whole)} runs are there.** The table says how many seeds each "
+            "cell has so far; the same command goes on."
+        )
+    return PAGE.format(
+        state=state,
+        about="\n".join(_about_task(found, task) for task in TASKS),
+        tables="".join(f"\n## {TASKS[task].title}\n{tables(found, task)}\n" for task in tasks),
+        run_on="\n".join(_run_on(done.values())),
     )
-    lines = [
-        "# How often does training blow up?",
-        "",
-        "Drawn by `python benchmarks/blow_up.py --draw` from `runs.jsonl`, a line a run, which",
-        "`python benchmarks/blow_up.py` writes.",
-        "",
-        state,
-        "",
-        "Adai over learning rate × floor under the inertia (`min_inertia`) × linear warm-up, beside SGD with momentum 0.9",
-        "(a tenth of the rate), EMA momentum 0.9 with bias correction (`ema`: Adai with all inertia equal, the control of any",
-        "claim for adaptive inertia) and AdamW (lr 0.001 times the factor). Weight decay is the recipes', the schedule a",
-        "cosine. A run blew up where it diverged or did not learn ([the definition](../../docs/report.md#the-verdict)).",
-        "Cells read: runs that blew up of runs, with Wilson's 95 % interval; test error in percent of the others,",
-        "mean ± standard deviation over seeds. An error is that of the runs that survived, so it says little where many died.",
-        "",
-        "| task | net | data | epochs | batch | seeds per cell so far | seeds in all |",
-        "|---|---|---|---|---|---|---|",
-        *(_about_task(found, task) for task in TASKS),
-        "",
-        "![Blow-up rate](blow-up.png)",
-        "",
-        "![Test error against the rate](sensitivity.png)",
-        "",
-        "In the second figure lines are means over the runs that survived, bars go from their lowest to their highest error,",
-        "and a cross above the axes is a run that blew up at that rate.",
-        "",
-        "## All rates together",
-        "",
-        "Runs that blew up, over the five rates, with the interval. The cells of a column have the same rates and seeds only",
-        "where the numbers of runs agree.",
-        "",
-        pooled(found, tasks),
-        "",
-    ]
-    for task in tasks:
-        lines += [f"## {TASKS[task].title}", tables(found, task), ""]
-    lines += ["## Run on", "", *_run_on(done.values()), ""]
-    return "\n".join(lines)
 
 
 def _about_task(found: Found, task: str) -> str:
@@ -527,7 +501,7 @@ def draw(out: Path) -> None:
         raise SystemExit(f"{out / 'runs.jsonl'} holds no run; leave --draw out to make some")
     with rc_context(RC):
         for name, figure in (("blow-up", heat_maps(found, tasks)), ("sensitivity", sensitivity(found, tasks))):
-            write_whole(out / f"{name}.png", lambda part, figure=figure: figure.savefig(part, dpi=130))
+            write_whole(out / f"{name}.png", partial(figure.savefig, dpi=130))
     write_whole(out / "README.md", lambda part: part.write_text(page(found, done, tasks)))
     print(f"{len(done)} runs: {out}/README.md, blow-up.png, sensitivity.png")
 

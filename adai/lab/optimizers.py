@@ -39,9 +39,9 @@ def _adabound(parameters: Iterable[Parameter], **options: Any) -> Optimizer:
 
 # Learning rates and weight decay are those of the paper's Appendix D.1 for CIFAR; all else is the library's default, as
 # there. L2 is 5e-4 throughout; AdamW and AdaiW decay weights by lr * weight_decay instead. Plain SGD and RMSprop are
-# not the paper's: RMSprop takes Adam's values, plain SGD the learning rate that SGD with momentum 0.9 amounts to. Nor are
-# the two variants of Adai: one whose inertia is 0.9 everywhere, the control of any claim that adaptive inertia is worth
-# something, and one whose inertia has a floor.
+# not the paper's: RMSprop takes Adam's values, plain SGD the learning rate that SGD with momentum 0.9 amounts to.
+# Nor are the two variants of Adai: one whose inertia is 0.9 everywhere, the control of any claim that adaptive inertia
+# is worth something, and one whose inertia has a floor.
 RECIPES = {
     "adai": Recipe("Adai", Adai, {"lr": 1.0, "weight_decay": 5e-4}),
     "adaiw": Recipe("AdaiW", AdaiW, {"lr": 0.1, "weight_decay": 5e-3}),

@@ -56,6 +56,14 @@ def add_compare(commands: Commands) -> None:
         help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
     )
     compare.add_argument(
+        "--lr-grid",
+        nargs="+",
+        type=above_0,
+        default=[],
+        metavar="X",
+        help="run every optimizer at X times its learning rate too, and compare each at its best: 0.1 0.3 1 3 10",
+    )
+    compare.add_argument(
         "--flatness",
         nargs="?",
         type=positive,
