@@ -358,8 +358,8 @@ def _heat_map(ax: Axes, found: Found, task: str, warmup: int) -> AxesImage:
 
 
 def sensitivity(found: Found, tasks: Sequence[str]) -> Figure:
-    """Test error against the rate, a line an optimizer, with a mark for each run that blew up, at its rate."""
-    figure = Figure(figsize=(9.2, 0.9 + 3.0 * len(tasks)), layout="constrained")
+    """Test error against the rate, a line an optimizer, and above it how many runs blew up, at their rate."""
+    figure = Figure(figsize=(9.2, 0.9 + 3.5 * len(tasks)), layout="constrained")
     axes = figure.subplots(len(tasks), len(WARM_UPS), squeeze=False)
     for row, task in zip(axes, tasks, strict=True):
         for ax, warmup in zip(row, WARM_UPS, strict=True):
@@ -382,9 +382,12 @@ def _sensitivity(ax: Axes, found: Found, task: str, warmup: int) -> None:
         at = {f: found.get(Cell(task, line.optimizer, f, line.min_inertia, warmup), []) for f in FACTORS}
         tried[line.style] = {f: Tried(errors(rows), ends(rows), len(rows)) for f, rows in at.items() if rows}
     draw_rates(ax, tried, FACTORS)
+    if not any(tried.values()):
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, "not run yet", transform=ax.transAxes, ha="center")
     ax.set(xlabel="factor on the recipe's learning rate")
     title = f"{TASKS[task].title}, {f'{warmup} steps of warm-up' if warmup else 'no warm-up'}"
-    ax.set_title(title, fontsize=10, pad=26)
+    ax.set_title(title, fontsize=10, pad=50)
 
 
 def tables(found: Found, task: str) -> str:
@@ -441,8 +444,8 @@ for adaptive inertia) and AdamW (a thousandth of the rate). Weight decay is the 
 ![Test error against the rate](sensitivity.png)
 
 A run blew up where it diverged or did not learn ([the definition](../../docs/report.md#the-verdict)). In the second
-figure lines are means over the runs that did not, bars go from their lowest to their highest error, and each mark above
-the axes is a run that blew up at that rate.
+figure lines are means over the runs that did not, and bars go from their lowest to their highest error; above the axes
+is how many runs blew up, at their rate.
 
 The tables have the runs that blew up, of how many, with Wilson's 95 % interval; then the test error of the others in
 percent, mean ± standard deviation over seeds. Where many blew up, that is the error of the lucky ones.

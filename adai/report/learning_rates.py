@@ -24,8 +24,8 @@ from adai.report.panels import ENDS, legend_keys
 from adai.report.picture import HEIGHT, Picture, one_axes, short, with_unit
 from adai.report.rows import write_csv
 from adai.report.style import INK, style
-from adai.report.summary import Measure, died_of, joined, measure_of
-from adai.report.tables import Cells, plus_minus
+from adai.report.summary import Measure, joined, measure_of
+from adai.report.tables import NONE, Cells, plus_minus
 
 
 class Tried(NamedTuple):
@@ -40,6 +40,11 @@ class Tried(NamedTuple):
     values: list[float]
     ends: list[str]
     planned: int
+
+    @property
+    def died(self) -> str:
+        """``2 of 3 died``; empty where none did."""
+        return f"{len(self.ends)} of {self.planned} died" if self.ends else ""
 
 
 class Best(NamedTuple):
@@ -154,20 +159,19 @@ def cells(grid: Grid) -> Cells:
     for name in grid.optimizers:
         tried, best = grid.tried(name), grid.best(name)
         lr = f"{best.lr:g} " if best.lr is not None else ""
-        edge = f"yes, {best.edge}" if best.edge else "no"
+        edge = f", the {best.edge}" if best.edge else ""
+        rate = f"{lr}(× {best.factor:g}{edge})" if any(t.values for t in tried.values()) else NONE
         said = [_cell(tried.get(factor), measure) for factor in grid.at]
-        any_values = any(t.values for t in tried.values())
-        label = grid.entrants(name)[1.0].label
-        rows.append([label, f"{lr}(× {best.factor:g})" if any_values else "–", edge if any_values else "–", *said])
+        rows.append([grid.entrants(name)[1.0].label, rate, *said])
     title = f"{measure.name}{unit} by factor on each optimizer’s own learning rate"
-    return Cells(title, ["optimizer", "best rate", "at the edge", *(f"× {factor:g}" for factor in grid.at)], rows)
+    return Cells(title, ["optimizer", "best rate", *(f"× {factor:g}" for factor in grid.at)], rows)
 
 
 def _cell(tried: Tried | None, measure: Measure) -> str:
     if tried is None:
-        return "–"
-    counts = died_of(tried.ends, tried.planned)
-    return ", ".join(filter(None, (plus_minus(tried.values, measure.digits) if tried.values else "", counts))) or "–"
+        return NONE
+    values = plus_minus(tried.values, measure.digits) if tried.values else ""
+    return ", ".join(filter(None, (values, tried.died))) or NONE
 
 
 def picture(grid: Grid) -> Picture:
@@ -180,7 +184,7 @@ def picture(grid: Grid) -> Picture:
         tried = grid.tried(name)
         label = grid.entrants(name)[1.0].label
         means = [f"{short(spread(t.values).mean)} at {f:g}" for f, t in tried.items() if t.values]
-        deaths = [f"{died_of(t.ends, t.planned)} at {f:g}" for f, t in tried.items() if t.ends]
+        deaths = [f"{t.died} at {f:g}" for f, t in tried.items() if t.ends]
         said.append(
             f"{label} {joined(means) or 'without a finished run'}" + (f" ({', '.join(deaths)})" if deaths else "")
         )
@@ -189,8 +193,8 @@ def picture(grid: Grid) -> Picture:
     figure.set_figheight(HEIGHT + 0.22 * -(-len(keys) // 3))
     figure.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2)
     text = (
-        f"{'; '.join(said)}. Means over the runs that finished, bars from lowest to highest; above the axes a mark for "
-        "each run that died, at its rate."
+        f"{'; '.join(said)}. Means over the runs that finished, bars from lowest to highest; above the axes "
+        "how many runs died, at their rate."
     )
     title = f"{grid.measure.name[0].upper()}{grid.measure.name[1:]} against the learning rate"
     return Picture("learning-rates", title, text, figure)
@@ -210,7 +214,7 @@ def end_keys(ends: set[str]) -> list[Line2D]:
 
 
 def draw(ax: Axes, lines: Mapping[str, Mapping[float, Tried]], factors: Sequence[float]) -> None:
-    """Draw what each optimizer came to at every factor, and above the axes a mark for each run that died there.
+    """Draw what each optimizer came to at every factor, and above the axes how many runs died there, and how.
 
     Args:
         ax: where; its title has to leave room above.
@@ -229,9 +233,11 @@ def draw(ax: Axes, lines: Mapping[str, Mapping[float, Tried]], factors: Sequence
             ax.vlines(x, low, high, color=look.light, lw=1.0, alpha=0.7)
             shown += [low, high]
         for factor, own in tried.items():
-            for place, end in enumerate(own.ends):  # next to each other, a line of them for each optimizer
-                ax.plot(factor * aside * 1.02**place, 1.04 + 0.05 * number, ENDS[end], color=look.light, ms=5, mew=1.4,
-                        transform=ax.get_xaxis_transform(), clip_on=False)  # fmt: skip
+            for place, end in enumerate(sorted(set(own.ends))):
+                x, y = factor * aside * 1.25**place, 1.04 + 0.06 * number  # a line for each optimizer
+                above = {"transform": ax.get_xaxis_transform(), "clip_on": False, "color": look.light}
+                ax.plot(x, y, ENDS[end], ms=6, mew=1.6, **above)
+                ax.text(x * 1.05, y, str(own.ends.count(end)), fontsize=8, va="center", **above)
     log_where_it_helps(ax, "y", [np.array(values) for values in shown])
     ax.set_xticks(factors, [f"{factor:g}" for factor in factors])
     ax.xaxis.set_minor_locator(NullLocator())

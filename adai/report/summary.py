@@ -77,17 +77,12 @@ class Row(NamedTuple):
     @property
     def died(self) -> str:
         """``2 of 10 runs did not learn``; empty where none died."""
-        return died_of([status for status, count in self.others.items() for _ in range(count)], self.planned)
-
-
-def died_of(ends: Sequence[str], planned: int) -> str:
-    """``2 of 10 runs did not learn and 1 diverged``, of what became of runs; empty where none died."""
-    runs = "run" if planned == 1 else "runs"
-    counts = [(ends.count(status), status) for status in DIED if status in ends]
-    return " and ".join(
-        f"{count} of {planned} {runs} {status}" if not number else f"{count} {status}"
-        for number, (count, status) in enumerate(counts)
-    )
+        runs = "run" if self.planned == 1 else "runs"
+        counts = [(self.others[status], status) for status in DIED if status in self.others]
+        return " and ".join(
+            f"{count} of {self.planned} {runs} {status}" if not number else f"{count} {status}"
+            for number, (count, status) in enumerate(counts)
+        )
 
 
 class Summary(NamedTuple):
