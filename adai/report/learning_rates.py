@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -235,7 +235,7 @@ def draw(ax: Axes, lines: Mapping[str, Mapping[float, Tried]], factors: Sequence
         for factor, own in tried.items():
             for place, end in enumerate(sorted(set(own.ends))):
                 x, y = factor * aside * 1.25**place, 1.04 + 0.06 * number  # a line for each optimizer
-                above = {"transform": ax.get_xaxis_transform(), "clip_on": False, "color": look.light}
+                above: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "clip_on": False, "color": look.light}
                 ax.plot(x, y, ENDS[end], ms=6, mew=1.6, **above)
                 ax.text(x * 1.05, y, str(own.ends.count(end)), fontsize=8, va="center", **above)
     log_where_it_helps(ax, "y", [np.array(values) for values in shown])
