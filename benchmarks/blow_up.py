@@ -448,7 +448,8 @@ figure lines are means over the runs that did not, and bars go from their lowest
 is how many runs blew up, at their rate.
 
 The tables have the runs that blew up, of how many, with Wilson's 95 % interval; then the test error of the others in
-percent, mean ± standard deviation over seeds. Where many blew up, that is the error of the lucky ones.
+percent, mean ± standard deviation over seeds. Where many blew up, that is the error of the lucky ones. A run that is
+damaged early and recovers in part did not blow up by this definition: its error shows it.
 {tables}
 ## Run on
 

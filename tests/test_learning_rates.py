@@ -68,6 +68,11 @@ def test_a_rate_at_which_few_runs_have_ended_is_not_the_best_yet(tmp_path):
     assert found(grid_of(tmp_path, errors)).best("adai").factor == 1.0
 
 
+def test_seeds_that_were_added_at_one_rate_do_not_make_it_the_best(tmp_path):
+    errors = {1.0: {"adai": [3.0, 3.1, 3.2, 3.1, 3.0]}, 3.0: {"adai": [1.0, 1.1, 1.2]}}
+    assert found(grid_of(tmp_path, errors)).best("adai").factor == 3.0
+
+
 def test_the_verdict_is_at_each_best_rate_and_says_what_that_was_chosen_on(tmp_path):
     grid = found(grid_of(tmp_path))
     text = verdict(summarise(grid.at_best()))

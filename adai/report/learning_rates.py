@@ -1,8 +1,8 @@
 """Learning-rate sensitivity: a comparison at several factors on each optimizer's own learning rate.
 
 Each factor is a comparison of its own (`adai.lab.runs.folder_at`). What is said of optimizers is said of each at its
-best rate: of the rates at which most runs have ended, those at which the fewest died, and of these the one with the
-lowest mean over the runs that finished.
+best rate: of the rates at which the largest share of their runs has ended, those at which the smallest share died, and
+of these the one with the lowest mean over the runs that finished.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,6 +40,16 @@ class Tried(NamedTuple):
     values: list[float]
     ends: list[str]
     planned: int
+
+    @property
+    def ended(self) -> float:
+        """The share of the runs that are over."""
+        return (len(self.values) + len(self.ends)) / self.planned if self.planned else 0.0
+
+    @property
+    def deaths(self) -> float:
+        """The share of those that are over which died."""
+        return len(self.ends) / max(1, len(self.values) + len(self.ends))
 
     @property
     def died(self) -> str:
@@ -93,11 +103,11 @@ class Grid(NamedTuple):
     def best(self, optimizer: str) -> Best:
         """The optimizer's best rate."""
         tried = self.tried(optimizer)
-        most = max(len(t.values) + len(t.ends) for t in tried.values())
-        ended = {f: t for f, t in tried.items() if t.values and len(t.values) + len(t.ends) == most}
+        most = max(t.ended for t in tried.values())
+        ended = {f: t for f, t in tried.items() if t.values and t.ended == most}
         if not ended:
             return Best(1.0, self._lr(optimizer, 1.0), "")
-        factor = min(ended, key=lambda f: (len(ended[f].ends), fmean(ended[f].values)))
+        factor = min(ended, key=lambda f: (ended[f].deaths, fmean(ended[f].values)))
         ends = {min(tried): "lowest", max(tried): "highest"} if len(tried) > 1 else {}
         return Best(factor, self._lr(optimizer, factor), ends.get(factor, ""))
 
