@@ -29,6 +29,18 @@ def momentum(alpha, mu):
     return step
 
 
+def ema(alpha, beta):
+    """The paper's eq. 6 with β3 = 1 - β, and Adam's bias correction: m_t = β m_{t-1} + (1 - β) g_t."""
+    m = 0.0
+
+    def step(t, theta, g):
+        nonlocal m
+        m = beta * m + (1 - beta) * g
+        return theta - alpha(t) * m / (1 - beta**t)
+
+    return step
+
+
 def rmsprop(alpha, decay, eps=0.0):
     """Tieleman and Hinton, Neural Networks for Machine Learning, lecture 6.5, 2012, slide "rmsprop"."""
     mean_square = 0.0

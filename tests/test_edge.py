@@ -15,6 +15,9 @@ from adai import Adai, AdaiW
 from adai.errors import UserError
 from adai.lab import stability
 from adai.lab.edge import margin
+from adai.lab.edge.weights import moving
+from adai.lab.optimizers import recipe
+from adai.theory import stability as theory
 
 F64 = torch.float64
 
@@ -374,3 +377,14 @@ def test_half_precision_and_a_rate_that_is_a_tensor():
         stability(o, m, cross_entropy, (x.to(m[0].weight.dtype), y)) for o, m in ((optimizer, half), (other, whole))
     )
     assert found.margin == pytest.approx(same.margin, rel=1e-5) != 0
+
+
+def test_the_variants_of_adai_have_the_limits_of_their_inertia():
+    """EMA momentum 0.9 stands 38/η whatever the gradients; a floor of 0.7 bounds the step weight by 3/17."""
+    model, (x, y) = net(), data()
+    for name, most in (("ema", theory.ema(0.9)), ("adai-floor", 3 / 17)):
+        optimizer = recipe(name).build(model.parameters())
+        trained(optimizer, model, 5, x, y)
+        weights = torch.cat([one.weight.flatten() for one in moving(optimizer, torch.zeros_like).values()])
+        assert weights.max().item() == pytest.approx(most)
+        assert (weights.min().item() == pytest.approx(most)) == (name == "ema")

@@ -12,7 +12,7 @@ import torch
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab.optimizers import DEFAULT_OPTIMIZERS, RECIPES, recipe
+from adai.lab.optimizers import DEFAULT_OPTIMIZERS, NOT_THE_PAPERS, RECIPES, recipe
 from adai.lab.padam import Padam
 from adai.lab.schedules import PAPER_SCHEDULES
 from adai.lab.yogi import Yogi
@@ -44,9 +44,9 @@ def adam_alpha(t):
     return 1e-3 * np.sqrt(debias(t, 0.999)) / debias(t, 0.9)
 
 
-def adai(lr, weight_decay, decoupled):
+def adai(lr, weight_decay, **given):
     """Xie et al., arXiv 2006.15815, Algorithm 2; decoupled decay is by the factor 1 - lr * weight_decay."""
-    options = {"lr": lr, "betas": (0.1, 0.99), "eps": 1e-3, "weight_decay": weight_decay, "decoupled": decoupled}
+    options = {"lr": lr, "betas": (0.1, 0.99), "eps": 1e-3, "weight_decay": weight_decay, **given}
     transcription = Transcription([{**options, "params": [START]}])
 
     def step(t, theta, g):
@@ -64,7 +64,7 @@ def with_l2(step, l2=L2):
 # How each paper's algorithm gives what the recipe has to give. Where the library departs from the paper on purpose, the
 # argument that says so stands in its line, with the reason.
 PAPERS = {
-    "adai": lambda: adai(1.0, L2, decoupled=False),
+    "adai": lambda: adai(1.0, L2),
     "adaiw": lambda: adai(0.1, 5e-3, decoupled=True),
     "sgd": lambda: with_l2(algorithms.momentum(constant(0.1), 0.9)),
     "adam": lambda: with_l2(algorithms.adam(constant(1e-3), 0.9, 0.999, 1e-8)),
@@ -96,6 +96,8 @@ PAPERS = {
     "sgd-plain": lambda: with_l2(algorithms.sgd(constant(1.0))),
     # The lecture's decay is 0.9; torch's default is 0.99.
     "rmsprop": lambda: with_l2(algorithms.rmsprop(constant(1e-3), 0.99, eps=1e-8)),
+    "ema": lambda: with_l2(algorithms.ema(constant(1.0), 0.9)),
+    "adai-floor": lambda: adai(1.0, L2, min_inertia=0.7),
 }
 
 
@@ -265,10 +267,11 @@ def test_recipes_are_the_papers():
     for name, r in RECIPES.items():
         assert r.options["weight_decay"] == decoupled.get(name, 0.0005)
     assert RECIPES["sgd"].options["momentum"] == 0.9
-    assert len(RECIPES) == 12
+    assert len(RECIPES) == 14
+    assert set(NOT_THE_PAPERS) == RECIPES.keys() - {name for names in rates.values() for name in names}
     assert DEFAULT_OPTIMIZERS == ("adai", "adaiw", "sgd", "adam", "adamw")
     assert set(DEFAULT_OPTIMIZERS) < RECIPES.keys()
-    with pytest.raises(UserError, match="unknown optimizer 'lion'; choose from adai, .*, rmsprop"):
+    with pytest.raises(UserError, match="unknown optimizer 'lion'; choose from adai, .*, adai-floor"):
         recipe("lion")
 
 
@@ -282,7 +285,8 @@ def test_schedules_are_the_papers():
 @pytest.mark.parametrize("name", RECIPES)
 def test_baselines_come_from_libraries(name):
     module = type(recipe(name).build([torch.nn.Parameter(torch.zeros(2))])).__module__
-    carried = {"adai": "adai.optim", "adaiw": "adai.optim", "padam": "adai.lab.padam", "yogi": "adai.lab.yogi",
+    carried = {"adai": "adai.optim", "adaiw": "adai.optim", "ema": "adai.optim",
+               "adai-floor": "adai.optim", "padam": "adai.lab.padam", "yogi": "adai.lab.yogi",
                "adabound": "pytorch_optimizer"}  # fmt: skip
     assert module.startswith(carried.get(name, "torch.optim"))
 

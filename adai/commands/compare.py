@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
         seeds=options.seeds,
         overrides=overrides,
         tune=_tuning(options),
+        lr_grid=options.lr_grid,
         flatness=None if options.flatness is None else QUICK,
         flatness_every=options.flatness or 0,
         stability=None if options.stability is None else StabilitySettings(),

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from adai.commands.terminal import terminal
 from adai.errors import UserError
-from adai.report import equal_loss, flatness, stability
+from adai.report import equal_loss, flatness, learning_rates, stability
 from adai.report.comparison import Comparison, read
 from adai.report.page import write
 from adai.report.summary import summarise, verdict
-from adai.report.tables import as_table
+from adai.report.tables import as_table, for_terminal
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,6 +27,10 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
         UserError: there is no comparison, or its folder cannot be written.
     """
     comparison = read(path)
+    grid = learning_rates.read_grid(comparison)
+    if grid:
+        console.print(for_terminal(learning_rates.cells(grid)))
+        comparison = grid.at_best()
     summary = summarise(comparison, reference)
     console.print(as_table(summary))
     console.print(verdict(summary))
@@ -36,10 +40,13 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
         console.print(stability.sentence(comparison, margins), highlight=False)
     with console.status("drawing the report"):
         try:
-            page = write(comparison, summary)
+            page = write(comparison, summary, grid)
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror}; make it writable") from error
-    console.print(f"Report: {page}, with {path}/figures and {path}/summary.csv, .md, .tex", soft_wrap=True)
+    console.print(
+        f"Report: {page}, with {path}/figures and {path}/summary.csv, .md, .tex{', lr-grid.csv' if grid else ''}",
+        soft_wrap=True,
+    )
 
 
 def say_flatness(console: Console, comparison: Comparison, reference: str) -> None:

@@ -18,7 +18,7 @@ from adai.lab.executors import Executor, in_process
 from adai.lab.jobs import Failure, Job, Watch
 from adai.lab.machine import about, device_named
 from adai.lab.optimizers import DEFAULT_OPTIMIZERS, recipe
-from adai.lab.runs import RunFolder
+from adai.lab.runs import RunFolder, folder_at
 from adai.lab.settings import Settings
 from adai.lab.train import named_task
 
@@ -42,6 +42,7 @@ def compare(
     seeds: int = 3,
     overrides: Mapping[str, Mapping[str, float]] | None = None,
     tune: "Tuning | None" = None,
+    lr_grid: Sequence[float] = (),
     flatness: FlatnessSettings | None = None,
     flatness_every: int = 0,
     flatness_of: Sequence[str] | None = None,
@@ -67,6 +68,8 @@ def compare(
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
         overrides: ``lr`` and ``weight_decay`` other than the recipe's, by optimizer.
         tune: chooses them instead, with so many trials for each optimizer; the runs compared are fresh ones.
+        lr_grid: factors on each optimizer's own learning rate; all is run and measured at each of these too, in
+            ``lr-grid/<factor>`` within `folder`. Factor 1 is always run, in `folder` itself.
         flatness: measure it after the last epoch of every run, with these settings, or those that most runs have been
             measured with already.
         flatness_every: measure it after every so many epochs too, to compare runs at equal loss; 0 does not.
@@ -93,6 +96,8 @@ def compare(
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     data_dir = Path(data_dir) if data_dir else None
     overrides = overrides or {}
+    if tune and lr_grid:
+        raise UserError("--tune and --lr-grid both choose learning rates; leave one of them out")
     parts = [
         Part(
             RunFolder(folder.path / model) if model and len(models) > 1 else folder,
@@ -106,6 +111,7 @@ def compare(
     common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
     if tune:
         parts = [part.tuned(tune, execute, watch, common) for part in parts]
+    parts = [part.at(factor) for part in parts for factor in sorted({1.0, *map(float, lr_grid)})]
     for part in parts:
         part.open(seeds, tune.trials if tune else 0, command)
     along = flatness_every > 0
@@ -146,10 +152,14 @@ def _with_limit(runs: Mapping[str, Settings]) -> set[str]:
 
 
 class Part(NamedTuple):
-    """The comparison on one model: its folder, and for each optimizer the settings of its runs, but for the seed."""
+    """The comparison on one model: its folder, and for each optimizer the settings of its runs, but for the seed.
+
+    ``factor`` is that on each optimizer's own learning rate.
+    """
 
     folder: RunFolder
     runs: dict[str, Settings]
+    factor: float = 1.0
 
     def check(self, data_dir: Path | None) -> None:
         """See to it that what is missing shows now, not after hours of training."""
@@ -168,6 +178,14 @@ class Part(NamedTuple):
         runs = {n: replace(own, options={**own.options, **chosen[n]}) for n, own in self.runs.items()}
         return self._replace(runs=runs)
 
+    def at(self, factor: float) -> "Part":
+        """The same at so many times each optimizer's learning rate."""
+        runs = {
+            name: replace(own, options={**own.options, "lr": _rounded(own.options["lr"] * factor)})
+            for name, own in self.runs.items()
+        }
+        return Part(RunFolder(folder_at(self.folder.path, factor)), runs, factor) if factor != 1 else self
+
     def open(self, seeds: int, trials: int, command: str) -> None:
         """Say in the folder what all runs share, and the two things in which they differ."""
         shared = {k: v for k, v in self.common.as_dict().items() if k not in ("optimizer", "options", "seed")}
@@ -178,12 +196,18 @@ class Part(NamedTuple):
     def jobs(self, seed: int, **common: Any) -> list[Job]:
         """The runs of one seed; all that they share beyond their settings goes to `Job` as it is."""
         model = f"{self.common.model}, " if self.common.model else ""
+        rate = "" if self.factor == 1 else f", {self.factor:g} times its learning rate"
         return [
             Job(
-                f"{model}{recipe(name).label}, seed {seed}",
+                f"{model}{recipe(name).label}{rate}, seed {seed}",
                 replace(own, seed=seed),
                 self.folder.run(name, seed).path.absolute(),
                 **common,
             )
             for name, own in self.runs.items()
         ]
+
+
+def _rounded(rate: float) -> float:
+    """A product without the last digits of its rounding: three times 0.1 is 0.3."""
+    return float(f"{rate:.12g}")

@@ -40,6 +40,8 @@ def _adabound(parameters: Iterable[Parameter], **options: Any) -> Optimizer:
 # Learning rates and weight decay are those of the paper's Appendix D.1 for CIFAR; all else is the library's default, as
 # there. L2 is 5e-4 throughout; AdamW and AdaiW decay weights by lr * weight_decay instead. Plain SGD and RMSprop are
 # not the paper's: RMSprop takes Adam's values, plain SGD the learning rate that SGD with momentum 0.9 amounts to.
+# Nor are the two variants of Adai: one whose inertia is 0.9 everywhere, the control of any claim that adaptive inertia
+# is worth something, and one whose inertia has a floor.
 RECIPES = {
     "adai": Recipe("Adai", Adai, {"lr": 1.0, "weight_decay": 5e-4}),
     "adaiw": Recipe("AdaiW", AdaiW, {"lr": 0.1, "weight_decay": 5e-3}),
@@ -53,9 +55,11 @@ RECIPES = {
     "radam": Recipe("RAdam", torch.optim.RAdam, {"lr": 1e-3, "weight_decay": 5e-4}),
     "sgd-plain": Recipe("SGD", torch.optim.SGD, {"lr": 1.0, "weight_decay": 5e-4}),
     "rmsprop": Recipe("RMSprop", torch.optim.RMSprop, {"lr": 1e-3, "weight_decay": 5e-4}),
+    "ema": Recipe("EMA momentum", Adai, {"lr": 1.0, "weight_decay": 5e-4, "eps": 0.1, "min_inertia": 0.9}),
+    "adai-floor": Recipe("Adai, floor 0.7", Adai, {"lr": 1.0, "weight_decay": 5e-4, "min_inertia": 0.7}),
 }
 
-NOT_THE_PAPERS = ("sgd-plain", "rmsprop")
+NOT_THE_PAPERS = ("sgd-plain", "rmsprop", "ema", "adai-floor")
 
 # What a comparison runs when nobody says which.
 DEFAULT_OPTIMIZERS = ("adai", "adaiw", "sgd", "adam", "adamw")

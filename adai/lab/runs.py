@@ -7,15 +7,37 @@
     runs/<name>/flatness.*                    how flat the finished runs' minima are, once that was measured
     runs/<name>/flatness-epochs.csv, equal-loss.*    the same along training, and at equal loss
     runs/<name>/stability-epochs.csv          the stability margin along training, where it was measured
+    runs/<name>/lr-grid/<factor>/             the same comparison with other learning rates, a folder like this one;
+                                              factor 1 is this folder itself
+    runs/<name>/lr-grid.csv                   a row for every run, at every rate
     runs/<name>/report.html, summary.*, figures/    drawn from the above
 """
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from adai.errors import UserError
 from adai.lab.run import Run, read_json, write_json, writing_to
+
+LR_GRID = "lr-grid"
+
+
+def folder_at(folder: Path, factor: float) -> Path:
+    """Where a comparison has its runs at so many times each optimizer's own learning rate."""
+    return folder if factor == 1 else folder / LR_GRID / f"{factor:.12g}"
+
+
+def factors_in(folder: Path) -> Iterator[float]:
+    """Those for which there is a comparison in the folder, from the lowest on, 1 among them."""
+    found = {1.0}
+    for file in (folder / LR_GRID).glob("*/config.json"):
+        try:
+            found.add(float(file.parent.name))
+        except ValueError:  # somebody else's
+            continue
+    yield from sorted(found)
 
 
 class RunFolder:

@@ -14,12 +14,16 @@ NEAR = 2.0
 def how(comparison: Comparison) -> str:
     """What a verdict begins with: *At untuned CIFAR settings*, *After 20 tuning trials of each optimizer*, …
 
-    Tuned is what ``--tune`` has chosen, and nothing else. Values other than the recipe's were chosen by hand. The
-    recipes are the paper's for CIFAR: the paper's own runs have them for settings of their own, all others untuned.
+    Of a comparison at each optimizer's best of several rates (`adai.report.learning_rates`) it says what these were
+    chosen on. Tuned is what ``--tune`` has chosen, and nothing else. Values other than the recipe's were chosen by
+    hand. The recipes are the paper's for CIFAR: the paper's own runs have them for settings of their own, all others
+    untuned.
     """
     trials = comparison.config.get("trials")
     if trials:
         return f"After {trials} tuning {'trial' if trials == 1 else 'trials'} of each optimizer"
+    if comparison.config.get("lr_grid"):
+        return _at_best(comparison)
     by_hand = {entrant.label: given for entrant in comparison.entrants if (given := _given(entrant))}
     rest = "the paper’s settings" if _is_papers(comparison) else "untuned CIFAR settings"
     if not any("lr" in entrant.options for entrant in comparison.entrants):
@@ -29,6 +33,20 @@ def how(comparison: Comparison) -> str:
     said = "; ".join(f"{label}: {', '.join(given)}" for label, given in by_hand.items())
     others = "" if len(by_hand) == len(comparison.entrants) else f" and {rest} for the others"
     return f"At settings chosen by hand ({said}){others}"
+
+
+def _at_best(comparison: Comparison) -> str:
+    on = "on the same test data that they are compared on"
+    if comparison.config.get("validation"):
+        on = "and compared on held-out training data"
+    decays = [
+        f"{entrant.label}: {decay}"
+        for entrant in comparison.entrants
+        for decay in _given(entrant)
+        if decay.startswith("weight decay")
+    ]
+    by_hand = f", with settings chosen by hand ({'; '.join(decays)})" if decays else ""
+    return f"At each optimizer’s best of {len(comparison.config['lr_grid'])} learning rates, chosen {on}{by_hand}"
 
 
 def _given(entrant: Entrant) -> list[str]:
@@ -52,7 +70,9 @@ def _is_papers(comparison: Comparison) -> bool:
 
 
 def edges(comparison: Comparison) -> str:
-    """How far the best learning rates lie from the nearer end of the range that ``--tune`` searched; else empty."""
+    """How far the best learning rates lie from the ends of what ``--tune`` searched, or of a grid; else empty."""
+    if comparison.config.get("lr_grid"):
+        return _best_of_grid(comparison)
     ranges = _ranges(comparison) if comparison.config.get("trials") else {}
     said = []
     for entrant in comparison.entrants:
@@ -64,6 +84,16 @@ def edges(comparison: Comparison) -> str:
     if not said:
         return ""
     return f"Best learning rates, with their factor to the nearer end of the range searched: {', '.join(said)}."
+
+
+def _best_of_grid(comparison: Comparison) -> str:
+    said = []
+    for entrant in comparison.entrants:
+        factor, lr, edge = comparison.config["best"][entrant.name]
+        if entrant.finished:
+            beyond = f", the {edge} of the grid: a better one may lie beyond" if edge else ""
+            said.append(f"{entrant.label} {f'{lr:g} ' if lr is not None else ''}(× {factor:g}{beyond})")
+    return f"Best learning rates, with their factor on the optimizer’s own: {', '.join(said)}." if said else ""
 
 
 def _ranges(comparison: Comparison) -> dict[str, tuple[float, float]]:

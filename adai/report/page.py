@@ -15,7 +15,7 @@ from matplotlib import rc_context
 
 from adai.files import write_whole
 from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.report import equal_loss, flatness, stability, tables
+from adai.report import equal_loss, flatness, learning_rates, stability, tables
 from adai.report.comparison import WHERE, Comparison, Flatness, Run
 from adai.report.figures import pictures
 from adai.report.picture import RC, Missing, Picture
@@ -31,10 +31,15 @@ DID_NOT_LEARN: dict[Measure, str] = {
 }
 
 
-def write(comparison: Comparison, summary: Summary) -> Path:
+def write(comparison: Comparison, summary: Summary, grid: learning_rates.Grid | None = None) -> Path:
     """Write ``report.html``, ``summary.*``, ``figures/``, and the files of what was measured, into the folder.
 
     Each file is written whole or not at all; the page last, so that it is never ahead of its figures.
+
+    Args:
+        comparison: of a grid the one at each optimizer's best rate.
+        summary: of it.
+        grid: the comparison at all rates, if there are several.
 
     Returns:
         The page.
@@ -49,7 +54,8 @@ def write(comparison: Comparison, summary: Summary) -> Path:
         figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
         flat = _flatness(comparison, measured, summary.reference) if measured.runs else None
         margins = _stability(comparison)
-    text = _render(comparison, summary, figures, flat, margins)
+        rates = _learning_rates(folder, grid) if grid else None
+    text = _render(comparison, summary, figures, flat, margins, rates)
     _write_text(folder / "report.html", text)
     return folder / "report.html"
 
@@ -93,6 +99,19 @@ def _stability(comparison: Comparison) -> dict[str, Any] | None:
         "sentence": stability.sentence(comparison, found),
         "downloads": [_download(points)],
         "figure": _written(comparison.path / "figures", stability.picture(comparison, found)),
+    }
+
+
+def _learning_rates(folder: Path, grid: learning_rates.Grid) -> dict[str, Any]:
+    """Write the files of the grid of learning rates; returns what the page needs of it."""
+    points = folder / "lr-grid.csv"
+    learning_rates.write_points(points, grid)
+    table = learning_rates.cells(grid)
+    return {
+        "table": table,
+        "lines": [(variable(name), cells) for name, cells in zip(grid.optimizers, table.rows, strict=True)],
+        "downloads": [_download(points)],
+        "figure": _written(folder / "figures", learning_rates.picture(grid)),
     }
 
 
@@ -143,6 +162,7 @@ def _render(
     figures: list[dict[str, Any]],
     flat: dict[str, Any] | None,
     margins: dict[str, Any] | None,
+    rates: dict[str, Any] | None,
 ) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     here, config = files("adai.report"), comparison.config
@@ -160,6 +180,7 @@ def _render(
         figures=figures,
         flatness=flat,
         stability=margins,
+        rates=rates,
         folder=shlex.quote(str(comparison.path)),
         runs=[_line(e.label, run, summary) for e in comparison.entrants for run in e.runs],
         stopped=sum(run.status != "finished" for e in comparison.entrants for run in e.runs),

@@ -15,7 +15,7 @@ class Style(NamedTuple):
 
 
 # Colours have a contrast of 3 and more with the page (a test holds them to it). They do not stand alone: no two of
-# the first eight share a marker, nor the last four with one another, and dashes differ where markers do not.
+# the first eight share a marker, nor the last six with one another, and dashes differ where markers do not.
 _STYLES = [
     Style("#0b62a8", "#6cb4f5", "o", ()),
     Style("#00807a", "#4fd1c7", "s", (5, 1.5)),
@@ -29,6 +29,8 @@ _STYLES = [
     Style("#4a5b6c", "#aebdcc", "s", ()),
     Style("#7d6200", "#e5c54f", "^", (7, 2)),
     Style("#5548d9", "#aca5ff", "D", (1.2, 1.2)),
+    Style("#34302c", "#efe9e0", "p", ()),
+    Style("#94209a", "#f08cf5", "h", (4, 1, 1, 1)),
 ]
 
 # Of a figure's text and lines. In the page they follow the reader's light or dark setting.

@@ -94,7 +94,7 @@ class Summary(NamedTuple):
         rows: lowest mean first, optimizers without a finished run last.
         comparisons: how many rivals share enough seeds with the reference; all intervals hold at once in 95 %.
         chosen: how learning rates and weight decays were chosen, as a sentence begins with it.
-        edges: how far the best of a tuning are from the ends of what was searched, a sentence; may be empty.
+        edges: how far the best of a tuning or a grid are from the ends of what was tried, a sentence; may be empty.
     """
 
     measure: Measure
@@ -115,7 +115,7 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
         UserError: the reference takes no part.
     """
     reference = reference_of(comparison, reference)
-    measure = LOSS if comparison.recorded(LOSS.column) and not comparison.recorded(ERROR.column) else ERROR
+    measure = measure_of(comparison)
     rows = [_row(entrant, measure, comparison.config.get("batch")) for entrant in comparison.entrants]
     against = {row.optimizer: row for row in rows}
     shared = {
@@ -131,6 +131,12 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
             rows[number] = row._replace(difference=paired_difference(a, b, comparisons=max(1, comparisons)))
     rows.sort(key=lambda row: spread(list(row.last.values())).mean if row.last else math.inf)
     return Summary(measure, reference, rows, comparisons, chosen.how(comparison), chosen.edges(comparison))
+
+
+def measure_of(*comparisons: Comparison) -> Measure:
+    """What decides: the test error, or the test loss where no run has an error."""
+    recorded = {m: any(c.recorded(m.column) for c in comparisons) for m in (LOSS, ERROR)}
+    return LOSS if recorded[LOSS] and not recorded[ERROR] else ERROR
 
 
 def reference_of(comparison: Comparison, asked: str | None = None) -> str:

@@ -7,7 +7,8 @@ from adai.commands.options.later import Commands, later
 from adai.commands.options.numbers import above_0, not_negative, positive, seed, whole
 from adai.commands.options.training import add_training_options
 
-_OTHERS = "adaiw sgd adam adamw amsgrad adabound padam yogi radam sgd-plain rmsprop"
+_FURTHER = "amsgrad adabound padam yogi radam sgd-plain rmsprop ema adai-floor"
+_OTHERS = f"adaiw sgd adam adamw {_FURTHER}"
 
 
 def add_train(commands: Commands) -> None:
@@ -42,7 +43,7 @@ def add_compare(commands: Commands) -> None:
         "--optimizers",
         nargs="+",
         metavar="NAME",
-        help="default: adai adaiw sgd adam adamw; there are also amsgrad adabound padam yogi radam sgd-plain rmsprop",
+        help=f"default: adai adaiw sgd adam adamw; there are also {_FURTHER}",
     )
     compare.add_argument("--lr", nargs="+", default=[], metavar="NAME=X", help="other learning rates: adam=3e-4")
     compare.add_argument("--weight-decay", nargs="+", default=[], metavar="NAME=X", help="likewise: adam=0")
@@ -53,6 +54,14 @@ def add_compare(commands: Commands) -> None:
         default=0,
         metavar="N",
         help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
+    )
+    compare.add_argument(
+        "--lr-grid",
+        nargs="+",
+        type=above_0,
+        default=[],
+        metavar="X",
+        help="run every optimizer at X times its learning rate too, and compare each at its best: 0.1 0.3 1 3 10",
     )
     compare.add_argument(
         "--flatness",

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adai.commands.options.numbers import above_0, positive, whole
+from adai.commands.options.numbers import above_0, positive, share, whole
 from adai.errors import UserError
 
 # Option by option what `adai.lab.settings.Settings.of` takes under the same name.
 SETTINGS = (
     "model", "epochs", "batch", "schedule", "warmup_steps", "precision", "accumulate", "clip_norm", "augment",
-    "image_size", "limit",
+    "image_size", "limit", "validation",
 )  # fmt: skip
 MACHINE = ("device", "channels_last", "compile", "deterministic", "workers")
 
@@ -37,6 +37,12 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
     what.add_argument("--limit", type=positive, metavar="N", help="so many training and test images at most")
+    what.add_argument(
+        "--validation",
+        type=share,
+        metavar="X",
+        help="hold out this share of the training examples, and take them in place of the test examples",
+    )
     what.add_argument(
         "--augment",
         action=argparse.BooleanOptionalAction,
