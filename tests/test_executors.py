@@ -75,7 +75,7 @@ def test_a_run_whose_process_raises_is_tried_once_more(failing, tmp_path):
     folder = RunFolder(tmp_path / "runs")
     task = failing("raise", 1)
     assert compare(folder, task=task, optimizers=["sgd"], seeds=1, epochs=2, execute=Processes(1)) == []
-    assert folder.finished("sgd", 0)
+    assert folder.run("sgd", 0).status != "unfinished"
 
 
 def test_a_run_that_dies_twice_is_reported_and_the_others_finish(failing, tmp_path):
@@ -83,11 +83,11 @@ def test_a_run_that_dies_twice_is_reported_and_the_others_finish(failing, tmp_pa
     options = {"task": failing("die", 2), "optimizers": ["adai", "sgd"], "seeds": 1, "epochs": 2}
     (failure,) = compare(folder, **options, execute=Processes(1))
     assert str(failure) == "Adai, seed 0 failed 2 times: the process was killed by SIGKILL"
-    assert not folder.finished("adai", 0)
-    assert folder.finished("sgd", 0)
+    assert folder.run("adai", 0).status == "unfinished"
+    assert folder.run("sgd", 0).status != "unfinished"
     # The cause is gone: the same call finishes it.
     assert compare(folder, **options) == []
-    assert folder.finished("adai", 0)
+    assert folder.run("adai", 0).status != "unfinished"
 
 
 @pytest.mark.parametrize("way", ["raise", "die"])
@@ -110,7 +110,7 @@ def test_failures_in_this_process_too(failing, tmp_path):
     (failure,) = compare(folder, task=failing("raise", 2), optimizers=["adai", "sgd"], seeds=1, epochs=2)
     assert "OverflowError: too much (see " in failure.reason
     assert "OverflowError" in (folder.run("adai", 0).path / "error.txt").read_text()
-    assert folder.finished("sgd", 0)
+    assert folder.run("sgd", 0).status != "unfinished"
     with pytest.raises(UserError, match="failing"):  # what is wrong for all is said at once
         compare(RunFolder(tmp_path / "other"), task="failing_in_name:task", optimizers=["adai"], seeds=1, epochs=1)
 
@@ -157,7 +157,7 @@ def test_several_models_are_comparisons_of_their_own(tmp_path):
     for model in ("smallnet", "fc3"):
         part = RunFolder(tmp_path / model)
         assert part.config()["model"] == model
-        assert part.finished("sgd", 0)
+        assert part.run("sgd", 0).status != "unfinished"
     assert not (tmp_path / "config.json").exists()
 
 

@@ -147,12 +147,12 @@ def test_kill_9_and_the_same_command_goes_on_to_the_same_metrics(tmp_path):
 
 
 def test_a_finished_run_says_so_and_does_nothing(tmp_path, capsys):
-    command = ["train", "--epochs", "1", "--limit", "100", "--out", str(tmp_path / "run")]
+    command = ["train", "--epochs", "4", "--limit", "300", "--optimizer", "adam", "--out", str(tmp_path / "run")]
     assert main(command) == 0
     assert "finished already" not in capsys.readouterr().out
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()}
     assert main(command) == 0
-    assert "1 epochs, test error" in (out := capsys.readouterr().out)
+    assert "4 epochs, test error" in (out := capsys.readouterr().out)
     assert "it was finished already, nothing was done" in out
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "run").iterdir()} == before
 
@@ -291,7 +291,7 @@ def test_the_command_meets_a_limit_of_the_system_with_one_line_and_status_2(tmp_
     error = capsys.readouterr().err
     assert error.startswith(f"adai train: cannot write to {tmp_path}: File too large; all epochs before this one are ")
     assert error.count("\n") == 1
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "metrics.jsonl", "start.json"]
 
 
 def test_an_unwritable_folder_is_one_line(tmp_path, capsys):

@@ -162,7 +162,9 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     monkeypatch.setattr(gpu, "Fused", lambda *_: "triton")
     monkeypatch.setattr(engines, "_default_to_fused_or_foreach", lambda *_, **__: (False, True))
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
-    return engines.choose(group, SimpleNamespace(params=[SimpleNamespace(device=torch.device("cuda"))]), [])
+    return engines.choose(
+        group, SimpleNamespace(params=[SimpleNamespace(device=torch.device("cuda"))], check_shapes=lambda: None), []
+    )
 
 
 def test_triton_is_the_default_on_gpus(monkeypatch):

@@ -12,7 +12,7 @@ from adai.commands.status import INTERRUPTED
 from adai.commands.terminal import terminal
 from adai.lab.boundary import traced
 from adai.lab.distributed import world_size
-from adai.lab.outcome import CURE
+from adai.lab.outcome import CURE, MARGIN
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
 from adai.lab.tensorboard import Board
@@ -89,11 +89,11 @@ def _line(row: Row) -> str:
 
 
 def _bound(result: Run) -> str:
-    """What a run has to beat, with the number."""
+    """What a run that did not learn falls short of, with the number."""
     chance, loss = result.start.chance_error, result.start.test_loss
     if result.rows()[-1]["test_error"] is not None:
-        return f"the {chance:.2f} % of always answering the most frequent class"
-    return f"before training ({loss:.4g})"
+        return f"not {MARGIN:g} point better than the {chance:.2f} % of always answering the most frequent class"
+    return f"no better than before training ({loss:.4g})"
 
 
 def _verdict(result: Run, *, done: int) -> str:
@@ -101,8 +101,8 @@ def _verdict(result: Run, *, done: int) -> str:
     where = f"{result.path}/metrics.jsonl"
     if result.status == "diverged":
         return f"Diverged in epoch {len(rows)}: the loss is not a finite number; {CURE}. {where}"
+    again = "" if done else "; it was finished already, nothing was done"
     if result.status == "did not learn":
         reached = f"{_line(rows[-1])} after {len(rows)} epochs"
-        return f"Did not learn: {reached} is no better than {_bound(result)}; {CURE}. {where}"
-    again = "" if done else "; it was finished already, nothing was done"
+        return f"Did not learn: {reached} is {_bound(result)}; {CURE}{again}. {where}"
     return f"{len(rows)} epochs, {_line(rows[-1])}{again}. {where}"

@@ -68,7 +68,9 @@ def explain(folder: Path, error: BaseException) -> str:
 
 
 def in_a_line(error: BaseException) -> str:
-    """The error's kind and what it says."""
+    """The error's kind and what it says; of one that was caught here before, that of its cause."""
+    if isinstance(error, Failed):
+        return error.reason
     return textwrap.shorten(f"{type(error).__name__}: {original(error)}", 300)
 
 

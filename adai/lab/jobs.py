@@ -19,6 +19,7 @@ from adai.lab.boundary import ERROR, Failed, in_a_line
 from adai.lab.curvature.kept import FlatnessSettings, kept_in, measure_run, try_to_measure
 from adai.lab.edge.kept import StabilitySettings, margins_in, measure_margin
 from adai.lab.machine import device_named
+from adai.lab.outcome import DIED
 from adai.lab.run import Row, Run
 from adai.lab.settings import Settings
 from adai.lab.subject import by_settings
@@ -63,16 +64,20 @@ class Job(NamedTuple):
     @property
     def to_do(self) -> bool:
         """Whether anything is left of it."""
-        status = self.run.status
-        return status == "unfinished" or (status == "finished" and not self.measured)
+        return self.run.status == "unfinished" or not self.measured
 
     @property
     def measured(self) -> bool:
-        """Whether what was asked for of flatness and stability margin after the last epoch is there."""
-        last = self.settings.epochs
+        """Whether what was asked for of flatness and stability margin after the last epoch is there, if it can be.
+
+        A run that did not learn has no minimum that could be flat, and one that diverged not even a margin.
+        """
+        last, status = self.settings.epochs, self.run.status
         flat = any((k.epoch, k.settings) == (last, self.flatness) for k in kept_in(self.folder))
         margin = any((k.epoch, k.settings) == (last, self.stability) for k in margins_in(self.folder))
-        return (flat or self.flatness is None) and (margin or self.stability is None)
+        return (flat or self.flatness is None or status in DIED) and (
+            margin or self.stability is None or status == "diverged"
+        )
 
     def do(self, progress: Progress = silent, tick: Callable[[], None] = lambda: None) -> None:
         """Carry it out, or what is left of it.
@@ -102,9 +107,9 @@ class Job(NamedTuple):
         )
         for left in (STEPS, ERROR):  # what an earlier attempt said of its failure is over
             (self.folder / left).unlink(missing_ok=True)
-        if self.run.status == "finished":
+        if not self.measured:
             try:
-                if self.flatness:
+                if self.flatness and self.run.status not in DIED:
                     self._measure(self.flatness)
                 if self.stability:
                     self._measure_margin(self.stability)
