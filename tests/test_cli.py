@@ -81,6 +81,7 @@ def test_ctrl_c_keeps_what_was_finished(tmp_path):
     assert (tmp_path / "summary.csv").exists()
 
 
+@pytest.mark.slow
 def test_without_the_lab_the_command_says_what_to_install():
     code = "import sys; sys.modules['sklearn'] = None; from adai.cli import main; sys.exit(main(['compare']))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

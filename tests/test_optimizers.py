@@ -291,6 +291,7 @@ def test_baselines_come_from_libraries(name):
     assert module.startswith(carried.get(name, "torch.optim"))
 
 
+@pytest.mark.slow
 def test_only_adabound_needs_pytorch_optimizer(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
 

@@ -15,7 +15,7 @@ from adai.optim import parts
 @pytest.fixture(autouse=True)
 def said(monkeypatch):
     """The warnings of a test, as if nothing had been said before."""
-    monkeypatch.setattr(parts, "_makers", parts._Makers())
+    monkeypatch.setattr(parts, "_makers", {name: parts._Maker() for name in parts._PER_PARAMETER})
     monkeypatch.setattr(parts, "_backwards", parts._Backwards())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -20,11 +20,10 @@ _PER_PARAMETER = {
 """By module: what makes an optimizer for each parameter, and what to do."""
 
 
-class _Makers:
-    """The call of a module above that has made the last optimizer, by its frame, and that optimizer."""
+class _Maker:
+    """The last optimizer that one of the modules above has made, and whether it has been warned of."""
 
     def __init__(self) -> None:
-        self.frame: int | None = None
         self.made: weakref.ref[Optimizer] | None = None
         self.said = False
 
@@ -38,7 +37,8 @@ class _Backwards:
         self.said = False
 
 
-_makers, _backwards = _Makers(), _Backwards()
+_makers = {name: _Maker() for name in _PER_PARAMETER}
+_backwards = _Backwards()
 
 
 def warn_of_parts(optimizer: Optimizer) -> None:
@@ -73,19 +73,20 @@ def warn_of_steps_in_backward(optimizer: Optimizer) -> None:
 
 
 def _warn_of_one_each(optimizer: Optimizer, frames: Sequence[FrameType]) -> None:
-    """Warn where one call makes a second optimizer, while the first is in use; once for each such call."""
+    """Warn where such a module makes an optimizer while the one that it made before is in use; once for all of them."""
     for frame in reversed(frames):  # the outermost is the call for the whole model
         module = frame.f_globals.get("__name__", "")
         for name, cause in _PER_PARAMETER.items():
             if module != name and not module.startswith(f"{name}."):
                 continue
-            again = _makers.frame == id(frame) and _makers.made is not None
-            other = _makers.made() if again and _makers.made is not None else None
-            said = _makers.said if again else False
-            if other is not None and other is not optimizer and not said:
-                said = True
+            maker = _makers[name]
+            other = maker.made() if maker.made is not None else None
+            if other is None:
+                maker.said = False
+            elif other is not optimizer and not maker.said:
+                maker.said = True
                 _warn_of_another_rule(cause)
-            _makers.frame, _makers.made, _makers.said = id(frame), weakref.ref(optimizer), said
+            maker.made = weakref.ref(optimizer)
             return
 
 
