@@ -179,11 +179,12 @@ def _others(entrant: Entrant) -> dict[Status, int]:
 def verdict(summary: Summary) -> str:
     """How the reference's measure after the last epoch compares with each rival's, at what settings, with intervals.
 
-    Further sentences name the runs that died, and how far a tuning's best values are from the ends of its range.
+    The runs that died come first, because the comparison is of the others alone. A last sentence says how far a
+    tuning's best values are from the ends of its range.
     """
     deaths = [f"{row.label}: {row.died}" for row in summary.rows if row.died]
-    died = f"{', '.join(deaths)}. They are in no mean; {CURE}." if deaths else ""
-    return " ".join(filter(None, (_sentence(summary), died, summary.edges)))
+    died = f"{', '.join(deaths)}; {CURE}. What follows is of the other runs." if deaths else ""
+    return " ".join(filter(None, (died, _sentence(summary), summary.edges)))
 
 
 def _sentence(summary: Summary) -> str:
