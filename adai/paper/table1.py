@@ -180,7 +180,7 @@ def orders(table: Sequence[Cell]) -> list[str]:
     for model, dataset, paper_model in dict.fromkeys((c.model, c.dataset, c.paper_model) for c in table):
         run = [(c.mean, c.paper_mean) for c in table if (c.model, c.dataset) == (model, dataset) and c.mean is not None]
         what = f"{NAMES[model]} on {NAMES[dataset]} and the paper's {NAMES[paper_model]} order the optimizers"
-        if len(run) < 4:  # fewer have no order to speak of
+        if len(run) < 3:  # two have no order to speak of
             continue
         rank = rank_correlation(*zip(*run, strict=True))
         interval = f"95 % interval {rank.low:.2f} to {rank.high:.2f}" if isfinite(rank.low) else "no interval"
