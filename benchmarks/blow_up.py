@@ -2,7 +2,7 @@
 
 Every run is what the lab runs (`adai.lab.learner.Learner`), on one of three tasks: the digits (smallnet, the lab's
 defaults), and MNIST (20,000 training and 4,000 test images, one epoch, batch 128) with the lab's convnet and with a net
-without batch norm. A run blew up where it diverged or did not learn, as `adai.lab.outcome` defines them.
+without batch norm. Images are kept as (N, H, W, C). A run blew up where it diverged or did not learn, as `adai.lab.outcome` defines them.
 
 The runs are a queue: seed 0 of every cell of every task, then seed 1, and so on. Each run that is done is a line in
 ``runs.jsonl``, so the same command goes on after an interruption, and a run that was under way is the only one lost. No
@@ -96,9 +96,10 @@ class Kind(NamedTuple):
     seeds: int
 
 
-_ONE_EPOCH = {"epochs": 1, "batch": 128}
+_FAST = {"channels_last": True}  # a third less time for the same arithmetic
+_ONE_EPOCH = {"epochs": 1, "batch": 128, **_FAST}
 TASKS = {
-    "digits": Kind("digits, smallnet", "digits", {}, None, 30),
+    "digits": Kind("digits, smallnet", "digits", _FAST, None, 30),
     "mnist": Kind("MNIST, convnet", "blow_up:mnist_convnet", _ONE_EPOCH, mnist_convnet, 10),
     "mnist-plain": Kind("MNIST, no batch norm", "blow_up:mnist_plain", _ONE_EPOCH, mnist_plain, 10),
 }
