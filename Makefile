@@ -40,7 +40,7 @@ env: $(VENV)/ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 # torch goes first and by its version: a range would fetch whatever build is newest, with gigabytes of CUDA.
-$(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/cpu/*.[ch])
+$(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/engines/cpu/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) --editable '.[lab,dev]'

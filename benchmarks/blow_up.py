@@ -1,8 +1,9 @@
 """How often does training blow up? Learning rate × floor under the inertia × warm-up, beside other optimizers.
 
-Every run is what the lab runs (`adai.lab.learner.Learner`), on one of three tasks: the digits (smallnet, the lab's
-defaults), and MNIST (20,000 training and 4,000 test images, one epoch, batch 128) with the lab's convnet and with a net
-without batch norm. Images are kept as (N, H, W, C). A run blew up where it diverged or did not learn, as `adai.lab.outcome` defines them.
+Every run is what the lab runs (`adai.lab.training.learner.Learner`), on one of three tasks: the digits (smallnet, the
+lab's defaults), and MNIST (20,000 training and 4,000 test images, one epoch, batch 128) with the lab's convnet and with
+a net without batch norm. Images are kept as (N, H, W, C). A run blew up where it diverged or did not learn, as
+`adai.lab.results.outcome` defines them.
 
 The runs are a queue: seed 0 of every cell of every task, then seed 1, and so on. Each run that is done is a line in
 ``runs.jsonl``, so the same command goes on after an interruption, and a run that was under way is the only one lost. No
@@ -37,18 +38,18 @@ from torch import nn
 
 from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.data import Dataset, load
-from adai.lab.distributed import Ranks
-from adai.lab.learner import Learner
-from adai.lab.machine import processor
-from adai.lab.optimizers import recipe
-from adai.lab.outcome import DIED, Start, outcome
-from adai.lab.processes import end_with_parent
-from adai.lab.run import Row, finite
+from adai.lab.host.machine import processor
+from adai.lab.host.processes import end_with_parent
+from adai.lab.host.ranks import Ranks
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.outcome import DIED, Start, outcome
+from adai.lab.results.run import Row, finite
+from adai.lab.results.stats import spread
 from adai.lab.settings import Settings
-from adai.lab.stats import spread
-from adai.lab.task import Factory, Task, image_task
-from adai.lab.train import named_task
+from adai.lab.tasks.data import Dataset, load
+from adai.lab.tasks.task import Factory, Task, image_task
+from adai.lab.training.learner import Learner
+from adai.lab.training.train import named_task
 from adai.report.learning_rates import Tried, end_keys
 from adai.report.learning_rates import draw as draw_rates
 from adai.report.picture import RC

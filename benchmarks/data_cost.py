@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
-from adai.lab.data import load
-from adai.lab.machine import about, device_named
+from adai.lab.host.machine import about, device_named
 from adai.lab.models import build_model
-from adai.lab.optimizers import recipe
-from adai.lab.sources import Tensors
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.tasks.data import load
+from adai.lab.tasks.sources import Tensors
 
 
 def main() -> None:

@@ -34,13 +34,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from adai import Adai
 from adai.files import write_whole
-from adai.lab.data import load
-from adai.lab.distributed import Ranks
-from adai.lab.learner import Learner
-from adai.lab.machine import processor
-from adai.lab.outcome import CHANCE, MARGIN
+from adai.lab.host.machine import processor
+from adai.lab.host.ranks import Ranks
+from adai.lab.results.outcome import CHANCE, MARGIN
 from adai.lab.settings import Settings
-from adai.lab.train import named_task
+from adai.lab.tasks.data import load
+from adai.lab.training.learner import Learner
+from adai.lab.training.train import named_task
 
 CPU = torch.device("cpu")
 TRAIN, TEST, BATCH = 20_000, 4_000, 128

@@ -1,7 +1,7 @@
 """The stability margin of Adai step by step, in runs that blow up and in runs that do not; drawn.
 
 Trains as `adai train` does (the digits, smallnet, lr 1, the defaults), and between steps takes the margin on 256
-training images (`adai.lab.edge`)::
+training images (`adai.lab.measure.stability`)::
 
     python benchmarks/edge.py --csv benchmarks/results/edge.csv --figure docs/edge.png
 """
@@ -21,15 +21,15 @@ from matplotlib.ticker import StrMethodFormatter
 
 from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab import random_state
-from adai.lab.distributed import Ranks
-from adai.lab.edge.margin import measure
-from adai.lab.learner import Learner
-from adai.lab.machine import processor
-from adai.lab.optimizers import recipe
+from adai.lab.host import random_state
+from adai.lab.host.machine import processor
+from adai.lab.host.ranks import Ranks
+from adai.lab.measure.stability.margin import measure
+from adai.lab.measure.subject import Subject
+from adai.lab.optimizers.recipes import recipe
 from adai.lab.settings import Settings
-from adai.lab.subject import Subject
-from adai.lab.train import named_task
+from adai.lab.training.learner import Learner
+from adai.lab.training.train import named_task
 from adai.report.picture import RC
 from adai.report.rows import write_csv
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.stats import DegenerateDataWarning, bootstrap
 
 from adai.files import write_whole
-from adai.lab.stats import paired_difference
+from adai.lab.results.stats import paired_difference
 
 Array = NDArray[np.float64]
 SEEDS = (3, 5, 10, 20)
@@ -56,7 +56,7 @@ def resampled(differences: Array, method: Literal["percentile", "BCa"]) -> float
 
 
 def shipped(a: Array, b: Array) -> float:
-    """The share for `adai.lab.stats.paired_difference`: a (comparisons, rivals, seeds), b (comparisons, 1, seeds)."""
+    """The share for `adai.lab.results.stats.paired_difference`: a (comparisons, rivals, n), b (comparisons, 1, n)."""
     held = 0
     for rivals, reference in zip(a, b, strict=True):
         gaps = [paired_difference(x, reference[0], comparisons=len(rivals)) for x in rivals]

@@ -22,16 +22,16 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from adai.files import write_whole
-from adai.lab.distributed import Ranks
-from adai.lab.learner import Learner
-from adai.lab.machine import processor
-from adai.lab.optimizers import recipe
-from adai.lab.range_test.of_run import find_lr_of_run
-from adai.lab.range_test.result import FIRST, RangeTest
+from adai.lab.host.machine import processor
+from adai.lab.host.ranks import Ranks
+from adai.lab.measure.range_test.of_run import find_lr_of_run
+from adai.lab.measure.range_test.result import FIRST, RangeTest
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.stats import spread
 from adai.lab.settings import Settings
-from adai.lab.stats import spread
-from adai.lab.task import Task
-from adai.lab.train import named_task
+from adai.lab.tasks.task import Task
+from adai.lab.training.learner import Learner
+from adai.lab.training.train import named_task
 
 FIRST_SEED = 1000  # of the runs; the range test has seeds 0 to 2
 CPU = torch.device("cpu")

@@ -28,7 +28,7 @@ import torch
 from contenders import BASELINE, CORE, ON_GPUS, SHAPES, Load, contenders, parameters
 
 from adai import Adai
-from adai.optim.cpu import library
+from adai.optim.engines.cpu import library
 
 
 def copy_bandwidth(device: str) -> float:

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 
-from adai.lab.curvature.kept import FlatnessSettings, Kept
-from adai.lab.curvature.measure import Row
-from adai.lab.optimizers import RECIPES
+from adai.lab.measure.curvature.kept import FlatnessSettings, Kept
+from adai.lab.measure.curvature.measure import Row
+from adai.lab.optimizers.recipes import RECIPES
 
 OLD = ("epoch", "train_loss", "test_error", "lr")
 

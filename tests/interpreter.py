@@ -7,7 +7,7 @@ import torch
 
 from adai import Adai
 from adai.optim import adai as optimizers
-from adai.optim import triton as gpu
+from adai.optim.engines import triton as gpu
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def _called(triton):
     own = triton.InterpretedFunction.__call__
 
     def call(self, *args, **kwargs):
-        if self.fn.__module__ == "adai.optim.triton.kernels":
+        if self.fn.__module__ == "adai.optim.engines.triton.kernels":
             return self.rewrite()(*args, **kwargs)
         return own(self, *args, **kwargs)
 

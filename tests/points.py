@@ -5,7 +5,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from adai.lab.task import Task
+from adai.lab.tasks.task import Task
 
 
 class Seen(nn.Module):

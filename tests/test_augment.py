@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from adai.lab.augment import PADDING, cropped, draw_crops
-from adai.lab.sources import Tensors
+from adai.lab.tasks.augment import PADDING, cropped, draw_crops
+from adai.lab.tasks.sources import Tensors
 
 RNG = torch.Generator().manual_seed(0)
 PIXELS = torch.randint(1, 256, (40, 3, 6, 5), dtype=torch.uint8, generator=RNG)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from adai import Adai
-from adai.optim import cpu, foreach, loop
-from adai.optim.batch import Batch
-from adai.optim.cpu import library
-from adai.optim.engine import choose
+from adai.optim.engines import cpu, foreach, loop
+from adai.optim.engines.base import choose
+from adai.optim.engines.batch import Batch
+from adai.optim.engines.cpu import library
 from tests.engines import SHAPES, assert_close, train
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -167,7 +167,7 @@ def test_import_compiles_and_loads_nothing():
     code = """
 import sys, torch, adai
 assert "torch._dynamo" not in sys.modules and "triton" not in sys.modules and "setuptools" not in sys.modules
-from adai.optim.cpu import library
+from adai.optim.engines.cpu import library
 assert library.load.cache_info().currsize == 0
 """
     subprocess.run([sys.executable, "-c", code], check=True)

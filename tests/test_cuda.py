@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adai import Adai
-from adai.optim import triton as gpu
+from adai.optim.engines import triton as gpu
 from tests.engines import LOOP, OPTIONS, SHAPES, assert_close, train
 
 if not torch.cuda.is_available():

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from adai.errors import UserError
-from adai.lab.curvature import eigenpairs
-from adai.lab.curvature.density import lanczos_quadrature
-from adai.lab.curvature.eigenpairs import top_eigenpairs
-from adai.lab.curvature.sharpness import average_sharpness, filter_scale, worst_sharpness
-from adai.lab.curvature.surface import loss_surface
-from adai.lab.curvature.trace import trace
-from adai.lab.objective import Objective
+from adai.lab.measure.curvature import eigenpairs
+from adai.lab.measure.curvature.density import lanczos_quadrature
+from adai.lab.measure.curvature.eigenpairs import top_eigenpairs
+from adai.lab.measure.curvature.sharpness import average_sharpness, filter_scale, worst_sharpness
+from adai.lab.measure.curvature.surface import loss_surface
+from adai.lab.measure.curvature.trace import trace
+from adai.lab.measure.objective import Objective
 
 F64 = torch.float64
 VALUES = np.concatenate([[-3.0], np.linspace(0.01, 0.5, 56), [4.0, 7.0, 10.0]])

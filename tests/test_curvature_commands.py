@@ -14,11 +14,11 @@ from torch.utils.data import TensorDataset
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab.run import Run
+from adai.lab.measure.stored import subject_at
+from adai.lab.measure.subject import by_name, by_task
+from adai.lab.results.run import Run
 from adai.lab.settings import Settings
-from adai.lab.stored import subject_at
-from adai.lab.subject import by_name, by_task
-from adai.lab.train import train
+from adai.lab.training.train import train
 from adai.paper import figure6, figure7
 from adai.paper.pretrained import FOLDER, pretrained
 from adai.report import eq5

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from adai.errors import UserError
-from adai.lab.data import load
+from adai.lab.tasks.data import load
 
 CPU = torch.device("cpu")
 

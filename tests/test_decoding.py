@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from adai.errors import UserError
-from adai.lab.data import load
-from adai.lab.decoding import decoded
+from adai.lab.tasks.data import load
+from adai.lab.tasks.decoding import decoded
 
 RED, GREEN = (200, 10, 20), (30, 180, 40)
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from adai.errors import UserError
-from adai.lab.compare import compare
-from adai.lab.distributed import Ranks
-from adai.lab.run import Run
-from adai.lab.runs import RunFolder
+from adai.lab.host.ranks import Ranks
+from adai.lab.queue.compare import compare
+from adai.lab.results.folders import RunFolder
+from adai.lab.results.run import Run
 from adai.lab.settings import Settings
-from adai.lab.train import train
+from adai.lab.training.train import train
 from tests.points import task
 from tests.untimed import untimed
 

@@ -14,9 +14,9 @@ from torch.optim import SGD, Adam, AdamW, RAdam, RMSprop
 from adai import Adai, AdaiW
 from adai.errors import UserError
 from adai.lab import stability
-from adai.lab.edge import margin
-from adai.lab.edge.weights import moving
-from adai.lab.optimizers import recipe
+from adai.lab.measure.stability import margin
+from adai.lab.measure.stability.weights import moving
+from adai.lab.optimizers.recipes import recipe
 from adai.theory import stability as theory
 
 F64 = torch.float64

@@ -11,10 +11,11 @@ from torch.utils.data import TensorDataset
 
 from adai import Adai
 from adai.cli import main
-from adai.lab import checkpoints, stability
-from adai.lab.edge import kept
-from adai.lab.run import Run
-from adai.lab.task import Task
+from adai.lab import stability
+from adai.lab.measure.stability import kept
+from adai.lab.results.run import Run
+from adai.lab.tasks.task import Task
+from adai.lab.training import checkpoints
 from adai.report import stability as report
 from adai.report.comparison import read
 from tests.folders import comparison as folder

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from adai.cli import main
-from adai.lab.curvature.kept import FlatnessSettings
+from adai.lab.measure.curvature.kept import FlatnessSettings
 from adai.report import flatness
 from adai.report.comparison import read
 from adai.report.equal_loss import at_equal_loss, courses, verdicts

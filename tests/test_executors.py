@@ -13,9 +13,9 @@ import torch
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab.compare import compare
-from adai.lab.executors import Processes
-from adai.lab.runs import RunFolder
+from adai.lab.queue.compare import compare
+from adai.lab.queue.executors import Processes
+from adai.lab.results.folders import RunFolder
 from tests.untimed import alike
 
 pytestmark = pytest.mark.slow
@@ -26,7 +26,7 @@ TASK = """
     from pathlib import Path
     import torch
     from torch.utils.data import TensorDataset
-    from adai.lab.task import Task
+    from adai.lab.tasks.task import Task
 
     def task():
         with open("processes.txt", "a") as processes:
@@ -128,9 +128,9 @@ def test_runs_end_with_the_command_that_started_them(tmp_path):
     """A killed command must not leave runs behind that write to the same folders as those of the next one."""
     script = f"""
         from pathlib import Path
-        from adai.lab.compare import compare
-        from adai.lab.executors import Processes
-        from adai.lab.runs import RunFolder
+        from adai.lab.queue.compare import compare
+        from adai.lab.queue.executors import Processes
+        from adai.lab.results.folders import RunFolder
         if __name__ == "__main__":
             folder = RunFolder(Path({str(tmp_path)!r}))
             compare(folder, optimizers=["sgd"], seeds=1, epochs=100_000, execute=Processes(1))
@@ -166,7 +166,7 @@ READ = """
     import torch
     from torch import nn
     from torch.utils.data import Dataset
-    from adai.lab.task import Task
+    from adai.lab.tasks.task import Task
 
     class Data(Dataset):
         def __init__(self, bad):

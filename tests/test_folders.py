@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from adai.errors import UserError
-from adai.lab.data import load
-from adai.lab.hub import read
+from adai.lab.tasks.data import load
+from adai.lab.tasks.hub import read
 
 draws = np.random.default_rng(0)
 

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from adai.errors import UserError
-from adai.lab.hub import read
-from adai.lab.imagenet import Pictures, middle_box, normalised, random_box
 from adai.lab.settings import Settings
-from adai.lab.train import train
+from adai.lab.tasks.hub import read
+from adai.lab.tasks.imagenet import Pictures, middle_box, normalised, random_box
+from adai.lab.training.train import train
 from tests.untimed import untimed
 
 

@@ -11,11 +11,11 @@ from adai.cli import main
 from adai.commands.standings import Board
 from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.compare import compare
-from adai.lab.jobs import Job
 from adai.lab.models import SmallNet
-from adai.lab.run import Run
-from adai.lab.runs import RunFolder
+from adai.lab.queue.compare import compare
+from adai.lab.queue.jobs import Job
+from adai.lab.results.folders import RunFolder
+from adai.lab.results.run import Run
 from adai.lab.settings import Settings
 from tests.untimed import untimed
 
@@ -135,7 +135,7 @@ def test_the_bar_moves_within_an_epoch(tmp_path):
     job = Job("SGD", settings, tmp_path)
     clock = iter(range(10_000))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adai.lab.jobs.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        patch.setattr("adai.lab.queue.jobs.time", SimpleNamespace(monotonic=lambda: next(clock)))
         job.do(tick=lambda: watch([job]))
     assert len(told) == 1 + 3 * 7  # 400 examples in batches of 64
     assert told == sorted(told)

@@ -10,9 +10,9 @@ from adai.cli import main
 from adai.commands.report import show
 from adai.commands.terminal import terminal
 from adai.errors import UserError
-from adai.lab.compare import compare
-from adai.lab.optimizers import RECIPES
-from adai.lab.runs import RunFolder, factors_in, folder_at
+from adai.lab.optimizers.recipes import RECIPES
+from adai.lab.queue.compare import compare
+from adai.lab.results.folders import RunFolder, factors_in, folder_at
 from adai.report.comparison import read
 from adai.report.learning_rates import cells, picture, read_grid, write_points
 from adai.report.style import style

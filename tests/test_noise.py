@@ -9,14 +9,14 @@ import torch
 from scipy.stats import anderson, cauchy, kstest, levy_stable, pareto
 from torch import nn
 
-from adai.lab.noise.covariance import Directions, batch_factor, eigenbasis, eq5, noise_covariance, projected
-from adai.lab.noise.measure import noise_laws
-from adai.lab.noise.normality import anderson_darling, kolmogorov_smirnov, rejected
-from adai.lab.noise.sampling import Noise, minibatch_noise
-from adai.lab.noise.scale import noise_scale
-from adai.lab.noise.stable import Stable, fit_stable
-from adai.lab.noise.tail import hill, mohammadi
-from adai.lab.objective import Objective
+from adai.lab.measure.noise.covariance import Directions, batch_factor, eigenbasis, eq5, noise_covariance, projected
+from adai.lab.measure.noise.measure import noise_laws
+from adai.lab.measure.noise.normality import anderson_darling, kolmogorov_smirnov, rejected
+from adai.lab.measure.noise.sampling import Noise, minibatch_noise
+from adai.lab.measure.noise.scale import noise_scale
+from adai.lab.measure.noise.stable import Stable, fit_stable
+from adai.lab.measure.noise.tail import hill, mohammadi
+from adai.lab.measure.objective import Objective
 from adai.report.eq5 import decades
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.checkpoint import checkpoint
 
 from adai.errors import UserError
-from adai.lab.objective import Objective
+from adai.lab.measure.objective import Objective
 
 pytestmark = pytest.mark.slow
 
@@ -219,7 +219,7 @@ def test_memory_does_not_grow_with_the_number_of_samples():
     code = """
 import resource, torch
 from torch import nn
-from adai.lab.objective import Objective
+from adai.lab.measure.objective import Objective
 net = nn.Sequential(nn.Linear(4, 1500), nn.Tanh(), nn.Linear(1500, 2))
 def work(n):
     o = Objective(net, torch.ones(1, 4).expand(n, 4), torch.zeros(1, dtype=torch.long).expand(n), batch=500)

@@ -12,10 +12,10 @@ import torch
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab.optimizers import DEFAULT_OPTIMIZERS, NOT_THE_PAPERS, RECIPES, recipe
-from adai.lab.padam import Padam
+from adai.lab.optimizers.padam import Padam
+from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, NOT_THE_PAPERS, RECIPES, recipe
+from adai.lab.optimizers.yogi import Yogi
 from adai.lab.schedules import PAPER_SCHEDULES
-from adai.lab.yogi import Yogi
 from tests import algorithms
 from tests.algorithms import constant
 from tests.transcription import Transcription
@@ -286,7 +286,7 @@ def test_schedules_are_the_papers():
 def test_baselines_come_from_libraries(name):
     module = type(recipe(name).build([torch.nn.Parameter(torch.zeros(2))])).__module__
     carried = {"adai": "adai.optim", "adaiw": "adai.optim", "ema": "adai.optim",
-               "adai-floor": "adai.optim", "padam": "adai.lab.padam", "yogi": "adai.lab.yogi",
+               "adai-floor": "adai.optim", "padam": "adai.lab.optimizers.padam", "yogi": "adai.lab.optimizers.yogi",
                "adabound": "pytorch_optimizer"}  # fmt: skip
     assert module.startswith(carried.get(name, "torch.optim"))
 

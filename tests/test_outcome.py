@@ -11,16 +11,16 @@ from torch.utils.data import TensorDataset
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab.data import load
-from adai.lab.distributed import Ranks
-from adai.lab.learner import Learner
-from adai.lab.measures import Frequencies
-from adai.lab.outcome import CHANCE, Start, outcome, start_of
-from adai.lab.run import Run
+from adai.lab.host.ranks import Ranks
+from adai.lab.results.outcome import CHANCE, Start, outcome, start_of
+from adai.lab.results.run import Run
 from adai.lab.settings import Settings
-from adai.lab.targets import Counted
-from adai.lab.task import Task
-from adai.lab.train import train
+from adai.lab.tasks.data import load
+from adai.lab.tasks.targets import Counted
+from adai.lab.tasks.task import Task
+from adai.lab.training.learner import Learner
+from adai.lab.training.metrics import Frequencies
+from adai.lab.training.train import train
 from adai.report.comparison import read
 from adai.report.summary import summarise, verdict
 from tests.folders import comparison

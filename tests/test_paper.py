@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from adai.cli import main
-from adai.lab.optimizers import RECIPES
+from adai.lab.optimizers.recipes import RECIPES
 from adai.lab.schedules import PAPER_SCHEDULES
 from adai.lab.settings import Settings
 from adai.paper import figure2, figure3, figure5, figure6, figure7, results, table1

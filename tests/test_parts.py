@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributed.optim import _apply_optimizer_in_backward
 
 from adai import Adai
-from adai.optim import parts
+from adai.optim.shared import parts
 
 
 @pytest.fixture(autouse=True)

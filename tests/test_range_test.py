@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from adai import Adai
 from adai.cli import main
 from adai.lab import find_lr
-from adai.lab.range_test.result import RangeTest, Rise, RunningMean
+from adai.lab.measure.range_test.result import RangeTest, Rise, RunningMean
 
 OPTIMIZERS = {
     "adai": lambda groups: Adai(groups, lr=0.1),
@@ -304,7 +304,7 @@ TASK = """
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
-from adai.lab.task import Task
+from adai.lab.tasks.task import Task
 
 def line():
     x = torch.randn(64, 2)

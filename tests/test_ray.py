@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from adai.lab.compare import compare
-from adai.lab.runs import RunFolder
+from adai.lab.queue.compare import compare
+from adai.lab.results.folders import RunFolder
 from tests.untimed import alike
 
 pytestmark = pytest.mark.slow
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_node_that_dies_costs_nothing(tmp_path):
     """Two nodes of a Ray cluster; one is killed while a run is under way on it."""
-    cluster_utils, on_ray = pytest.importorskip("ray.cluster_utils"), pytest.importorskip("adai.lab.on_ray")
+    cluster_utils, on_ray = pytest.importorskip("ray.cluster_utils"), pytest.importorskip("adai.lab.queue.on_ray")
     options = {"optimizers": ["adai", "sgd"], "seeds": 1, "epochs": 4}
     expected, folder = RunFolder(tmp_path / "expected"), RunFolder(tmp_path / "runs")
     threads = torch.get_num_threads()

@@ -11,7 +11,7 @@ import pytest
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab.optimizers import RECIPES
+from adai.lab.optimizers.recipes import RECIPES
 from adai.report.comparison import Run, ms_per_step, read
 from adai.report.figures import pictures
 from adai.report.page import write

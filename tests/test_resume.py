@@ -14,13 +14,13 @@ import torch
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab import checkpoints
-from adai.lab.data import load
-from adai.lab.optimizers import RECIPES
-from adai.lab.run import Run
+from adai.lab.optimizers.recipes import RECIPES
+from adai.lab.results.run import Run
 from adai.lab.settings import Settings
-from adai.lab.task import image_task
-from adai.lab.train import train
+from adai.lab.tasks.data import load
+from adai.lab.tasks.task import image_task
+from adai.lab.training import checkpoints
+from adai.lab.training.train import train
 from tests.untimed import untimed
 
 pytestmark = pytest.mark.slow

@@ -30,7 +30,7 @@ def test_every_place_is_read():
         "docs/optimizer.md": 1,
         "docs/sharding.md": 11,
         "docs/stability.md": 1,
-        "adai/lab/range_test/find.py": 1,
+        "adai/lab/measure/range_test/find.py": 1,
         "adai/optim/adai.py": 3,
     }
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from adai.lab.sources import Loaded, Part, Tensors, close, in_memory, targets_of
-from adai.lab.task import source
+from adai.lab.tasks.sources import Loaded, Part, Tensors, close, in_memory, targets_of
+from adai.lab.tasks.task import source
 
 CPU = torch.device("cpu")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from adai.lab.stats import BOOTSTRAP_SEEDS, Difference, paired_difference, rank_correlation, spread
+from adai.lab.results.stats import BOOTSTRAP_SEEDS, Difference, paired_difference, rank_correlation, spread
 from adai.report.summary import ERROR, Row, Summary, verdict
 
 

@@ -15,17 +15,17 @@ from torch.utils.data import Dataset, TensorDataset
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab import checkpoints
-from adai.lab.compare import compare
-from adai.lab.curvature import kept
-from adai.lab.executors import Processes, in_process
-from adai.lab.run import Run
-from adai.lab.runs import RunFolder
+from adai.lab.measure.curvature import kept
+from adai.lab.measure.stored import finished_runs, is_comparison, settings_of, subject_at
+from adai.lab.measure.subject import by_name, by_settings, by_task
+from adai.lab.queue.compare import compare
+from adai.lab.queue.executors import Processes, in_process
+from adai.lab.results.folders import RunFolder
+from adai.lab.results.run import Run
 from adai.lab.settings import Settings
-from adai.lab.stored import finished_runs, is_comparison, settings_of, subject_at
-from adai.lab.subject import by_name, by_settings, by_task
-from adai.lab.task import Task
-from adai.lab.train import train
+from adai.lab.tasks.task import Task
+from adai.lab.training import checkpoints
+from adai.lab.training.train import train
 from tests.folders import measurement, write_kept
 
 pytestmark = pytest.mark.slow

@@ -10,13 +10,13 @@ from torch.nn.functional import cross_entropy, nll_loss
 from torch.utils.data import Dataset, TensorDataset
 
 from adai.errors import UserError
-from adai.lab.distributed import Ranks
-from adai.lab.learner import Learner
-from adai.lab.measures import Tally
-from adai.lab.objective import Objective
+from adai.lab.host.ranks import Ranks
+from adai.lab.measure.objective import Objective
 from adai.lab.settings import Settings
-from adai.lab.targets import Counted
-from adai.lab.task import Task
+from adai.lab.tasks.targets import Counted
+from adai.lab.tasks.task import Task
+from adai.lab.training.learner import Learner
+from adai.lab.training.metrics import Tally
 
 CPU = torch.device("cpu")
 WEIGHT = torch.tensor([0.5, 1.0, 3.0])

@@ -12,11 +12,11 @@ from torch.utils.data import Dataset
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab.compare import compare
-from adai.lab.run import Run
+from adai.lab.queue.compare import compare
+from adai.lab.results.run import Run
 from adai.lab.settings import Settings
-from adai.lab.task import Task
-from adai.lab.train import train
+from adai.lab.tasks.task import Task
+from adai.lab.training.train import train
 from tests.untimed import untimed
 
 pytestmark = pytest.mark.slow
@@ -98,7 +98,7 @@ def test_a_regression_read_by_workers_has_no_errors_and_goes_on_bit_for_bit(work
         ("nowhere:factory", "cannot import the task 'nowhere:factory': No module named 'nowhere'"),
         ("empty:factory", "the task 'empty:factory': empty has no function 'factory'; give package.module:factory"),
         ("empty:", "the task 'empty:': empty has no function ''; give package.module:factory"),
-        ("builtins:dict", "the task 'builtins:dict' returns dict; it has to return adai.lab.task.Task"),
+        ("builtins:dict", "the task 'builtins:dict' returns dict; it has to return adai.lab.tasks.task.Task"),
         ("empty", "the task 'empty' names no function; give package.module:factory"),
     ],
 )
@@ -113,7 +113,7 @@ import copy, sys
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
-from adai.lab.task import Task
+from adai.lab.tasks.task import Task
 
 def of(*tensors, net=None, **given):
     data = TensorDataset(*tensors)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from adai.commands.progress import progress_bar
 from adai.commands.terminal import terminal
-from adai.lab.stored import finished_runs
+from adai.lab.measure.stored import finished_runs
 from adai.report import text
 from adai.report.comparison import read
 from adai.report.fitting import Fitting

@@ -16,19 +16,19 @@ from torch.nn.functional import cross_entropy
 
 from adai.cli import main
 from adai.errors import UserError
-from adai.lab import learner as learning
-from adai.lab.data import Dataset, Images, load
-from adai.lab.distributed import Ranks
-from adai.lab.learner import COLUMNS, Learner
-from adai.lab.measures import Tally, inertia
+from adai.lab.host.ranks import Ranks
 from adai.lab.models import SmallNet
-from adai.lab.optimizers import RECIPES, Recipe
-from adai.lab.run import Run
+from adai.lab.optimizers.recipes import RECIPES, Recipe
+from adai.lab.results.run import Run
 from adai.lab.schedules import PAPER_SCHEDULES, factor
 from adai.lab.settings import Settings
-from adai.lab.sources import Tensors
-from adai.lab.task import Task, image_task
-from adai.lab.train import train
+from adai.lab.tasks.data import Dataset, Images, load
+from adai.lab.tasks.sources import Tensors
+from adai.lab.tasks.task import Task, image_task
+from adai.lab.training import learner as learning
+from adai.lab.training.learner import COLUMNS, Learner
+from adai.lab.training.metrics import Tally, inertia
+from adai.lab.training.train import train
 from tests.untimed import untimed
 
 CPU = torch.device("cpu")

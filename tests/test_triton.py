@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from adai import Adai
-from adai.optim import engine as engines
-from adai.optim import foreach
-from adai.optim import triton as gpu
-from adai.optim.triton import table
+from adai.optim.engines import base as engines
+from adai.optim.engines import foreach
+from adai.optim.engines import triton as gpu
+from adai.optim.engines.triton import table
 from tests.engines import ENGINES, LOOP, assert_close, selected, train
 
 pytestmark = pytest.mark.slow
 
-kernels = pytest.importorskip("adai.optim.triton.kernels", reason="Triton is not installed")
+kernels = pytest.importorskip("adai.optim.engines.triton.kernels", reason="Triton is not installed")
 
 GPU, CAPTURABLE = ENGINES["triton"], ENGINES["triton_capturable"]
 
@@ -209,7 +209,7 @@ COMPILE = """
 import sys, triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from adai.optim.triton import kernels
+from adai.optim.engines.triton import kernels
 
 def compiled(name, **constants):
     kernel = getattr(kernels, name)

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from adai.lab import learner
-from adai.lab.compare import compare
-from adai.lab.executors import in_process
-from adai.lab.runs import RunFolder
+from adai.lab.queue.compare import compare
+from adai.lab.queue.executors import in_process
+from adai.lab.queue.tuning import SEED, VALIDATION, Tuning
+from adai.lab.results.folders import RunFolder
 from adai.lab.settings import Settings
-from adai.lab.sources import Tensors, held_out
-from adai.lab.task import Task
-from adai.lab.tuning import SEED, VALIDATION, Tuning
+from adai.lab.tasks.sources import Tensors, held_out
+from adai.lab.tasks.task import Task
+from adai.lab.training import learner
 
 OPTIONS = {"optimizers": ["adai", "sgd"], "seeds": 1, "epochs": 1, "limit": 200}
 

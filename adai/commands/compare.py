@@ -14,15 +14,15 @@ from adai.commands.report import show
 from adai.commands.status import INTERRUPTED
 from adai.commands.terminal import terminal
 from adai.errors import UserError
-from adai.lab.boundary import traced
-from adai.lab.compare import compare
-from adai.lab.curvature.kept import QUICK
-from adai.lab.edge.kept import StabilitySettings
-from adai.lab.optimizers import DEFAULT_OPTIMIZERS
-from adai.lab.runs import RunFolder
+from adai.lab.host.boundary import traced
+from adai.lab.measure.curvature.kept import QUICK
+from adai.lab.measure.stability.kept import StabilitySettings
+from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS
+from adai.lab.queue.compare import compare
+from adai.lab.results.folders import RunFolder
 
 if TYPE_CHECKING:  # it needs Optuna
-    from adai.lab.tuning import Tuning
+    from adai.lab.queue.tuning import Tuning
 
 
 def run(options: argparse.Namespace) -> int:
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 def _tuning(options: argparse.Namespace) -> "Tuning | None":
     if not options.tune:
         return None
-    from adai.lab.tuning import Tuning
+    from adai.lab.queue.tuning import Tuning
 
     return Tuning(options.tune)
 

@@ -14,15 +14,15 @@ from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objective
 from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.boundary import explain, theirs, traced
-from adai.lab.curvature.eigenpairs import expected_products, top_eigenpairs
-from adai.lab.curvature.kept import FlatnessSettings, measure_run
-from adai.lab.curvature.measure import Curvature, Effort, Row, measure
-from adai.lab.machine import device_named
-from adai.lab.noise.covariance import Directions, eigenbasis, projected
-from adai.lab.objective import Objective, Progress
-from adai.lab.run import writing_to
-from adai.lab.stored import finished_runs, is_comparison
+from adai.lab.host.boundary import explain, theirs, traced
+from adai.lab.host.machine import device_named
+from adai.lab.measure.curvature.eigenpairs import expected_products, top_eigenpairs
+from adai.lab.measure.curvature.kept import FlatnessSettings, measure_run
+from adai.lab.measure.curvature.measure import Curvature, Effort, Row, measure
+from adai.lab.measure.noise.covariance import Directions, eigenbasis, projected
+from adai.lab.measure.objective import Objective, Progress
+from adai.lab.measure.stored import finished_runs, is_comparison
+from adai.lab.results.run import writing_to
 from adai.report import curvature as report
 from adai.report import eq5 as eq5_report
 from adai.report import flatness as flatness_report

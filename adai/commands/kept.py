@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from adai.errors import UserError
-from adai.lab.run import read_json
+from adai.lab.results.run import read_json
 
 
 def refuse_others(file: Path, given: Mapping[str, Any], what: str) -> None:

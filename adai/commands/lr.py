@@ -13,13 +13,13 @@ from adai.commands.subject import ELSEWHERE
 from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.boundary import theirs, traced
-from adai.lab.machine import about, device_named
-from adai.lab.optimizers import recipe
-from adai.lab.range_test.find import rising
-from adai.lab.range_test.of_run import find_lr_of_run
-from adai.lab.range_test.result import RangeTest
-from adai.lab.run import writing_to
+from adai.lab.host.boundary import theirs, traced
+from adai.lab.host.machine import about, device_named
+from adai.lab.measure.range_test.find import rising
+from adai.lab.measure.range_test.of_run import find_lr_of_run
+from adai.lab.measure.range_test.result import RangeTest
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.run import writing_to
 from adai.lab.settings import Settings
 from adai.report import range_test as report
 

@@ -9,10 +9,10 @@ from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objective
 from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.boundary import theirs, traced
-from adai.lab.noise.measure import ENOUGH, noise_laws
-from adai.lab.noise.sampling import minibatch_noise
-from adai.lab.run import writing_to
+from adai.lab.host.boundary import theirs, traced
+from adai.lab.measure.noise.measure import ENOUGH, noise_laws
+from adai.lab.measure.noise.sampling import minibatch_noise
+from adai.lab.results.run import writing_to
 from adai.report import noise as report
 from adai.report.noise import Measured, Row
 

@@ -19,11 +19,11 @@ from adai.commands.subject import bars
 from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.compare import compare
-from adai.lab.curvature.kept import QUICK
-from adai.lab.machine import device_named
-from adai.lab.run import writing_to
-from adai.lab.runs import RunFolder
+from adai.lab.host.machine import device_named
+from adai.lab.measure.curvature.kept import QUICK
+from adai.lab.queue.compare import compare
+from adai.lab.results.folders import RunFolder
+from adai.lab.results.run import writing_to
 from adai.paper import figure5, figure6, figure7, results
 from adai.paper.data import check
 from adai.paper.experiments import SCALES, Experiment, Scale, remarked

@@ -8,8 +8,8 @@ from rich.console import Console
 from adai.commands.standings import standings
 from adai.commands.status import FAILED, INTERRUPTED
 from adai.errors import UserError
-from adai.lab.executors import Executor, Processes, in_process
-from adai.lab.jobs import Failure
+from adai.lab.queue.executors import Executor, Processes, in_process
+from adai.lab.queue.jobs import Failure
 
 GOES_ON = "Interrupted. Finished epochs are kept; the same command goes on from there."
 
@@ -27,7 +27,7 @@ def executor(options: argparse.Namespace) -> Executor:
                 raise UserError(f"--{name} is for --executor local; leave it out, Ray runs as many as it has room for")
             raise UserError(f"--{name} is for --executor ray; add that, or leave --{name} out")
     if on_ray:
-        from adai.lab.on_ray import OnRay
+        from adai.lab.queue.on_ray import OnRay
 
         return OnRay(options.address, cpus=options.cpus or 1, gpus=options.gpus or 0.0)
     return Processes(options.jobs) if (options.jobs or 1) > 1 else in_process
@@ -38,7 +38,7 @@ def carry_out(console: Console, comparisons: Sequence[Callable[..., list[Failure
 
     Args:
         console: where the table is shown.
-        comparisons: `adai.lab.compare.compare` with all it needs but ``execute`` and ``watch``.
+        comparisons: `adai.lab.queue.compare.compare` with all it needs but ``execute`` and ``watch``.
         execute: carries out the runs.
 
     Returns:

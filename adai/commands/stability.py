@@ -11,10 +11,10 @@ from adai.commands.status import FAILED, INTERRUPTED
 from adai.commands.subject import ELSEWHERE, bars, names_of
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.edge.kept import KeptMargin, StabilitySettings, margin_at
-from adai.lab.machine import device_named
-from adai.lab.run import writing_to
-from adai.lab.stored import is_comparison, trained_runs
+from adai.lab.host.machine import device_named
+from adai.lab.measure.stability.kept import KeptMargin, StabilitySettings, margin_at
+from adai.lab.measure.stored import is_comparison, trained_runs
+from adai.lab.results.run import writing_to
 from adai.report import margins as report
 
 

@@ -11,10 +11,10 @@ from rich.live import Live
 from rich.table import Table
 
 from adai.commands.progress import progress_bar
-from adai.lab.jobs import Job, Watch
-from adai.lab.optimizers import recipe
-from adai.lab.outcome import DIED
-from adai.lab.run import Row
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.queue.jobs import Job, Watch
+from adai.lab.results.outcome import DIED
+from adai.lab.results.run import Row
 
 
 class Standing(NamedTuple):

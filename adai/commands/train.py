@@ -10,13 +10,13 @@ from adai.commands.options.training import settings, task
 from adai.commands.progress import progress_bar
 from adai.commands.status import INTERRUPTED
 from adai.commands.terminal import terminal
-from adai.lab.boundary import traced
-from adai.lab.distributed import world_size
-from adai.lab.outcome import CURE, MARGIN
-from adai.lab.run import Row, Run
+from adai.lab.host.boundary import traced
+from adai.lab.host.ranks import world_size
+from adai.lab.results.outcome import CURE, MARGIN
+from adai.lab.results.run import Row, Run
 from adai.lab.settings import Settings
-from adai.lab.tensorboard import Board
-from adai.lab.train import train
+from adai.lab.training.tensorboard import Board
+from adai.lab.training.train import train
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adai.lab.edge.margin import stability
-    from adai.lab.range_test.find import find_lr
+    from adai.lab.measure.range_test.find import find_lr
+    from adai.lab.measure.stability.margin import stability
 
 __all__ = ["find_lr", "stability"]
 
 # Where what is offered here lives: it is imported when it is asked for, so that no module pays for another's imports.
-_HOMES = {"find_lr": "adai.lab.range_test.find", "stability": "adai.lab.edge.margin"}
+_HOMES = {"find_lr": "adai.lab.measure.range_test.find", "stability": "adai.lab.measure.stability.margin"}
 
 
 def __getattr__(name: str) -> Any:

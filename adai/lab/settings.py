@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from adai.errors import UserError
 from adai.lab.models import MODELS, PAPER_NETS
-from adai.lab.optimizers import RECIPES, recipe
+from adai.lab.optimizers.recipes import RECIPES, recipe
 from adai.lab.schedules import KINDS, PAPER_SCHEDULES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -20,9 +20,9 @@ class Settings:
     `Settings.of` fills in what is not given; the defaults here are those of a task of which nothing is known.
 
     Attributes:
-        task: a data set that `adai.lab.data.load` knows, or ``package.module:factory``.
+        task: a data set that `adai.lab.tasks.data.load` knows, or ``package.module:factory``.
         model: a name from `adai.lab.models.MODELS`; None where the task brings its own.
-        optimizer: a name from `adai.lab.optimizers.RECIPES`.
+        optimizer: a name from `adai.lab.optimizers.recipes.RECIPES`.
         options: the optimizer's, learning rate and weight decay among them.
         epochs: passes over the training examples.
         batch: examples a step, over all processes.

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from adai.optim import cpu, triton
-from adai.optim.batch import Batch
-from adai.optim.checkpoints import loaded_in_full, saved_strictly
-from adai.optim.engine import Engine, choose, missing
-from adai.optim.from_sgd import WARMUP_STEPS, groups_from_sgd
+from adai.optim.engines import cpu, triton
+from adai.optim.engines.base import Engine, choose, missing
+from adai.optim.engines.batch import Batch
 from adai.optim.options import ADDED, check, check_process_group
-from adai.optim.parts import warn_of_parts, warn_of_steps_in_backward
-from adai.optim.sharding import Sharing, local
-from adai.optim.state import counts_at, fresh, modernise
+from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
+from adai.optim.saving.from_sgd import WARMUP_STEPS, groups_from_sgd
+from adai.optim.saving.state import counts_at, fresh, modernise
+from adai.optim.shared.parts import warn_of_parts, warn_of_steps_in_backward
+from adai.optim.shared.sharding import Sharing, local
 from adai.optim.step import Work, carry_out, keeps_off_host
 
 # Optimizer keeps this check private and renamed it in torch 2.10.

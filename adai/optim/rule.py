@@ -4,7 +4,7 @@ The paper's symbols are spelled out: theta, g, m, v, mu, beta0, beta2, eps. The 
 of v̂ over *all* parameters stands between them::
 
     t, v   = t + 1, beta2 v + (1 - beta2) g²                      second_moment
-    v_mean = mean of v / (1 - beta2^t) over every parameter        adai.optim.mean
+    v_mean = mean of v / (1 - beta2^t) over every parameter        adai.optim.shared.mean
     w      = clip(beta0 v̂ / v_mean, eps, 1 - min_inertia)          update, w = 1 - mu
     m      = mu m + (1 - mu) g
     c      = 1 - Π mu, at least 1 - (1 - eps)^t

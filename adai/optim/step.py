@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from adai.optim import triton
-from adai.optim.batch import Batch
-from adai.optim.engine import Engine
-from adai.optim.mean import clip_factor, gated
+from adai.optim.engines import triton
+from adai.optim.engines.base import Engine
+from adai.optim.engines.batch import Batch
 from adai.optim.options import rate
 from adai.optim.rule import Count
-from adai.optim.scaling import Scaled
-from adai.optim.sharding import Sharing
-from adai.optim.state import drop_settled
+from adai.optim.saving.state import drop_settled
+from adai.optim.shared.mean import clip_factor, gated
+from adai.optim.shared.scaling import Scaled
+from adai.optim.shared.sharding import Sharing
 
 
 class Work(NamedTuple):

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from adai.errors import UserError
-from adai.lab.hub import find
-from adai.lab.train import named_task
+from adai.lab.tasks.hub import find
+from adai.lab.training.train import named_task
 from adai.paper.experiments import Experiment, Scale
 
 

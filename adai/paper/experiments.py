@@ -1,7 +1,8 @@
 """The paper's training runs: data set, network, optimizers, schedule. Table 1 and Figures 1 to 4 are drawn from them.
 
 Settings are those of Section 5 and Appendix D.1 of arXiv 2006.15815: learning rates and weight decays in
-`adai.lab.optimizers.RECIPES`, batch and milestones in `adai.lab.schedules.PAPER_SCHEDULES`. What is here is the rest.
+`adai.lab.optimizers.recipes.RECIPES`, batch and milestones in `adai.lab.schedules.PAPER_SCHEDULES`. What is here is the
+rest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,10 +49,10 @@ SCALES = {scale.name: scale for scale in (FULL, SMALL, QUICK)}
 
 
 class Experiment(NamedTuple):
-    """The runs of one folder: a comparison of optimizers as `adai.lab.compare.compare` carries it out.
+    """The runs of one folder: a comparison of optimizers as `adai.lab.queue.compare.compare` carries it out.
 
     Args:
-        dataset: as `adai.lab.data.load` knows it.
+        dataset: as `adai.lab.tasks.data.load` knows it.
         model: a network of `adai.lab.models`.
         optimizers: which are drawn, and run where they are missing.
         settings: what all runs have besides what `Settings.of` takes for the data set.

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adai.files import made
-from adai.lab.noise.measure import noise_laws
-from adai.lab.noise.sampling import minibatch_noise
-from adai.lab.objective import Progress, silent
+from adai.lab.measure.noise.measure import noise_laws
+from adai.lab.measure.noise.sampling import minibatch_noise
+from adai.lab.measure.objective import Progress, silent
 from adai.paper.experiments import SMALL, Scale, remarked
 from adai.paper.pretrained import pretrained
 from adai.report import noise as report
@@ -18,7 +18,7 @@ class Settings(NamedTuple):
     """What decides the figure. The paper has ResNet-18 on CIFAR-10, and prints neither B nor how far it was trained.
 
     Args:
-        dataset: as `adai.lab.data.load` knows it.
+        dataset: as `adai.lab.tasks.data.load` knows it.
         model: a net of `adai.lab.models`.
         epochs: of training, as `adai.paper.pretrained` does it; random initialisation is measured too.
         samples: training images to draw minibatches from; all of them as None.

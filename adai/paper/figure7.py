@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 
 from adai.files import made
-from adai.lab.noise.covariance import Directions, eigenbasis
-from adai.lab.objective import Progress, silent
+from adai.lab.measure.noise.covariance import Directions, eigenbasis
+from adai.lab.measure.objective import Progress, silent
 from adai.paper.experiments import Scale, remarked
 from adai.paper.pretrained import pretrained
 from adai.report import eq5
@@ -22,7 +22,7 @@ class Settings(NamedTuple):
     whole Hessian fits in memory.
 
     Args:
-        dataset: as `adai.lab.data.load` knows it.
+        dataset: as `adai.lab.tasks.data.load` knows it.
         model: a net of `adai.lab.models`.
         epochs: of training over all training images, as `adai.paper.pretrained` does it.
         samples: training images over which H and C are taken.

@@ -1,4 +1,4 @@
-"""A net trained quickly, to look at: an ordinary run of `adai.lab.train`, in a folder beneath the figure's."""
+"""A net trained quickly, to look at: an ordinary run of `adai.lab.training.train`, in a folder beneath the figure's."""
 
 from functools import partial
 from pathlib import Path
@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 
 from adai.errors import UserError
-from adai.lab.objective import Progress, silent
-from adai.lab.outcome import DIED
+from adai.lab.measure.objective import Progress, silent
+from adai.lab.measure.stored import subject_at
+from adai.lab.measure.subject import Subject, by_settings
+from adai.lab.results.outcome import DIED
 from adai.lab.settings import Settings
-from adai.lab.stored import subject_at
-from adai.lab.subject import Subject, by_settings
-from adai.lab.train import train
+from adai.lab.training.train import train
 
 FOLDER = "pretrained"
 
@@ -23,7 +23,7 @@ class Pretrained(NamedTuple):
     Args:
         trained: after the last epoch.
         random: with the weights from which it started.
-        ended: losses and errors (percent) of the last epoch, as `adai.lab.learner.COLUMNS` has them.
+        ended: losses and errors (percent) of the last epoch, as `adai.lab.training.learner.COLUMNS` has them.
     """
 
     trained: Subject
@@ -48,7 +48,7 @@ def pretrained(
 
     Args:
         folder: of the figure; the run is in `FOLDER` within it.
-        dataset: as `adai.lab.data.load` knows it.
+        dataset: as `adai.lab.tasks.data.load` knows it.
         model: a net of `adai.lab.models`.
         epochs: of training.
         seed: of weights and order.

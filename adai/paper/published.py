@@ -1,6 +1,6 @@
 """What the paper prints of its own runs."""
 
-from adai.lab.stats import Spread
+from adai.lab.results.stats import Spread
 from adai.paper.experiments import NINE
 
 # Table 1 of arXiv 2006.15815: mean and standard deviation of the lowest test error over the epochs, in percent, of

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.run import writing_to
+from adai.lab.results.run import writing_to
 from adai.paper import table1
 from adai.paper.drawing import found
 from adai.paper.experiments import FULL, RESNET8_CIFAR10, SMALL, Experiment, Scale, remarked

@@ -13,8 +13,8 @@ from rich.box import HORIZONTALS
 from rich.table import Table
 
 from adai.files import write_whole
-from adai.lab.optimizers import recipe
-from adai.lab.stats import Spread, rank_correlation, spread
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.stats import Spread, rank_correlation, spread
 from adai.paper.drawing import Drawn, found
 from adai.paper.experiments import (
     DENSENET121,

@@ -3,7 +3,7 @@
 import json
 
 from adai.lab.models import PAPER_NETS
-from adai.lab.optimizers import NOT_THE_PAPERS, RECIPES
+from adai.lab.optimizers.recipes import NOT_THE_PAPERS, RECIPES
 from adai.lab.schedules import PAPER_SCHEDULES
 from adai.report.comparison import Comparison, Entrant
 

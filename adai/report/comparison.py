@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adai.errors import UserError
-from adai.lab.curvature.kept import Kept, kept_in, most
-from adai.lab.edge.kept import KeptMargin, margins_in
-from adai.lab.optimizers import RECIPES
-from adai.lab.outcome import DIED, outcome, start_of
-from adai.lab.outcome import Status as Outcome
-from adai.lab.run import read_json
+from adai.lab.measure.curvature.kept import Kept, kept_in, most
+from adai.lab.measure.stability.kept import KeptMargin, margins_in
+from adai.lab.optimizers.recipes import RECIPES
+from adai.lab.results.outcome import DIED, outcome, start_of
+from adai.lab.results.outcome import Status as Outcome
+from adai.lab.results.run import read_json
 
 Array = NDArray[np.float64]
 Status = Outcome | Literal["not started"]
@@ -90,7 +90,8 @@ class Flatness(NamedTuple):
 
     Args:
         about: what it was computed with, batch norm's mode among it.
-        runs: by optimizer and seed the numbers of `adai.lab.curvature.measure.Row`; None for what was not finite.
+        runs: by optimizer and seed the numbers of `adai.lab.measure.curvature.measure.Row`; None for what was not
+            finite.
         at_loss: where all of them have this loss; None after the last epoch.
         unit: of the loss; may be empty.
     """

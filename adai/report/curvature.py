@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from rich.console import Group
 
 from adai.files import write_whole
-from adai.lab.curvature.density import Quadrature
-from adai.lab.curvature.measure import Curvature, Row, row
-from adai.lab.curvature.surface import Surface
+from adai.lab.measure.curvature.density import Quadrature
+from adai.lab.measure.curvature.measure import Curvature, Row, row
+from adai.lab.measure.curvature.surface import Surface
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
 from adai.report.tables import side_by_side

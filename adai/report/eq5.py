@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adai.files import write_whole
-from adai.lab.noise.covariance import HIGH, LOW, Directions, batch_factor, eq5
+from adai.lab.measure.noise.covariance import HIGH, LOW, Directions, batch_factor, eq5
 from adai.report.axes import plain
 from adai.report.fitting import Fitting
 from adai.report.rows import write_csv, write_json
@@ -27,8 +27,8 @@ EDGES = (LOW, 1e-3, 1e-2, 1e-1, HIGH, math.inf)  # the paper's range by decades,
 class Row(NamedTuple):
     """Eq. 5 at one set of parameters and batch size, over directions with H in the paper's range.
 
-    ``slope``, ``correlation`` and ``factor`` are `adai.lab.noise.covariance.Eq5`'s, with their 95 % intervals; nan
-    with fewer than 3 directions. ``off_diagonal`` and ``cosine`` are of all directions, whatever their H.
+    ``slope``, ``correlation`` and ``factor`` are `adai.lab.measure.noise.covariance.Eq5`'s, with their 95 % intervals;
+    nan with fewer than 3 directions. ``off_diagonal`` and ``cosine`` are of all directions, whatever their H.
     """
 
     parameters: str

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adai.lab.curvature.kept import Kept, most
-from adai.lab.stats import MIN_SEEDS
+from adai.lab.measure.curvature.kept import Kept, most
+from adai.lab.results.stats import MIN_SEEDS
 from adai.report import flatness
 from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison, Flatness, Numbers, median

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from adai.files import write_whole
-from adai.lab.optimizers import RECIPES
-from adai.lab.run import write_json
-from adai.lab.stats import MIN_SEEDS, Difference, paired_difference, spread
+from adai.lab.optimizers.recipes import RECIPES
+from adai.lab.results.run import write_json
+from adai.lab.results.stats import MIN_SEEDS, Difference, paired_difference, spread
 from adai.report import chosen
 from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison, Flatness, median
@@ -21,7 +21,7 @@ from adai.report.style import style
 from adai.report.summary import joined, seeds_of
 from adai.report.tables import Cells, for_terminal, significant, with_title
 
-# Of `adai.lab.curvature.measure.Row`, with the headings.
+# Of `adai.lab.measure.curvature.measure.Row`, with the headings.
 MEASURES = {
     "loss": "loss",
     "largest": "top eigenvalue",

@@ -1,6 +1,7 @@
 """Learning-rate sensitivity: a comparison at several factors on each optimizer's own learning rate.
 
-Each factor is a comparison of its own (`adai.lab.runs.folder_at`). What is said of optimizers is said of each at its
+Each factor is a comparison of its own (`adai.lab.results.folders.folder_at`). What is said of optimizers is said of
+each at its
 best rate: of the rates at which the largest share of their runs has ended, those at which the smallest share died, and
 of these the one with the lowest mean over the runs that finished.
 """
@@ -16,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from adai.lab.runs import factors_in, folder_at
-from adai.lab.stats import spread
+from adai.lab.results.folders import factors_in, folder_at
+from adai.lab.results.stats import spread
 from adai.report.axes import log_where_it_helps
 from adai.report.comparison import Comparison, Entrant, read
 from adai.report.panels import ENDS, legend_keys

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from adai.lab.edge.kept import KeptMargin
+from adai.lab.measure.stability.kept import KeptMargin
 from adai.report.fitting import Fitting
 from adai.report.picture import short
 from adai.report.rows import write_csv, write_json

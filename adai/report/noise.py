@@ -12,9 +12,9 @@ from rich.console import Group
 from scipy.stats import norm
 
 from adai.files import write_whole
-from adai.lab.noise.measure import Law, NoiseLaws
-from adai.lab.noise.sampling import Noise
-from adai.lab.noise.stable import Stable
+from adai.lab.measure.noise.measure import Law, NoiseLaws
+from adai.lab.measure.noise.sampling import Noise
+from adai.lab.measure.noise.stable import Stable
 from adai.report.axes import plain
 from adai.report.rows import write_csv, write_json
 from adai.report.tables import side_by_side
@@ -25,7 +25,7 @@ Measured = tuple[Noise, NoiseLaws]
 
 
 class Row(NamedTuple):
-    """The noise at one set of parameters; see `adai.lab.noise.measure`.
+    """The noise at one set of parameters; see `adai.lab.measure.noise.measure`.
 
     ``across_parameters_…`` is one minibatch's noise taken as draws from one law; ``across_minibatches_…`` the median
     over the parameters followed, with the 5 % and 95 % quantiles of the stable α. ``…_rejected`` is the share of

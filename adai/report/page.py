@@ -14,7 +14,7 @@ from markupsafe import Markup
 from matplotlib import rc_context
 
 from adai.files import write_whole
-from adai.lab.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
+from adai.lab.results.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
 from adai.report import equal_loss, flatness, learning_rates, stability, tables
 from adai.report.comparison import WHERE, Comparison, Flatness, Run
 from adai.report.figures import pictures
@@ -23,7 +23,7 @@ from adai.report.style import themed, variable, variables
 from adai.report.summary import ERROR, LOSS, Measure, Summary, verdict
 from adai.report.text import encodable
 
-# The rule of `adai.lab.outcome`, below the table.
+# The rule of `adai.lab.results.outcome`, below the table.
 DID_NOT_LEARN: dict[Measure, str] = {
     ERROR: "A run did not learn where its last test error is not at least one point below chance: the error of always "
     "answering the most frequent class of the test data.",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from adai.files import write_whole
-from adai.lab.range_test.result import WARM_UP, RangeTest
+from adai.lab.measure.range_test.result import WARM_UP, RangeTest
 from adai.report.picture import RC, short
 from adai.report.rows import write_csv, write_json
 

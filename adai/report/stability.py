@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from adai.lab.edge.kept import KeptMargin
+from adai.lab.measure.stability.kept import KeptMargin
 from adai.report.comparison import Comparison
 from adai.report.panels import add_legend
 from adai.report.picture import Picture, one_axes, short

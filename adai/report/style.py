@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from adai.lab.optimizers import RECIPES
+from adai.lab.optimizers.recipes import RECIPES
 
 
 class Style(NamedTuple):

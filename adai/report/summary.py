@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from adai.errors import UserError
-from adai.lab.outcome import CURE, DIED
-from adai.lab.stats import MIN_SEEDS, Difference, paired_difference, spread
+from adai.lab.results.outcome import CURE, DIED
+from adai.lab.results.stats import MIN_SEEDS, Difference, paired_difference, spread
 from adai.report import chosen
 from adai.report.comparison import Comparison, Entrant, Status, median, ms_per_step
 

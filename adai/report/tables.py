@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.table import Table
 
 from adai.files import write_whole
-from adai.lab.outcome import DIED
-from adai.lab.stats import spread
+from adai.lab.results.outcome import DIED
+from adai.lab.results.stats import spread
 from adai.report import text
 from adai.report.fitting import Fitting
 from adai.report.summary import Row, Summary, bounded, tells, verdict

@@ -1,0 +1,1 @@
+"""What a run is done on: device, processes, random generators, and the boundary to others' code."""

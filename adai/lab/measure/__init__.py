@@ -1,0 +1,1 @@
+"""What is measured of a net: derivatives of its loss, flatness, gradient noise, stability."""

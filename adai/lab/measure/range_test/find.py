@@ -1,0 +1,219 @@
+"""`find_lr`: the learning-rate range test of a model of your own."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from adai.lab.host import random_state
+from adai.lab.measure.range_test.limit import limit_at
+from adai.lab.measure.range_test.restored import generators, restored, trained
+from adai.lab.measure.range_test.result import RangeTest, Rise, RunningMean
+
+LOWEST, HIGHEST, STEPS, SEEDS = 1e-6, 100.0, 200, 3
+FEWEST_STEPS = 20
+
+# Told after every step how many are done, and of how many at most.
+Progress = Callable[[int, int], None]
+
+
+def find_lr(
+    optimizer: Optimizer,
+    model: nn.Module,
+    loss: Callable[[Any, Any], Tensor],
+    data: Iterable[Any],
+    *,
+    lowest: float = LOWEST,
+    highest: float = HIGHEST,
+    steps: int = STEPS,
+    seeds: int = SEEDS,
+    progress: Progress = lambda done, total: None,
+) -> RangeTest:
+    """Train while the learning rate rises exponentially, until the loss blows up; then put everything back.
+
+    For an optimizer and a model whose learning rate you do not know. In step i = 0, …, steps − 1 the rate is
+    lowest · (highest / lowest)^(i / (steps − 1)); a test ends where the loss has blown up (`RunningMean`). What it
+    suggests, and what a warm-up has to do with it, is said in `RangeTest`. Everything is put back as it was, also when
+    an exception flies: see `adai.lab.measure.range_test.restored`.
+
+    **When not to use it.** It says nothing of how well a model trained with a rate generalises: for that compare whole
+    runs (`adai compare --tune`). Behind a gradient scaler or with several processes it does not know the training loop.
+
+    Args:
+        optimizer: any; its groups keep the ratios of their rates, and a rate is that of the first group.
+            ``warmup_steps`` of Adai is 0 during the test.
+        model: is called with the inputs. In evaluation mode it is set to training mode for the test; in training mode
+            its parts keep theirs, so that layers that you have frozen with ``eval()`` stay so.
+        loss: of the model's outputs and the targets, a mean over the batch.
+        data: batches of (inputs, targets): a `DataLoader`, or a list. Started anew whenever it ends. Tensors are moved
+            to the device of the model.
+        lowest: the first rate.
+        highest: the last rate, if nothing blows up before it.
+        steps: from the first rate to the last, at least 20.
+        seeds: so many tests, each from the model and the state as they are, with the global random generators and those
+            of a `DataLoader` seeded 0, 1, …: order, dropout and augmentation vary, the first weights do not.
+        progress: told after every step how many are done, and of how many at most.
+
+    Returns:
+        All losses, the rate at which each test blew up, the limit by theory at the start, and the suggestion.
+
+    Raises:
+        TypeError: ``optimizer`` is not a `torch.optim.Optimizer`, or a batch is not a pair.
+        ValueError: a number is out of range, the optimizer has no parameter of the model, or ``data`` has no batch.
+
+    Source: L. N. Smith, Cyclical learning rates for training neural networks, arXiv 1506.01186; seeds and the limit
+    at the start are this project's.
+
+    Example:
+        >>> import torch
+        >>> from adai import Adai
+        >>> from adai.lab import find_lr
+        >>> x = torch.randn(64, 5)
+        >>> model = torch.nn.Linear(5, 1)
+        >>> test = find_lr(Adai(model.parameters()), model, torch.nn.functional.mse_loss, [(x, x.sum(1, keepdim=True))])
+        >>> test.suggested < test.blow_up
+        True
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"optimizer is {type(optimizer).__name__}; give a torch.optim.Optimizer")
+    if not {*map(id, trained(optimizer))} & {*map(id, model.parameters())}:
+        raise ValueError("the optimizer has no parameter of the model; make it with model.parameters()")
+    if seeds < 1:
+        raise ValueError(f"seeds = {seeds}; it has to be at least 1")
+    rates = rising(lowest, highest, steps)
+    modules = [module for module in (model, loss) if isinstance(module, nn.Module)]
+    rises = []
+    for seed in range(seeds):
+        with restored(optimizer, *modules, data=data):
+            random_state.seed(seed)
+            for generator in generators(data):
+                generator.manual_seed(seed)
+            tell = after(seed * steps, seeds * steps, progress)
+            rises.append(rise(optimizer, model, loss, data, rates, tell))
+    return RangeTest.of(rates, rises)
+
+
+def rising(lowest: float, highest: float, steps: int) -> NDArray[np.float64]:
+    """The rates of a test, each the same factor above the one before.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+    if not 0 < lowest < highest < math.inf:
+        raise ValueError(f"rates from {lowest:g} to {highest:g}; they have to rise, and the first to be above 0")
+    if steps < FEWEST_STEPS:
+        raise ValueError(f"steps = {steps}; a range test takes at least {FEWEST_STEPS}")
+    return np.geomspace(lowest, highest, steps)
+
+
+def after(before: int, total: int, progress: Progress) -> Callable[[int], None]:
+    """What one of several tests tells its steps to, so many steps being those of the tests before it."""
+    return lambda done: progress(before + done, total)
+
+
+def rise(
+    optimizer: Optimizer,
+    model: nn.Module,
+    loss: Callable[[Any, Any], Tensor],
+    data: Iterable[Any],
+    rates: NDArray[np.float64],
+    stepped: Callable[[int], None],
+) -> Rise:
+    """One test, whose traces stay: train with each rate for a step until the loss blows up.
+
+    Args:
+        optimizer: as of `find_lr`.
+        model: likewise.
+        loss: likewise.
+        data: likewise.
+        rates: one a step.
+        stepped: told after every step how many are done.
+    """
+    set_rate = _Rate(optimizer)
+    if not model.training:
+        model.train()
+    for each in _with_modes(optimizer):
+        each.train()
+    device = next(model.parameters()).device
+    batches = _without_end(data)
+    limit: float | None = None
+    mean, losses = RunningMean(), []
+    for done, (rate, batch) in enumerate(zip(rates, batches, strict=False), start=1):
+        inputs, targets = _pair(batch, device)
+        set_rate(float(rate))
+        if done == 1:
+            limit = limit_at(optimizer, model, loss, (inputs, targets))
+        losses.append(_step(optimizer, model, loss, inputs, targets))
+        stepped(done)
+        if mean.blown_up_by(losses[-1]):
+            return Rise(losses, float(rate), limit)
+    return Rise(losses, None, limit)
+
+
+class _Rate:
+    """Sets the learning rates of all groups, whose ratios stay.
+
+    Ratios are those of the rates that a scheduler started from, where there is one: it may stand at 0 now. A warm-up of
+    the optimizer's own, as of Adai, is off: else its steps would be taken with less than the rate.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._groups = optimizer.param_groups
+        own = [float(group.get("initial_lr", group["lr"])) for group in self._groups]
+        first = next((rate for rate in own if rate > 0), 0.0)
+        self._ratios = [rate / first if first else 1.0 for rate in own]
+
+    def __call__(self, rate: float) -> None:
+        for group, ratio in zip(self._groups, self._ratios, strict=True):
+            if "warmup_steps" in group:
+                group["warmup_steps"] = 0
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * ratio)
+            else:
+                group["lr"] = rate * ratio
+
+
+def _with_modes(optimizer: Optimizer) -> list[Any]:
+    """The optimizer, where it has to be told that training begins, as schedule-free ones have."""
+    return [optimizer] if callable(getattr(optimizer, "train", None)) else []
+
+
+def _step(
+    optimizer: Optimizer, model: nn.Module, loss: Callable[[Any, Any], Tensor], inputs: Any, targets: Any
+) -> float:
+    """One step; the loss before it. It goes through a closure, which some optimizers need and all others take."""
+    losses: list[Tensor] = []
+
+    def closure() -> float:
+        for param in (*model.parameters(), *trained(optimizer)):
+            param.grad = None  # not set to 0 in place: gradients from before the test are to stay
+        losses.append(loss(model(inputs), targets))
+        losses[-1].backward()
+        return losses[-1].item()
+
+    optimizer.step(closure)
+    return losses[0].item()
+
+
+def _without_end(data: Iterable[Any]) -> Iterator[Any]:
+    """The batches, from the start again whenever they end."""
+    while True:
+        empty = True
+        for batch in data:
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("data has no batch, or none is left; give a DataLoader or a list, which can start anew")
+
+
+def _pair(batch: Any, device: torch.device) -> tuple[Any, Any]:
+    """Inputs and targets on the device."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise TypeError(f"a batch is {type(batch).__name__}; give pairs of inputs and targets")
+    inputs, targets = (part.to(device) if isinstance(part, Tensor) else part for part in batch)
+    return inputs, targets

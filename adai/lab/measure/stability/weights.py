@@ -1,0 +1,224 @@
+"""How each parameter moves: learning rate, step weight and decay, read off an optimizer and its state.
+
+The formulas are those of `adai.theory.stability`; this module only says which one an optimizer follows, and where its
+state keeps what goes into it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer, RAdam, RMSprop
+
+from adai.errors import UserError
+from adai.optim import Adai, AdaiW
+from adai.optim.rule import debias, warm_up
+from adai.optim.shared.mean import accumulator
+from adai.theory import stability as theory
+
+State = dict[str, Any]
+Group = dict[str, Any]
+Gradient = Callable[[Tensor], Tensor]
+"""The gradient of the loss with respect to a parameter, for optimizers whose first step depends on it."""
+
+
+class Moving(NamedTuple):
+    """How a parameter moves.
+
+    Attributes:
+        rate: η, the learning rate of its group, after the optimizer's own warm-up.
+        weight: S, a number or a tensor of the parameter's shape.
+        l2: weight decay that is added to the gradient.
+        decoupled: weight decay that is not.
+    """
+
+    rate: float
+    weight: Tensor | float
+    l2: float
+    decoupled: float
+
+
+# S of a parameter, from the parameter, its state and its group.
+Weight = Callable[[Tensor, State, Group], Tensor | float]
+
+
+def moving(optimizer: Optimizer, gradient: Gradient) -> dict[Tensor, Moving]:
+    """How each parameter of the optimizer moves, with its averages as they are now.
+
+    A parameter that has not taken a step yet has the step weight of its first one.
+
+    Args:
+        optimizer: one of `KNOWN`.
+        gradient: asked for parameters of Adam's family that have not taken a step yet.
+
+    Raises:
+        UserError: no stability limit is known for the optimizer or for one of its options.
+    """
+    weight = _rule(optimizer)(optimizer, gradient)
+    found = {}
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            state = optimizer.state.get(p, {})
+            found[p] = Moving(_rate(group, state), weight(p, state, group), *_decay(group, optimizer))
+    return found
+
+
+def check(optimizer: Optimizer) -> None:
+    """Say now what `moving` would refuse.
+
+    Raises:
+        UserError: no stability limit is known for the optimizer or for one of its options.
+    """
+    _rule(optimizer)(optimizer, torch.zeros_like)
+
+
+Rule = Callable[[Optimizer, Gradient], Weight]
+
+
+def _rule(optimizer: Optimizer) -> Rule:
+    name = type(optimizer).__name__
+    if type(optimizer) not in KNOWN:  # a subclass may have another rule
+        known = ", ".join(cls.__name__ for cls in KNOWN)
+        raise UserError(f"no stability limit is known for {name}; there is one for {known}")
+    if any(group.get("maximize") for group in optimizer.param_groups):
+        raise UserError(f"{name} has maximize=True; minimise the negative loss to have a stability limit")
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    if any(p.is_complex() for p in params):
+        raise UserError(f"{name} has complex parameters, for which no stability limit is known; give real ones")
+    if any(hasattr(p, "device_mesh") for p in params) or getattr(optimizer, "process_group", None) is not None:
+        raise UserError(f"{name} holds a share of the parameters; the stability limit needs all of them in one process")
+    return KNOWN[type(optimizer)]
+
+
+def _rate(group: Group, state: State) -> float:
+    """The learning rate of the last step, or of the first: Adai may be warming up."""
+    return float(group["lr"]) * float(warm_up(group.get("warmup_steps", 0), max(1.0, _steps(state))))
+
+
+def _decay(group: Group, optimizer: Optimizer) -> tuple[float, float]:
+    """L2 and decoupled weight decay. AdamW has no option that says which before torch 2.7."""
+    decay = float(group["weight_decay"])
+    return (0.0, decay) if group.get("decoupled_weight_decay", isinstance(optimizer, AdamW)) else (decay, 0.0)
+
+
+def _steps(state: State) -> float:
+    return float(state.get("step", 0))
+
+
+def _sgd(optimizer: Optimizer, gradient: Gradient) -> Weight:
+    """The momentum builds up from 0, so the limit holds from the first step on."""
+    rules = {group["nesterov"] and group["momentum"] for group in optimizer.param_groups}
+    if len(rules) > 1:
+        raise UserError("SGD has groups that differ in nesterov; their stability limit is known for one momentum only")
+
+    def weight(p: Tensor, state: State, group: Group) -> float:
+        if not group["momentum"]:
+            return theory.sgd()
+        if group["nesterov"]:
+            return float(theory.nesterov(group["momentum"]))
+        return float(theory.heavy_ball(group["momentum"], group["dampening"]))
+
+    return weight
+
+
+def _adam(optimizer: Optimizer, gradient: Gradient) -> Weight:
+    """Adam, AdamW, AMSGrad. The first step is that of m̂ = g and v̂ = g²."""
+
+    def weight(p: Tensor, state: State, group: Group) -> Tensor:
+        beta1, beta2 = group["betas"]
+        if not _steps(state):
+            first: Tensor = theory.rmsprop(_first(p, group, optimizer, gradient).abs() + group["eps"])
+            return first
+        v_hat = _wide(state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]) / debias(beta2, _steps(state))
+        settled: Tensor = theory.adam(v_hat.sqrt() + group["eps"], beta1)
+        return settled
+
+    return weight
+
+
+def _radam(optimizer: Optimizer, gradient: Gradient) -> Weight:
+    """Momentum without a denominator at first, then Adam's, rectified, with ε added before the bias correction."""
+
+    def weight(p: Tensor, state: State, group: Group) -> Tensor | float:
+        (beta1, beta2), t = group["betas"], _steps(state)
+        if not t:
+            return theory.sgd()
+        bias_correction2, most = debias(beta2, t), 2 / (1 - beta2) - 1
+        length = most - 2 * t * beta2**t / bias_correction2
+        if length <= 5:
+            return float(theory.ema(beta1))
+        rectified = ((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length)) ** 0.5
+        P = (_wide(state["exp_avg_sq"]).sqrt() + group["eps"]) / (bias_correction2**0.5 * rectified)
+        settled: Tensor = theory.adam(P, beta1)
+        return settled
+
+    return weight
+
+
+def _rmsprop(optimizer: Optimizer, gradient: Gradient) -> Weight:
+    """RMSprop, centred or with momentum too. There is no bias correction."""
+
+    def weight(p: Tensor, state: State, group: Group) -> Tensor:
+        if _steps(state):
+            v = _wide(state["square_avg"])
+            v = (v - _wide(state["grad_avg"]) ** 2).clamp_min(0) if group["centered"] else v
+        else:
+            g, new = _first(p, group, optimizer, gradient), 1 - group["alpha"]
+            v = new * g**2 - (new * g) ** 2 if group["centered"] else new * g**2
+        S: Tensor = theory.rmsprop(v.sqrt() + group["eps"], group["momentum"])
+        return S
+
+    return weight
+
+
+def _adai(optimizer: Optimizer, gradient: Gradient) -> Weight:
+    """Adai, AdaiW. The first step is the gradient's, m̂_1 = g_1, whatever the inertia."""
+    if any(group["dampening"] != 1 for group in optimizer.param_groups):
+        raise UserError(f"{type(optimizer).__name__} has a dampening other than 1; its stability limit is known for 1")
+    sums = [(v_hat.sum().item(), v_hat.numel()) for v_hat in _v_hats(optimizer)]
+    mean = sum(total for total, _ in sums) / max(1, sum(size for _, size in sums))
+
+    def weight(p: Tensor, state: State, group: Group) -> Tensor | float:
+        if not _steps(state) or not mean:
+            return theory.sgd()
+        w = group["betas"][0] * _v_hat(state, group) / mean
+        S: Tensor = theory.adai(1 - w.clamp(group["eps"], 1 - group.get("min_inertia", 0)))
+        return S
+
+    return weight
+
+
+def _v_hats(optimizer: Optimizer) -> Iterator[Tensor]:
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            state = optimizer.state.get(p, {})
+            if _steps(state):
+                yield _v_hat(state, group)
+
+
+def _v_hat(state: State, group: Group) -> Tensor:
+    v_hat: Tensor = _wide(state["exp_avg_sq"]) / debias(group["betas"][1], _steps(state))
+    return v_hat
+
+
+def _first(p: Tensor, group: Group, optimizer: Optimizer, gradient: Gradient) -> Tensor:
+    """The gradient that a first step would take in."""
+    l2, _ = _decay(group, optimizer)
+    return _wide(gradient(p)) + l2 * _wide(p.detach())
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(accumulator(tensor.device))
+
+
+KNOWN: dict[type[Optimizer], Rule] = {
+    SGD: _sgd,
+    Adam: _adam,
+    AdamW: _adam,
+    RAdam: _radam,
+    RMSprop: _rmsprop,
+    Adai: _adai,
+    AdaiW: _adai,
+}
+"""The optimizers with a known limit, and how it is read off them."""

@@ -1,0 +1,193 @@
+"""Parameters on disk: a run's folder, a checkpoint of one, or a state dict; and the finished runs of a comparison."""
+
+import dataclasses
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from adai.errors import UserError
+from adai.lab.measure.subject import Subject, by_settings
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.run import Run, read_json
+from adai.lab.settings import Settings
+from adai.lab.training import checkpoints
+
+State = dict[str, Any]
+
+
+def is_comparison(path: Path) -> bool:
+    """Whether that is the folder of `adai compare`."""
+    return "optimizers" in _config(path)
+
+
+def finished_runs(path: Path) -> list[Path]:
+    """The folders of a comparison's finished runs: optimizers in the order they were asked for, then by seed.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = [run for run in _runs(path) if Run(run).status == "finished"]
+    if not runs:
+        raise UserError(f"{path} has no finished run that has learned anything; adai compare goes on with those begun")
+    return runs
+
+
+def trained_runs(path: Path) -> list[Path]:
+    """The same of all runs that have a checkpoint, also of those that are unfinished or have diverged.
+
+    Raises:
+        UserError: there is none.
+    """
+    runs = [run for run in _runs(path) if any(run.glob("checkpoint-*.pt"))]
+    if not runs:
+        raise UserError(f"{path} has no run with a checkpoint; adai compare goes on with it")
+    return runs
+
+
+def _runs(path: Path) -> list[Path]:
+    return [
+        file.parent
+        for name in _config(path)["optimizers"]
+        for file in sorted((path / name).glob("seed*/config.json"), key=lambda file: _seed(file.parent))
+    ]
+
+
+def _seed(run: Path) -> int:
+    number = run.name.removeprefix("seed")
+    return int(number) if number.isdecimal() else -1
+
+
+def subject_at(
+    path: Path,
+    otherwise: Callable[[], Subject] | None = None,
+    *,
+    device: torch.device | None = None,
+    data_dir: Path | None = None,
+) -> Subject:
+    """The parameters and buffers that lie there, in their model, with their data and loss.
+
+    Args:
+        path: the folder of a run of `adai train`, whose last sound checkpoint is taken; one of its checkpoints; or what
+            ``torch.save(model.state_dict(), path)`` wrote.
+        otherwise: makes the subject of parameters whose run is not there to say what they belong to; default none.
+        device: where to compute.
+        data_dir: where data sets lie by name.
+
+    Raises:
+        UserError: it cannot be read, is of another net, or its data set is not there.
+    """
+    return _subject_of(_state_at(path), path, otherwise, device=device, data_dir=data_dir)
+
+
+def in_training(
+    path: Path, *, device: torch.device | None = None, data_dir: Path | None = None
+) -> tuple[Subject, Optimizer]:
+    """The same of a run or of one of its checkpoints, with the optimizer as it was after that epoch.
+
+    Raises:
+        UserError: as `subject_at`; or it holds no optimizer, as a state dict of a model alone.
+    """
+    state = _state_at(path)
+    run = _run_of(path)
+    if not _of_a_run(state) or not (run / "config.json").is_file():
+        raise UserError(f"{path} holds no optimizer; give the folder of a run, or a checkpoint in it")
+    subject = _subject_of(state, path, None, device=device, data_dir=data_dir)
+    settings = settings_of(run)
+    optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(subject.model.parameters())
+    try:
+        optimizer.load_state_dict(state["optimizer"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the optimizer in {path} is not of this run: {' '.join(str(error).split())[:200]}") from error
+    return subject, optimizer
+
+
+def _run_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _state_at(path: Path) -> State:
+    return _last_state(path) if path.is_dir() else _read(path)
+
+
+def _subject_of(
+    state: State,
+    path: Path,
+    otherwise: Callable[[], Subject] | None,
+    *,
+    device: torch.device | None,
+    data_dir: Path | None,
+) -> Subject:
+    run, of_a_run = _run_of(path), _of_a_run(state)
+    if of_a_run and (run / "config.json").is_file():
+        subject = by_settings(settings_of(run), device=device, data_dir=data_dir)
+    elif otherwise:
+        subject = otherwise()
+    else:
+        raise UserError(f"nothing says what net the parameters in {path} belong to; give the folder of a run")
+    try:
+        subject.model.load_state_dict(state["model"] if of_a_run else state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is not of this net: {' '.join(str(error).split())[:200]}") from error
+    return subject._replace(epoch=len(state["rows"])) if of_a_run else subject
+
+
+def brings_its_own(path: Path) -> bool:
+    """Whether a run or comparison there says what the parameters belong to, so that `subject_at` need not be told.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    run = path if path.is_dir() else path.parent
+    return (run / "config.json").is_file() and (path.is_dir() or _of_a_run(_read(path)))
+
+
+def _of_a_run(state: State) -> bool:
+    return state.keys() >= {"model", "optimizer", "rows"}
+
+
+def settings_of(run: Path) -> Settings:
+    """What decided a run's results.
+
+    Raises:
+        UserError: the folder is not that of a run.
+    """
+    config = _config(run)
+    if "optimizer" not in config:
+        raise UserError(f"{run} is no run: its config.json names no optimizer; give a folder that adai train wrote")
+    return Settings(**{f.name: config[f.name] for f in dataclasses.fields(Settings) if f.name in config})
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    return read_json(file) if file.is_file() else {}
+
+
+def _last_state(run: Path) -> State:
+    state = checkpoints.load(run)
+    if state is None:
+        what = "holds no sound checkpoint" if _config(run) else "is no run and no comparison: it has no config.json"
+        if _config(run) and Run(run).status == "diverged":
+            raise UserError(
+                f"{run} diverged before its first checkpoint, so there is nothing to look at; give another run"
+            )
+        raise UserError(f"{run} {what}; give a folder that adai train or adai compare wrote")
+    return state
+
+
+def _read(file: Path) -> State:
+    try:
+        # A file of torch before 1.6 is no archive, and has no checksum.
+        with file.open("rb") as stream:
+            whole = zipfile.is_zipfile(stream)
+        state = checkpoints.read(file) if whole else torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+    except Exception as error:  # whatever a file that is no checkpoint makes zipfile or torch raise
+        raise UserError(f"{file} is not a state dict saved by torch ({type(error).__name__})") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{file} holds a {type(state).__name__}, not a state dict")
+    return state

@@ -1,0 +1,148 @@
+"""What is looked at: a model with its parameters, data and loss, by name, of a run, or your own."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from adai.errors import UserError
+from adai.lab.host import random_state
+from adai.lab.host.boundary import Failed, in_a_line, original, theirs
+from adai.lab.measure.objective import BatchNorm, Objective, Prepare
+from adai.lab.models import build_model
+from adai.lab.settings import Settings
+from adai.lab.tasks.data import load
+from adai.lab.tasks.sources import Source, Tensors, close, held_out
+from adai.lab.tasks.targets import Loss
+from adai.lab.tasks.task import function_named, source
+from adai.lab.training.train import named_task
+
+_READ = 256  # samples read at a time from a source that memory does not hold
+
+
+class Subject(NamedTuple):
+    """A model, the training data that it is measured on, and by which loss; see `Objective` for the parts.
+
+    ``epoch`` is that of a run after which the parameters are, where they are a run's.
+    """
+
+    model: nn.Module
+    data: Source
+    loss: Loss = cross_entropy
+    epoch: int | None = None
+
+    def objective(
+        self,
+        *,
+        samples: int | None = None,
+        seed: int = 0,
+        batch_norm: BatchNorm = "running",
+        batch: int = 256,
+        dtype: torch.dtype | None = None,
+    ) -> Objective:
+        """The loss over so many of the samples, drawn with the seed; over all of them by default.
+
+        Where minibatches matter, with ``batch_norm="batch"``, all of them are in an order drawn with the seed too, as
+        in training: data are often sorted by class.
+
+        Raises:
+            UserError: the model or the loss cannot do with these data, or see `Objective`.
+        """
+        try:
+            inputs, targets, prepare = self._drawn(samples, seed, shuffled=batch_norm == "batch")
+            return Objective(
+                self.model,
+                inputs,
+                targets,
+                loss=self.loss,
+                prepare=prepare,
+                batch_norm=batch_norm,
+                batch=batch,
+                dtype=dtype,
+            )
+        except UserError:
+            raise
+        except Exception as error:  # whatever a model, a loss or a data set of your own raises
+            raise Failed(f"no loss of this model on its data: {in_a_line(error)}") from error
+
+    def _drawn(
+        self, samples: int | None, seed: int, *, shuffled: bool = False
+    ) -> tuple[Tensor, Tensor, Prepare | None]:
+        """The samples in memory: as they are kept there, or else as they are read, which is then done once."""
+        total = len(self.data)
+        in_order = not shuffled and (samples is None or samples >= total)
+        if isinstance(self.data, Tensors) and in_order:
+            return self.data.inputs, self.data.targets, self.data.prepare
+        order = torch.randperm(total, generator=Generator().manual_seed(seed))
+        where = torch.arange(total) if in_order else order[:samples]
+        if isinstance(self.data, Tensors):
+            at = where.to(self.data.inputs.device)
+            return self.data.inputs[at], self.data.targets[at], self.data.prepare
+        with random_state.untouched(next(self.model.parameters(), torch.empty(0)).device):
+            random_state.seed(seed)  # what augments its examples by itself is to do the same each time
+            try:
+                read = list(self.data.batches(where.split(_READ), Generator().manual_seed(seed)))
+            except UserError as error:
+                raise UserError(original(error)) from error
+            finally:
+                close(self.data)
+        inputs, targets = zip(*read, strict=True)
+        return torch.cat(inputs), torch.cat(targets), None
+
+
+def by_name(
+    dataset: str, model: str, *, seed: int = 0, device: torch.device | None = None, data_dir: Path | None = None
+) -> Subject:
+    """A net of `adai.lab.models` with fresh weights drawn by the seed, on a data set's training images.
+
+    Raises:
+        UserError: there is no such data set or net.
+    """
+    data = load(dataset, device=device or torch.device("cpu"), data_dir=data_dir)
+    channels, size = data.train.pixels.shape[1:3]
+    with random_state.untouched(data.mean.device):
+        random_state.seed(seed)
+        net = build_model(model, channels=channels, size=size, classes=data.classes)
+    return Subject(net.to(data.mean.device), Tensors(data.train.pixels, data.train.labels, data.normalised))
+
+
+def by_task(name: str, *, seed: int = 0, device: torch.device | None = None) -> Subject:
+    """What the function ``package.module:function`` returns: something with ``model``, ``train`` and perhaps ``loss``.
+
+    ``train`` is a map-style data set of (input, target) pairs; one that is no `TensorDataset` is read into memory.
+
+    Raises:
+        UserError: there is no such function, or it returns something else.
+    """
+    factory, to = function_named(name), device or torch.device("cpu")
+    with random_state.untouched(to):
+        random_state.seed(seed)
+        with theirs(f"the task {name}"):
+            task = factory()
+    model, train = getattr(task, "model", None), getattr(task, "train", None)
+    if not isinstance(model, nn.Module) or train is None or not hasattr(train, "__getitem__"):
+        raise UserError(f"the task {name!r} returns {type(task).__name__}; it has to have a model, and train data")
+    return Subject(model.to(to), source(train, to, workers=0), getattr(task, "loss", cross_entropy))
+
+
+def by_settings(settings: Settings, *, device: torch.device | None = None, data_dir: Path | None = None) -> Subject:
+    """The model, training data and loss of a run of `adai train`, as its seed made them, without augmentation.
+
+    Augmentation that a task of your own does to its training data stays: each sample is then read once and kept.
+
+    Raises:
+        UserError: the task or the data set is not there.
+    """
+    to = device or torch.device("cpu")
+    factory = named_task(replace(settings, augment=False), to, data_dir)
+    with random_state.untouched(to):
+        random_state.seed(settings.seed)
+        with theirs(settings.name):
+            task = factory()
+    train = source(task.train, to, settings.workers)
+    if settings.validation:
+        train, _ = held_out(train, settings.validation)
+    return Subject(task.model.to(to), train, task.loss)

@@ -1,0 +1,1 @@
+"""The optimizers of a comparison: recipes, and two that are written here."""

@@ -1,0 +1,1 @@
+"""Many runs: jobs, where they are carried out, tuning, comparisons."""

@@ -1,0 +1,200 @@
+"""A run as a piece of work that any process can take up, and what becomes of one that fails."""
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from adai.errors import UserError
+from adai.files import write_whole
+from adai.lab.host import random_state
+from adai.lab.host.boundary import ERROR, Failed, in_a_line
+from adai.lab.host.machine import device_named
+from adai.lab.measure.curvature.kept import FlatnessSettings, kept_in, measure_run, try_to_measure
+from adai.lab.measure.stability.kept import StabilitySettings, margins_in, measure_margin
+from adai.lab.measure.subject import by_settings
+from adai.lab.results.outcome import DIED
+from adai.lab.results.run import Row, Run
+from adai.lab.settings import Settings
+from adai.lab.training.train import Progress, algorithms, diverged, silent, train
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 2
+STEPS = "steps.txt"
+
+
+class Job(NamedTuple):
+    """A run that is to be done.
+
+    Attributes:
+        label: for people.
+        settings: what decides the results.
+        folder: where they go; absolute, and the same for every machine that may take up the job.
+        data_dir: where data sets lie by name, or None.
+        command: the command line, kept beside the results.
+        flatness: with what its flatness is measured after the last epoch, or None.
+        flatness_every: measure it after every so many epochs too; 0 for the last alone.
+        stability: with what its stability margin is measured after the last epoch, or None.
+        stability_every: as `flatness_every`.
+    """
+
+    label: str
+    settings: Settings
+    folder: Path
+    data_dir: Path | None = None
+    command: str = ""
+    flatness: FlatnessSettings | None = None
+    flatness_every: int = 0
+    stability: StabilitySettings | None = None
+    stability_every: int = 0
+
+    @property
+    def run(self) -> Run:
+        """Where it stands."""
+        return Run(self.folder)
+
+    @property
+    def to_do(self) -> bool:
+        """Whether anything is left of it."""
+        return self.run.status == "unfinished" or not self.measured
+
+    @property
+    def measured(self) -> bool:
+        """Whether what was asked for of flatness and stability margin after the last epoch is there, if it can be.
+
+        A run that did not learn has no minimum that could be flat, and one that diverged not even a margin.
+        """
+        last, status = self.settings.epochs, self.run.status
+        flat = any((k.epoch, k.settings) == (last, self.flatness) for k in kept_in(self.folder))
+        margin = any((k.epoch, k.settings) == (last, self.stability) for k in margins_in(self.folder))
+        return (flat or self.flatness is None or status in DIED) and (
+            margin or self.stability is None or status == "diverged"
+        )
+
+    def do(self, progress: Progress = silent, tick: Callable[[], None] = lambda: None) -> None:
+        """Carry it out, or what is left of it.
+
+        Args:
+            progress: as of `adai.lab.training.train.train`.
+            tick: called about every second of training.
+        """
+        steps = Steps(self.folder / STEPS, tick)
+        if self.flatness and self.run.status == "unfinished":
+            self._try_to_measure(self.flatness)
+
+        def after_an_epoch(rows: list[Row]) -> None:
+            if self.flatness and self._is_due(rows, self.flatness_every):
+                self._measure_on_the_way("flatness", partial(self._measure, self.flatness), len(rows))
+            if self.stability and self._is_due(rows, self.stability_every):
+                self._measure_on_the_way("stability margin", partial(self._measure_margin, self.stability), len(rows))
+            progress(rows)
+
+        train(
+            self.settings,
+            self.folder,
+            data_dir=self.data_dir,
+            command=self.command,
+            progress=after_an_epoch,
+            stepped=steps.count,
+        )
+        for left in (STEPS, ERROR):  # what an earlier attempt said of its failure is over
+            (self.folder / left).unlink(missing_ok=True)
+        if not self.measured:
+            try:
+                if self.flatness and self.run.status not in DIED:
+                    self._measure(self.flatness)
+                if self.stability:
+                    self._measure_margin(self.stability)
+            except UserError as error:  # what is wrong with the minimum of one run need not be with the next
+                raise Unmeasured(f"it has finished, but cannot be measured: {error}") from error
+
+    def _try_to_measure(self, flatness: FlatnessSettings) -> None:
+        """See to it that what cannot be measured shows before hours of training.
+
+        Raises:
+            UserError: it cannot.
+        """
+        device = device_named(self.settings.device)
+        try:
+            with algorithms(replace(self.settings, deterministic=False)):
+                try_to_measure(by_settings(self.settings, device=device, data_dir=self.data_dir), flatness)
+        except Failed as error:
+            raise UserError(f"its flatness cannot be measured ({error.reason}); leave --flatness out") from error
+
+    @property
+    def share_of_steps(self) -> float:
+        """How much of its training is done, as the run itself said about a second ago; 0 where it said nothing."""
+        try:
+            done, total = map(int, (self.folder / STEPS).read_text().split())
+        except (OSError, ValueError):
+            return 0.0
+        return done / total
+
+    def _is_due(self, rows: list[Row], every: int) -> bool:
+        """Whether something is to be measured after these epochs, before the last."""
+        on_the_way = 0 < len(rows) < self.settings.epochs and not diverged(rows)
+        return on_the_way and every > 0 and len(rows) % every == 0
+
+    def _measure_on_the_way(self, what: str, measure: Callable[[], None], epoch: int) -> None:
+        """Measure between two epochs, of whose parameters nothing will be left; training goes on whatever happens."""
+        try:
+            # Second derivatives have fewer deterministic algorithms than training needs.
+            any_algorithms = algorithms(replace(self.settings, deterministic=False))
+            with random_state.untouched(device_named(self.settings.device)), any_algorithms:
+                measure()
+        except Exception as error:
+            logger.warning("%s: no %s after epoch %d: %s", self.label, what, epoch, in_a_line(error))
+
+    def _measure(self, flatness: FlatnessSettings) -> None:
+        measure_run(self.folder, flatness, device=device_named(self.settings.device), data_dir=self.data_dir)
+
+    def _measure_margin(self, stability: StabilitySettings) -> None:
+        measure_margin(self.folder, stability, device=device_named(self.settings.device), data_dir=self.data_dir)
+
+
+class Steps:
+    """Counts the steps of a run into a file, about every second: whoever watches may be in another process."""
+
+    def __init__(self, file: Path, tick: Callable[[], None]) -> None:
+        self._file, self._tick = file, tick
+        self._done, self._told = 0, -math.inf
+
+    def count(self, more: int, total: int) -> None:
+        """So many more of so many are done."""
+        self._done += more
+        if time.monotonic() - self._told >= 1:
+            self._told = time.monotonic()
+            with contextlib.suppress(OSError):  # a full disk is said by what has to be written
+                write_whole(self._file, lambda part: part.write_text(f"{self._done} {total}"))
+            self._tick()
+
+
+class Unmeasured(Failed):
+    """A run has been done, but what was to be measured of it was not."""
+
+
+# Called now and then with the jobs that are to be done at present; their folders tell how far they are.
+Watch = Callable[[Sequence[Job]], None]
+
+
+class Failure(NamedTuple):
+    """A job that was tried twice and not finished; the others are not affected."""
+
+    job: Job
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.job.label} failed {ATTEMPTS} times: {self.reason}"
+
+
+def threads_for(jobs: int) -> int:
+    """So many threads for each of several runs at once that together they are as many as torch is set to use."""
+    return max(1, torch.get_num_threads() // jobs)

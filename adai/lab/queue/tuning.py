@@ -1,0 +1,110 @@
+"""Learning rate and weight decay, chosen on held-out training examples with the same number of trials for all."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial
+
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.queue.executors import Executor
+from adai.lab.queue.jobs import Job, Watch
+from adai.lab.results.run import read_json, write_json
+from adai.lab.settings import Settings
+
+VALIDATION = 0.1
+FACTOR = 30.0
+# Of all trials; the runs that are compared afterwards have the seeds from 0.
+SEED = 1_000_000
+
+
+class Tuning:
+    """Chooses learning rate and weight decay for each optimizer.
+
+    Trial 0 has the recipe's values, the others what Optuna's TPE sampler proposes between 1/30 and 30 times of them,
+    on a logarithmic scale. A trial is a whole run with a tenth of the training examples held out, and its value is the
+    error on them after the last epoch (the loss, where errors are not counted). The test examples have no part in it.
+
+    **When not to use it.** A handful of trials is luck: take 20 or more, or none.
+
+    Args:
+        trials: how many for each optimizer.
+    """
+
+    def __init__(self, trials: int) -> None:
+        self.trials = trials
+
+    def __call__(
+        self, folder: Path, bases: Mapping[str, Settings], execute: Executor, watch: Watch, **job: Any
+    ) -> dict[str, dict[str, float]]:
+        """Do the trials, or what is left of them.
+
+        Args:
+            folder: their runs go here, and ``tuning.json``, which says what was tried.
+            bases: the settings by optimizer.
+            execute: carries out one trial of each optimizer at a time.
+            watch: called with these, now and then.
+            job: what else each `Job` has.
+
+        Returns:
+            The best values by optimizer, as ``{"adai": {"lr": 0.8, "weight_decay": 4e-4}, …}``.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        studies = {name: optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0)) for name in bases}
+        for name, base in bases.items():
+            studies[name].enqueue_trial({option: base.options[option] for option in _ranges(base)})
+        for number in range(self.trials):
+            # Asked and told in the same order every time: after an interruption the same values come up again.
+            asked = {name: study.ask({**_ranges(bases[name])}) for name, study in studies.items()}
+            jobs = {
+                name: Job(
+                    f"{recipe(name).label}, trial {number + 1} of {self.trials}",
+                    replace(base, options={**base.options, **asked[name].params}, seed=SEED, validation=VALIDATION),
+                    folder / name / f"trial{number}",
+                    **job,
+                )
+                for name, base in bases.items()
+            }
+            execute([job for job in jobs.values() if job.to_do], partial(watch, list(jobs.values())))
+            for name, study in studies.items():
+                study.tell(asked[name], _value(jobs[name]))
+        ranges = {name: _ranges(base) for name, base in bases.items()}
+        _write(folder / "tuning.json", {name: study.trials for name, study in studies.items()}, ranges)
+        return {name: dict(study.best_params) for name, study in studies.items()}
+
+
+def _ranges(base: Settings) -> dict[str, FloatDistribution]:
+    centre = {option: base.options[option] for option in ("lr", "weight_decay")}
+    return {
+        option: FloatDistribution(value / FACTOR, value * FACTOR, log=True)
+        for option, value in centre.items()
+        if value  # no decay stays none
+    }
+
+
+def _value(job: Job) -> float:
+    """What the trial came to; infinite where it diverged or failed."""
+    if job.run.status not in ("finished", "did not learn"):
+        return math.inf
+    last = job.run.rows()[-1]
+    value = last["test_error"] if last["test_error"] is not None else last["test_loss"]
+    return math.inf if value is None else value
+
+
+def _write(
+    file: Path, done: Mapping[str, Sequence[FrozenTrial]], ranges: Mapping[str, Mapping[str, FloatDistribution]]
+) -> None:
+    """Say what was tried, and between which values, beside what the file has of other optimizers."""
+    tried = {
+        name: [{**trial.params, "value": trial.value if math.isfinite(trial.value or 0) else None} for trial in trials]
+        for name, trials in done.items()
+    }
+    ends = {name: {option: [d.low, d.high] for option, d in own.items()} for name, own in ranges.items()}
+    there = read_json(file) if file.is_file() else {}
+    both = {"trials": {**there.get("trials", {}), **tried}, "ranges": {**there.get("ranges", {}), **ends}}
+    write_json(file, {"held out": VALIDATION, **both})

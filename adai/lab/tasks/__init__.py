@@ -1,0 +1,1 @@
+"""What is learnt: models' data, and tasks of your own."""

@@ -1,0 +1,234 @@
+"""Labelled images as rows of the `datasets` library, nothing decoded: from a folder, or from the Hugging Face hub."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL.Image import Image
+
+from adai.errors import UserError
+from adai.lab.tasks.decoding import decoded, name_of
+from adai.lab.tasks.folders import class_folders
+
+HUB = {
+    "mnist": "ylecun/mnist",
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "imagenet": "ILSVRC/imagenet-1k",
+}
+
+_CHUNK = 1000  # rows read at a time
+_PATIENCE = 5.0  # seconds that the hub has to answer
+
+
+class Rows(NamedTuple):
+    """A part of a data set, nothing decoded.
+
+    Attributes:
+        rows: of the `datasets` library; their images come as ``path`` and ``bytes``.
+        image: the column of the images.
+        label: the column of the labels.
+        names: of the classes in the training part, by number.
+        numbers: the class's number in the training part for each number in this one.
+    """
+
+    rows: Any
+    image: str
+    label: str
+    names: tuple[str, ...]
+    numbers: tuple[int, ...]
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.names)
+
+    def picture(self, number: int) -> Image:
+        """An image, in mode ``L`` or ``RGB``.
+
+        Raises:
+            UserError: see `decoded`.
+        """
+        return _decoded(self.rows[number][self.image], number)
+
+    def pictures(self) -> Iterator[Image]:
+        """All of them, in order, as of `picture`."""
+        for start in range(0, len(self.rows), _CHUNK):
+            for number, encoded in enumerate(self.rows[start : start + _CHUNK][self.image], start):
+                yield _decoded(encoded, number)
+
+    def class_of(self, number: int) -> int:
+        """The class of an image, as the training part numbers it."""
+        return self.numbers[int(self.rows[number][self.label])]
+
+    def labels(self) -> list[int]:
+        """The classes of all images, as the training part numbers them."""
+        return [self.numbers[label] for label in self.rows[self.label][:]]
+
+
+def _decoded(encoded: Mapping[str, Any] | None, number: int) -> Image:
+    if encoded is None:
+        raise UserError(f"row {number} has no image; take it out")
+    return decoded(encoded, name_of(encoded, number))
+
+
+def folder_in(variable: str) -> Path | None:
+    """The folder that a variable of the environment names."""
+    value = os.environ.get(variable)
+    return Path(value) if value else None
+
+
+def find(name: str, data_dir: Path | str | None) -> str:
+    """What the `datasets` library is to load: a folder of that name in ``data_dir``, a folder, or a name on the hub.
+
+    Args:
+        name: of a data set, or a folder.
+        data_dir: a folder with data sets by name; default the environment's ``ADAI_DATA_DIR``.
+
+    Raises:
+        UserError: ``data_dir`` does not exist.
+    """
+    data_dir = Path(data_dir) if data_dir else folder_in("ADAI_DATA_DIR")
+    if data_dir is not None and not data_dir.is_dir():
+        raise UserError(f"the data folder {data_dir} does not exist")
+    for folder in (data_dir / name if data_dir else Path(name), Path(name)):
+        if folder.is_dir():
+            return str(folder.resolve())
+    return HUB.get(name, name)
+
+
+def read(source: str, limit: int | None = None) -> tuple[Rows, Rows]:
+    """The training and the test part, each of ``limit`` rows at most.
+
+    Classes are known by their names: where the test part numbers them otherwise, its numbers become the training
+    part's.
+
+    Raises:
+        UserError: there is no such data set, it cannot be reached, it is not one of labelled images, or its parts do
+            not fit together.
+    """
+    parts = class_folders(Path(source)) if Path(source).is_dir() else None
+    parts = _loaded(source) if parts is None else parts
+    # The hub's ImageNet has a test part without labels beside its validation part.
+    names = ("validation", "test") if source == HUB["imagenet"] else ("test", "validation")
+    test = next((part for part in names if part in parts), None)
+    if "train" not in parts or test is None:
+        raise UserError(f"{source!r} has the parts {', '.join(parts)}; it needs train, and test or validation")
+    train = _part(source, "train", parts["train"], limit)
+    return train, _numbered_like(train, _part(source, test, parts[test], limit), source)
+
+
+def _loaded(source: str) -> Mapping[str, Any]:
+    """The parts, as the `datasets` library finds them."""
+    import datasets
+
+    try:
+        with _offline() if not Path(source).is_dir() and _unreachable() else contextlib.nullcontext():
+            builder = datasets.load_dataset_builder(source)
+            _see_that_parts_are_apart(builder.config.data_files or {}, source)
+            builder.download_and_prepare()
+            parts = builder.as_dataset()
+            return {part: _with_names(rows, builder, part) for part, rows in parts.items()}
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        what = str(error).splitlines()[0]
+        raise UserError(
+            f"cannot get the data set {source!r} ({what}); point --data-dir or ADAI_DATA_DIR at a folder that holds it"
+        ) from error
+
+
+def _unreachable() -> bool:
+    """Whether the hub does not answer: to be asked once, as the library tries for 25 seconds."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
+    except Exception:  # which depends on the library that the hub's own library speaks HTTP with
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """Have the `datasets` library take what it has loaded before, and ask nobody."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _with_names(rows: Any, builder: Any, part: str) -> Any:
+    """The rows with the classes that their own files name: the library takes the first part's for all."""
+    import datasets
+    from pyarrow.parquet import read_schema
+
+    files = builder.config.data_files[part] if builder.config.data_files else []
+    if builder.name != "parquet" or not all(Path(file).is_file() for file in files):
+        return rows
+    for column, feature in rows.features.items():
+        if isinstance(feature, datasets.ClassLabel):
+            own = [datasets.Features.from_arrow_schema(read_schema(file))[column] for file in files]
+            if any(other != own[0] for other in own):
+                raise UserError(f"the files {files[0]}, … name the classes of {column} differently; write them alike")
+            if isinstance(own[0], datasets.ClassLabel) and own[0] != feature:
+                rows = rows.cast_column(column, own[0])
+    return rows
+
+
+def _see_that_parts_are_apart(files: Mapping[Any, Sequence[str]], source: str) -> None:
+    """The library takes the name of any folder on the way for that of a part, so a file may be in two."""
+    where: dict[str, str] = {}
+    for part, names in files.items():
+        for name in names:
+            if where.setdefault(name, str(part)) != str(part):
+                raise UserError(
+                    f"{name} of {source!r} is in the parts {where[name]} and {part}, by the names of its folders; "
+                    "keep parts in folders train and test, and rename what is below them"
+                )
+
+
+def _part(source: str, part: str, rows: Any, limit: int | None) -> Rows:
+    """The columns are known by their types."""
+    from datasets import ClassLabel
+    from datasets import Image as Column
+
+    columns = {kind: [n for n, f in rows.features.items() if isinstance(f, kind)] for kind in (Column, ClassLabel)}
+    if not columns[Column] or not columns[ClassLabel]:
+        raise UserError(f"{source!r} has the columns {', '.join(rows.features)}; it needs an image and a class label")
+    (image, *_), (label, *_) = columns.values()
+    names = tuple(rows.features[label].names)
+    chosen = some(len(rows), limit)
+    rows = rows.select(chosen) if chosen else rows
+    if not len(rows):
+        raise UserError(f"the {part} part of {source!r} is empty; it needs at least one image")
+    unlabelled = sum(not (label is not None and 0 <= label < len(names)) for label in rows[label][:])
+    if unlabelled:
+        raise UserError(
+            f"{unlabelled} of {len(rows)} images in the {part} part of {source!r} have no label; take them out, or "
+            "give a part that has labels"
+        )
+    return Rows(rows.cast_column(image, Column(decode=False)), image, label, names, tuple(range(len(names))))
+
+
+def _numbered_like(train: Rows, test: Rows, source: str) -> Rows:
+    unknown = [name for name in test.names if name not in train.names]
+    if unknown:
+        raise UserError(
+            f"the test part of {source!r} has classes that its training part has not ({', '.join(unknown[:5])}; "
+            f"training: {', '.join(train.names[:5])}{', …' if train.classes > 5 else ''}); give both the same names"
+        )
+    return test._replace(names=train.names, numbers=tuple(map(train.names.index, test.names)))
+
+
+def some(count: int, limit: int | None) -> list[int] | None:
+    """Which of so many to take where fewer are asked for, drawn once and for all; None for all."""
+    if limit is None or limit >= count:
+        return None
+    chosen: list[int] = np.random.default_rng(0).permutation(count)[:limit].tolist()
+    return chosen

@@ -1,0 +1,187 @@
+"""What is learnt: a model, training data, test data and a loss; from a data set and a network by name, or your own."""
+
+import gc
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+from adai.errors import UserError
+from adai.lab.host.boundary import Failed, theirs
+from adai.lab.models import build_model
+from adai.lab.tasks import data as images
+from adai.lab.tasks.hub import Rows
+from adai.lab.tasks.imagenet import Pictures, normalised
+from adai.lab.tasks.sources import Examples, Loaded, Source, Tensors, in_memory
+from adai.lab.tasks.targets import Loss
+
+
+class Task(NamedTuple):
+    """What a run learns, and is measured by.
+
+    Make the model in the function that makes the task, not outside of it: the run's seed is set just before.
+
+    Attributes:
+        model: on any device.
+        train: a map-style `torch.utils.data.Dataset` of (input, target) pairs. A `TensorDataset` of two tensors, or a
+            `Subset` of one, goes to the training device as a whole; any other is read by ``--workers`` processes.
+        test: the same for the test examples.
+        loss: of the model's outputs and the targets, a mean over the batch; default cross entropy. Where the targets
+            are classes and the outputs have one more dimension, their second, the run counts errors too. Targets that
+            it leaves out, its ``ignore_index``, count nowhere; a loss of your own says so by an attribute of that name.
+    """
+
+    model: nn.Module
+    train: Examples | Source
+    test: Examples | Source
+    loss: Loss = cross_entropy
+
+
+Factory = Callable[[], Task]
+
+
+def source(data: Examples | Source, device: torch.device, workers: int) -> Source:
+    """The data as batches on the device."""
+    tensors = in_memory(data)
+    if tensors:
+        inputs, targets = tensors
+        return Tensors(inputs.to(device), targets.to(device))
+    return data if isinstance(data, Source) else Loaded(data, device, workers)
+
+
+def image_task(data: images.Dataset, model: str, *, augment: bool) -> Factory:
+    """Classify a data set's images with a network from `adai.lab.models.MODELS`, from fresh weights at every call.
+
+    Args:
+        data: from `adai.lab.tasks.data.load`.
+        model: the network's name.
+        augment: crop and mirror the training images at random.
+    """
+    channels, size = data.train.pixels.shape[1:3]
+
+    def task() -> Task:
+        return Task(
+            build_model(model, channels=channels, size=size, classes=data.classes),
+            Tensors(data.train.pixels, data.train.labels, data.normalised, augment=augment),
+            Tensors(data.test.pixels, data.test.labels, data.normalised),
+        )
+
+    return task
+
+
+def picture_task(
+    train: Rows, test: Rows, model: str, *, size: int, augment: bool, device: torch.device, workers: int
+) -> Factory:
+    """Classify pictures of any size, which ``workers`` processes read and cut to ``size``, as ImageNet's are.
+
+    With ``augment`` the training pictures are cut out and mirrored at random.
+    """
+
+    def task() -> Task:
+        return Task(
+            build_model(model, channels=3, size=size, classes=train.classes),
+            Loaded(Pictures(train, size=size, train=augment), device, workers, normalised),
+            Loaded(Pictures(test, size=size, train=False), device, workers, normalised),
+        )
+
+    return task
+
+
+def imported(name: str) -> Factory:
+    """The function ``package.module:factory``, from the working folder or wherever Python finds modules.
+
+    Raises:
+        UserError: there is none, or what it returns is not a `Task`.
+    """
+    return partial(_a_task, function_named(name), name)
+
+
+def function_named(name: str) -> Callable[[], Any]:
+    """The function ``package.module:function``, from the working folder or wherever Python finds modules.
+
+    Raises:
+        UserError: there is none.
+    """
+    module_name, _, attribute = name.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        with theirs(f"importing the task {name}"):
+            module = importlib.import_module(module_name)
+    except Failed as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError | ValueError):
+            raise
+        raise UserError(f"cannot import the task {name!r}: {error.__cause__}") from error
+    function: Callable[[], Any] | None = getattr(module, attribute, None)
+    if not callable(function):
+        raise UserError(f"the task {name!r}: {module_name} has no function {attribute!r}; give package.module:factory")
+    return function
+
+
+def _a_task(factory: Callable[[], Any], name: str) -> Task:
+    task = factory()
+    if not isinstance(task, Task):
+        raise UserError(f"the task {name!r} returns {type(task).__name__}; it has to return adai.lab.tasks.task.Task")
+    return task
+
+
+def checked(factory: Factory, name: str) -> Task:
+    """A new task, after a look at what people mistake.
+
+    Args:
+        factory: makes it.
+        name: for messages.
+
+    Raises:
+        UserError: the model was there before, or has nothing to train; or the data are no map-style data set of pairs.
+        Failed: the factory raised an error.
+    """
+    # All modules that are there now are held until the task is: else a new one could take the place of an old one.
+    there = [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
+    with theirs(name):
+        task = factory()
+    if not isinstance(task.model, nn.Module):
+        raise UserError(f"{name}: model is a {type(task.model).__name__}; it has to be a torch.nn.Module")
+    if not any(p.requires_grad for p in task.model.parameters()):
+        raise UserError(f"{name}: the model has no parameter that requires a gradient, so there is nothing to train")
+    before = set(map(id, there))
+    for module in task.model.modules():
+        if id(module) in before and any(p.requires_grad for p in module.parameters(recurse=False)):
+            raise UserError(
+                f"{name}: the model, or its part {type(module).__name__}, was made before the factory was called, so "
+                "the seed does not draw its weights, and the next run would go on with trained ones; make it in the "
+                "factory, or copy it there with copy.deepcopy"
+            )
+    for part, data in (("train", task.train), ("test", task.test)):
+        _check_data(f"{name}: {part}", data)
+    return task
+
+
+def _check_data(which: str, data: Any) -> None:
+    if isinstance(data, DataLoader):
+        raise UserError(
+            f"{which} is a DataLoader; give its data set (loader.dataset): order, batches and workers are options of "
+            "the run"
+        )
+    if isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
+        raise UserError(f"{which} is a {type(data).__name__} without a length; give a map-style data set")
+    if not isinstance(data, Source) and not (hasattr(data, "__getitem__") or hasattr(data, "__getitems__")):
+        raise UserError(f"{which} is a {type(data).__name__}; give a map-style data set")
+    if isinstance(data, TensorDataset) and len(data.tensors) != 2:
+        raise UserError(f"{which} has {len(data.tensors)} tensors; it needs two, inputs and targets")
+    if isinstance(data, list | tuple | Mapping | Tensor) and not _is_pairs(data):
+        raise UserError(f"{which} is a {type(data).__name__}; give a data set of (input, target) pairs")
+    if not len(data):
+        raise UserError(f"{which} is empty; it needs at least one example")
+
+
+def _is_pairs(data: Any) -> bool:
+    return isinstance(data, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in data)

@@ -1,0 +1,1 @@
+"""One run: a model in training, its metrics and its checkpoints."""

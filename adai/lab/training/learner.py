@@ -1,0 +1,325 @@
+"""A model in training: one epoch, one evaluation, and all there is to save."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from adai.errors import UserError
+from adai.lab.host import random_state
+from adai.lab.host.boundary import in_a_line, theirs
+from adai.lab.host.ranks import Ranks
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.run import Row
+from adai.lab.schedules import factor
+from adai.lab.settings import Settings
+from adai.lab.tasks.sources import Source, close, held_out, targets_of
+from adai.lab.tasks.targets import Counted
+from adai.lab.tasks.task import Factory, checked, source
+from adai.lab.training.metrics import Frequencies, Tally, gradient_norm, inertia, state_bytes
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+EVALUATION_BATCH = 512
+
+# Of a row of metrics; for Adai and AdaiW those of `inertia` besides. Losses are means over the examples, errors are in
+# percent; the training's are of the model as it was at each step. ``lr`` is that of the last step, ``seconds`` and
+# ``images_per_second`` are of the training alone, ``grad_norm`` is the mean over the steps of the norm of the gradient
+# before clipping and decay, bytes are of one process.
+COLUMNS = (
+    "epoch", "train_loss", "train_error", "test_loss", "test_error", "test_error_top5", "lr", "seconds",
+    "images_per_second", "steps", "grad_norm", "optimizer_state_bytes", "peak_memory_bytes",
+)  # fmt: skip
+
+
+class Piece(NamedTuple):
+    """What goes through the model at once: a part of a step's batch."""
+
+    where: Tensor
+    weight: float
+    """By which its mean loss counts: pieces that are averaged over processes and added up give the batch's mean."""
+    batch: int
+    """Examples of the step's batch, over all pieces and processes."""
+    last: bool
+    """Whether the step is taken after it."""
+
+
+class Learner:
+    """A task's model with its optimizer, at some epoch.
+
+    Args:
+        settings: what decides the results.
+        factory: makes the task; the model's weights are drawn after the seed is set.
+        device: of this process.
+        ranks: the processes of the run.
+    """
+
+    def __init__(self, settings: Settings, factory: Factory, device: torch.device, ranks: Ranks) -> None:
+        random_state.seed(settings.seed)
+        self.name = settings.name
+        task = checked(factory, self.name)
+        self.settings = settings
+        self.device = device
+        self.ranks = ranks
+        if isinstance(task.loss, nn.Module):
+            task.loss.to(device)  # it may have weights of classes
+        self.loss = Counted(task.loss)
+        self.model: nn.Module = task.model.to(device)
+        if settings.channels_last:
+            cast(Any, self.model).to(memory_format=torch.channels_last)  # which torch's types do not know
+        self.train: Source = source(task.train, device, settings.workers)
+        self.test: Source = source(task.test, device, settings.workers)
+        if settings.validation:
+            self.train, self.test = held_out(self.train, settings.validation)
+        # Pieces of a step whose targets weigh differently are weighed by these, else by how many examples they have.
+        self.uneven = self.loss.may_leave_out(targets_of(self.train))
+        self.optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(self.model.parameters())
+        self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+        self.draws = torch.Generator().manual_seed(settings.seed)
+        self.parallel = ranks.parallel(self.model)
+        self.forward = torch.compile(self.parallel) if settings.compile else self.parallel
+        random_state.seed(settings.seed + ranks.rank)  # dropout differs between processes
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch. A last batch with fewer examples than there are processes is left out."""
+        whole, rest = divmod(len(self.train), self.settings.batch)
+        return whole + (rest >= self.ranks.world)
+
+    def try_out(self) -> None:
+        """Put the largest and the smallest piece of a step, and test examples, through the model; all stays as it was.
+
+        So what does not fit shows before any training.
+
+        Raises:
+            UserError: a target is no class, the loss is not one number, or the smallest piece is too small.
+            Failed: the model, the loss or the data raise an error.
+        """
+        draws, buffers = self.draws.get_state(), [(b, b.clone()) for b in self.model.buffers()]
+        try:
+            with random_state.untouched(self.device), theirs(self.name):
+                self._try_pieces()
+                self.ranks.agree_on_buffers(self.model)
+                self.model.eval()
+                some = torch.arange(min(len(self.test), self.settings.batch, EVALUATION_BATCH))
+                with torch.no_grad():
+                    for inputs, targets in self.test.batches([some], self.draws):
+                        self._checked_loss(self.model, self.test, inputs, targets)
+        finally:
+            self.draws.set_state(draws)
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+    def _try_pieces(self) -> None:
+        self.model.train()
+        pieces = sorted((piece.where for piece in self._pieces()), key=len, reverse=True)
+        if not pieces:
+            raise UserError(
+                f"{self.name} has {len(self.train)} training examples, too few for {self.ranks.world} processes"
+            )
+        largest, smallest = pieces[0], pieces[-1]
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        for where in [largest, smallest] if len(smallest) < len(largest) else [largest]:
+            try:
+                for inputs, targets in self.train.batches([where], self.draws):
+                    loss = self._checked_loss(self.model, self.train, inputs, targets)
+                    torch.autograd.grad(loss, parameters, allow_unused=True)  # no hook runs, no gradient is left
+            except UserError:
+                raise
+            except Exception as error:
+                if where is largest:
+                    raise
+                raise UserError(
+                    f"{len(largest)} examples at once go through the model, but the last {len(smallest)} do not "
+                    f"({in_a_line(error)}); take another batch, or a number of examples that leaves more for the last"
+                ) from error
+
+    def _checked_loss(self, model: nn.Module, data: Source, inputs: Tensor, targets: Tensor) -> Tensor:
+        with self._autocast():
+            outputs = self._outputs(model, inputs)
+            whole = targets_of(data)
+            self.loss.check(outputs, targets if whole is None else whole)
+            loss = self.loss.loss(outputs, targets)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            what = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise UserError(f"{self.name}: the loss is {what}; it has to be one number, the mean over the batch")
+        return loss
+
+    def close(self) -> None:
+        """End the processes that read its data."""
+        close(self.train)
+        close(self.test)
+
+    def epoch(self, done: int, stepped: Callable[[], None] = lambda: None) -> Row:
+        """Train for an epoch after ``done`` others, evaluate, and say what both gave: a row with `COLUMNS`.
+
+        Where the loss has blown up there is nothing to evaluate. ``stepped`` is called after every step.
+
+        Raises:
+            Failed: the model, the loss or the data raise an error.
+        """
+        with theirs(self.name):
+            trained = self._train(done, stepped)
+            evaluated = self._evaluate() if math.isfinite(trained["train_loss"] or 0) else {}
+        row: Row = dict.fromkeys(COLUMNS)
+        row |= {**trained, **evaluated, "optimizer_state_bytes": state_bytes(self.optimizer)}
+        return row | inertia(self.optimizer)
+
+    def _train(self, done: int, stepped: Callable[[], None]) -> Row:
+        self.parallel.train()
+        tally = Tally(self.device, counted=self.loss)
+        weights = torch.zeros((), device=self.device)  # of the targets of a step, where they differ
+        norms = torch.zeros(2, device=self.device)  # sum of the finite ones, and how many
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        began = time.perf_counter()
+        pieces = list(self._pieces())
+        step = done * self.steps
+        for piece, (inputs, targets) in zip(
+            pieces, self.train.batches([piece.where for piece in pieces], self.draws), strict=True
+        ):
+            with self._quiet(until=piece.last):
+                loss, outputs = self._loss(inputs, targets)
+                if self._weighed(piece):
+                    weight = torch.as_tensor(self.loss.weight(targets), device=self.device)
+                    weights += weight
+                    share = loss * (weight * (self.ranks.world / piece.batch))
+                else:
+                    share = loss * piece.weight
+                self.scaler.scale(share).backward()
+            tally.add(loss, outputs, targets)
+            if piece.last:
+                if self._weighed(piece):
+                    self._divide_gradients(self.ranks.total(weights) / piece.batch)
+                    weights = torch.zeros_like(weights)
+                norm = self._step(step)
+                norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
+                step += 1
+                stepped()
+        means = tally.means(self.ranks)  # waits for the device
+        seconds = time.perf_counter() - began
+        norm_sum, norm_count = norms.tolist()
+        on_cuda = self.device.type == "cuda"
+        return {
+            "epoch": done + 1,
+            "train_loss": means.loss,
+            "train_error": means.error,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": seconds,
+            "images_per_second": means.examples / seconds,
+            "steps": self.steps,
+            "grad_norm": norm_sum / norm_count if norm_count else None,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_cuda else None,
+        }
+
+    def _weighed(self, piece: Piece) -> bool:
+        """Whether a piece is a part of a batch, and may have fewer targets that count than others of its size."""
+        return self.uneven and len(piece.where) != piece.batch
+
+    def _divide_gradients(self, by: Tensor) -> None:
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, torch.where(by > 0, 1 / by, 1).to(gradients[0].dtype))
+
+    def _pieces(self) -> Iterator[Piece]:
+        """This process's share of an epoch in a fresh order, the same for all processes."""
+        world = self.ranks.world
+        for batch in torch.randperm(len(self.train), generator=self.draws).split(self.settings.batch):
+            if len(batch) < world:
+                continue
+            parts = [part for part in self.ranks.share(batch).tensor_split(self.settings.accumulate) if len(part)]
+            for number, part in enumerate(parts, start=1):
+                yield Piece(part, len(part) * world / len(batch), len(batch), last=number == len(parts))
+
+    def _loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
+        with self._autocast():
+            outputs = self._outputs(self.forward, inputs)
+            # One that knows what counts costs a little more, and differs in rounding.
+            return (self.loss if self.uneven else self.loss.loss)(outputs, targets), outputs
+
+    def _outputs(self, model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
+        if self.settings.channels_last and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        return model(inputs)
+
+    def _autocast(self) -> torch.autocast:
+        precision = self.settings.precision
+        return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
+
+    def _quiet(self, *, until: bool) -> contextlib.AbstractContextManager[None]:
+        """Keep the processes from averaging gradients until the last piece of a step."""
+        if until or self.ranks.world == 1:
+            return contextlib.nullcontext()
+        return cast(DistributedDataParallel, self.parallel).no_sync()
+
+    def _step(self, step: int) -> Tensor:
+        """Move the parameters; the norm of the gradient as it was, 0-dim."""
+        settings = self.settings
+        self.scaler.unscale_(self.optimizer)
+        # Read before the step: AdaBound writes to the gradients.
+        if settings.clip_norm is None:
+            norm = gradient_norm(self.model.parameters())
+        else:
+            norm = clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        rate = settings.options["lr"] * factor(
+            step,
+            kind=settings.schedule,
+            task=settings.task,
+            epochs=settings.epochs,
+            steps=settings.epochs * self.steps,
+            warmup=settings.warmup_steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        return norm
+
+    @torch.no_grad()
+    def start(self) -> Row:
+        """Evaluate before the first step; random generators and the model's buffers are what they were before."""
+        drawn, buffers = self.draws.get_state(), [buffer.clone() for buffer in self.model.buffers()]
+        frequencies = Frequencies(self.loss)
+        with random_state.untouched(self.device):
+            evaluated = self._evaluate(frequencies)
+        self.draws.set_state(drawn)
+        for buffer, before in zip(self.model.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        return {**evaluated, "chance_error": frequencies.chance_error(self.ranks)}
+
+    @torch.no_grad()
+    def _evaluate(self, frequencies: Frequencies | None = None) -> Row:
+        self.ranks.agree_on_buffers(self.model)
+        self.parallel.eval()
+        tally = Tally(self.device, top=True, counted=self.loss)
+        places = self.ranks.share(torch.arange(len(self.test))).split(EVALUATION_BATCH)
+        for inputs, targets in self.test.batches(places, self.draws):
+            loss, outputs = self._loss(inputs, targets)
+            tally.add(loss, outputs, targets)
+            if frequencies:
+                frequencies.add(outputs, targets)
+        means = tally.means(self.ranks)
+        return {"test_loss": means.loss, "test_error": means.error, "test_error_top5": means.error_top}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, of all processes."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "draws": self.draws.get_state(),
+            "random": self.ranks.gathered(random_state.get(self.device)),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.draws.set_state(state["draws"])
+        random_state.put(state["random"][self.ranks.rank], self.device)

@@ -1,0 +1,141 @@
+"""What a run measures: loss and errors over a pass, the gradient's norm, and what an optimizer's state tells."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.functional import cross_entropy
+from torch.optim import Optimizer
+
+from adai.lab.host.ranks import Ranks
+from adai.lab.results.run import Row
+from adai.lab.tasks.targets import Counted, is_classification
+from adai.optim import Adai
+from adai.optim.rule import debias
+from adai.optim.shared.mean import accumulator
+
+TOP = 5
+SAMPLE = 100_000  # elements of which the quantiles of the inertia are taken
+QUANTILES = {"01": 0.01, "10": 0.1, "50": 0.5, "90": 0.9, "99": 0.99}
+
+PLAIN = Counted(cross_entropy)
+
+
+class Means(NamedTuple):
+    """What a pass gave: examples, mean loss, and errors in percent, None where there were no classes to be told."""
+
+    examples: float
+    loss: float
+    error: float | None
+    error_top: float | None
+
+
+class Tally:
+    """Loss and errors summed up over a pass, on the device: nothing waits for it until the end.
+
+    Args:
+        device: where the outputs are.
+        top: count, too, how often the right class is not among the five likeliest.
+        counted: the loss: which targets count. Those that it leaves out are neither right nor wrong.
+    """
+
+    def __init__(self, device: torch.device, *, top: bool = False, counted: Counted = PLAIN) -> None:
+        # 0 examples, 1 loss, 2 its weight, 3 answers, 4 wrong, 5 not among the five.
+        self.sums = torch.zeros(6, device=device, dtype=accumulator(device))
+        self.top = top
+        self.counted = counted
+
+    @torch.no_grad()
+    def add(self, loss: Tensor, outputs: Any, targets: Tensor) -> None:
+        """Take a batch in: its mean loss, the model's outputs and the targets."""
+        weight = self.counted.weight(targets)
+        self.sums[0] += len(targets)
+        self.sums[1] += loss * weight
+        self.sums[2] += weight
+        if self.counted.scored and is_classification(outputs, targets):
+            counts = self.counted.counts(targets)
+            self.sums[3] += counts.sum()
+            self.sums[4] += ((outputs.argmax(dim=1) != targets) & counts).sum()
+            if self.top:
+                likeliest = outputs.topk(min(TOP, outputs.shape[1]), dim=1).indices
+                self.sums[5] += ((likeliest != targets.unsqueeze(1)).all(dim=1) & counts).sum()
+
+    def means(self, ranks: Ranks) -> Means:
+        """The means over all processes; nan for the loss where no target counts."""
+        examples, loss, weight, answers, wrong, wrong_top = ranks.total(self.sums).tolist()
+        mean = loss / weight if weight else math.nan
+        if answers == 0:
+            return Means(examples, mean, None, None)
+        return Means(examples, mean, 100 * wrong / answers, 100 * wrong_top / answers)
+
+
+class Frequencies:
+    """How often each class is the right one, counted on the device."""
+
+    def __init__(self, counted: Counted) -> None:
+        """``counted`` says which targets count."""
+        self.counted = counted
+        self.counts: Tensor | None = None
+
+    @torch.no_grad()
+    def add(self, outputs: Any, targets: Tensor) -> None:
+        """Take a batch in."""
+        if self.counted.scored and is_classification(outputs, targets):
+            classes = outputs.shape[1]
+            inside = self.counted.counts(targets) & (targets >= 0) & (targets < classes)
+            counts = torch.bincount(targets[inside].flatten(), minlength=classes)
+            self.counts = counts if self.counts is None else self.counts + counts
+
+    def chance_error(self, ranks: Ranks) -> float | None:
+        """The error of always answering the most frequent class, in percent, of all processes; None without any."""
+        # A process may have seen no example, and then knows of no classes.
+        parts = [part for part in ranks.gathered(self.counts.tolist() if self.counts is not None else None) if part]
+        counts = [sum(column) for column in zip(*parts, strict=True)]
+        return 100 * (1 - max(counts) / sum(counts)) if any(counts) else None
+
+
+def gradient_norm(parameters: Iterable[Parameter]) -> Tensor:
+    """Norm of the gradient over all parameters, 0-dim, without waiting for the device."""
+    norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return norm
+
+
+def state_bytes(optimizer: Optimizer) -> int:
+    """Memory of the optimizer's state, in bytes."""
+    tensors = (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+@torch.no_grad()
+def _weight(ratio: Tensor, group: dict[str, Any]) -> Tensor:
+    """1 - μ, where v̂ is ``ratio`` times its mean."""
+    powered = ratio ** (1 / (3 - 2 * group["dampening"]))
+    weight: Tensor = (group["betas"][0] * powered).clamp(group["eps"], 1 - group["min_inertia"])
+    return weight
+
+
+def inertia(optimizer: Optimizer) -> Row:
+    """For Adai and AdaiW the mean of v̂ and quantiles of the inertia μ over all elements, from the state; else nothing.
+
+    The quantiles are those of the same 100,000 elements at each call where there are more, drawn with a fixed seed.
+    """
+    states = [
+        (optimizer.state[p], group) for group in optimizer.param_groups for p in group["params"] if p in optimizer.state
+    ]
+    if not isinstance(optimizer, Adai) or not states:
+        return {}
+    hats = [state["exp_avg_sq"] / debias(group["betas"][1], float(state["step"])) for state, group in states]
+    elements = sum(hat.numel() for hat in hats)
+    mean = sum(hat.sum(dtype=accumulator(hat.device)) for hat in hats) / elements
+    mu = torch.cat(
+        [1 - _weight(hat.float() / mean.float(), group).flatten() for hat, (_, group) in zip(hats, states, strict=True)]
+    )
+    if elements > SAMPLE:
+        some = torch.randint(elements, (SAMPLE,), generator=torch.Generator().manual_seed(0))
+        mu = mu[some.to(mu.device)]
+    at = torch.quantile(mu, torch.tensor(list(QUANTILES.values()), device=mu.device)).tolist()
+    return {"v_hat_mean": mean.item()} | {f"inertia_{name}": q for name, q in zip(QUANTILES, at, strict=True)}

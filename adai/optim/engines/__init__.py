@@ -1,0 +1,1 @@
+"""The engines: one contract, several ways to carry out the rule."""

@@ -1,0 +1,247 @@
+"""Engine: a compiled kernel for CPUs, which moves every tensor of a group in two passes over memory.
+
+The first pass reads the gradients alone, because Σ v_t = beta2 Σ v_{t-1} + (1 - beta2) Σ g_t² needs no v; the second
+reads and writes everything once, and adds up v as it leaves it. That sum serves the next step unless v has changed in
+between; then it is taken anew, by the same additions in the same order. So it is nothing but a function of v, belongs
+to no checkpoint, and results do not depend on when it was taken.
+"""
+
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from adai.optim.engines.batch import PLAIN, Batch
+from adai.optim.engines.cpu import library
+from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
+from adai.optim.options import rate
+from adai.optim.rule import Count, Mean
+from adai.optim.shared.watch import Watch
+
+NOT_BUILT = "the package was installed without its compiled CPU kernel"
+# The kernel's code by the dtypes of parameter and gradient; a gradient of another dtype is converted to the state's.
+_TYPES = {
+    (torch.float32, torch.float32): 0,
+    (torch.float64, torch.float64): 1,
+    (torch.bfloat16, torch.bfloat16): 2,
+    (torch.float16, torch.float16): 3,
+    (torch.bfloat16, torch.float32): 4,
+    (torch.float16, torch.float32): 5,
+}
+_PLAIN, _DECAYED, _PARTS = 0, 1, 2
+# What kernel.c's three sums of a clipped gradient with L2 decay may cancel to before they are not trusted.
+_CANCELLED = 1e-8
+
+
+def refusal(batch: Batch) -> str | None:
+    """Why the kernel cannot work on these tensors; None where it can."""
+    for step in batch.steps:
+        if step.dtype not in COUNT_DTYPES or not step.is_cpu:
+            return f"a step count is {step.dtype} on {step.device}"
+    for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
+        if type(p) not in PLAIN or not p.is_cpu or p.layout != torch.strided:
+            return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
+        dtype = STATE_DTYPES.get(p.dtype)
+        if dtype is None:
+            return f"a parameter has dtype {p.dtype}"
+        for state in (m, v) if c is None else (m, v, c):
+            if state.dtype != dtype or not state.is_cpu:
+                return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
+            if not same_layout(p, state):
+                return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
+    return None
+
+
+class Fused:
+    """The engine for the tensors of one group. It serves step after step, as long as they stay where they are."""
+
+    def __init__(self, batch: Batch, states: Sequence[dict[str, Any]]) -> None:
+        """Make the kernel's table, for tensors of which there is no `refusal`.
+
+        Args:
+            batch: the tensors.
+            states: the parameters' state dicts, in the batch's order.
+        """
+        kernel = library.load()
+        if kernel is None:
+            raise RuntimeError(NOT_BUILT)
+        self._kernel = kernel
+        self._sums = array("d", bytes(8 * len(states)))  # Σ v of each tensor, as long as the watch sees no change
+        self._watch = Watch()
+        self._known = self._watch.unchanged(states, batch.exp_avg_sqs)
+        self._parts: array[float] | None = None  # what `squares` found on its way
+        self._forms = _forms(batch)
+        self._tensors = library.Tensors(len(states))
+        self._columns: dict[str, array[Any]] = {}
+        self._add_columns(
+            wide_step=array("B", [step.dtype == torch.float64 for step in batch.steps]),
+            size=array("q", [p.numel() for p in batch.params]),
+            **dict(zip("pmvc", (form.addresses for form in self._forms), strict=False)),
+            step=self._forms[-1].addresses,
+        )
+        self._take_gradients(batch)
+
+    def again(self, batch: Batch, states: Sequence[dict[str, Any]]) -> bool:
+        """Get ready for the next step, if its tensors are of the same form in the same places; whether they are."""
+        if _forms(batch) != self._forms or [g.shape for g in batch.grads] != self._forms[0].shapes:
+            return False
+        self._known = self._watch.unchanged(states, batch.exp_avg_sqs)
+        self._take_gradients(batch)
+        return True
+
+    def _take_gradients(self, batch: Batch) -> None:
+        self._crew = library.crew()
+        self._parts = None
+        # The batch keeps a copy alive for this step; nothing here may keep a gradient alive for longer.
+        params = self._forms[0]
+        types = array("B", bytes(len(batch.grads)))
+        for i, (g, dtype, strides) in enumerate(zip(batch.grads, params.dtypes, params.strides, strict=True)):
+            kind = _TYPES.get((dtype, g.dtype))
+            if kind is None or g.stride() != strides:
+                batch.grads[i] = _laid_out_as(batch.params[i], g, wide=kind is None)
+                kind = _TYPES[dtype, batch.grads[i].dtype]
+            types[i] = kind
+        self._add_columns(type=types, g=_addresses(batch.grads))
+
+    def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
+        """Σ g² of the gradients as they are."""
+        self._parts = self._read(_PARTS if _l2(group) else _PLAIN, group, 1.0)
+        return _number(sum(self._parts[::3]))
+
+    def accumulate(self, _: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
+        """Σ v̂ of this step; v itself is brought to it by `update`."""
+        self._add_columns(
+            t=array("d", [count.t for count in counts]),
+            bias_correction2=array("d", [count.bias_correction2 for count in counts]),
+            least=array("d", [count.least for count in counts]),
+            warmed=array("d", [count.warmed for count in counts]),
+        )
+        squares = self._squared_gradients(group, 1.0 if clip is None else float(clip))
+        if not self._known:
+            _done(self._kernel.adai_totals(self._crew, self._tensors, _address(self._sums)))
+        total = self._kernel.adai_accumulate(
+            self._tensors, _options(group, 1.0), _address(squares), _address(self._sums)
+        )
+        return _number(total)
+
+    def update(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
+        """Move every parameter of the batch, given the mean of v̂."""
+        del counts  # they are in the table
+        if mean.alive is not None and not mean.alive:
+            return
+        options = _options(group, 1.0 if clip is None else float(clip))
+        v_mean = float(mean.value)
+        _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
+        written([*batch.params, *batch.exp_avg_sqs])
+        self._watch.leave(batch.exp_avg_sqs)
+
+    def _add_columns(self, **columns: "array[Any]") -> None:
+        self._columns.update(columns)  # which keeps them alive
+        for name, column in columns.items():
+            setattr(self._tensors, name, _address(column))
+
+    def _squared_gradients(self, group: dict[str, Any], clip: float) -> "array[float]":
+        """Σ of each tensor's squared gradient as the rule takes it: clipped, and with the L2 penalty's share."""
+        decay = _l2(group)
+        if self._parts is None:
+            if decay:
+                return self._read(_DECAYED, group, clip)[::3]
+            self._parts = self._read(_PLAIN, group, 1.0)
+        gg, gp, pp = (self._parts[i::3] for i in range(3))
+        if not decay:
+            return array("d", [clip**2 * x for x in gg])
+        # Σ (a g + λ p)² without a further pass, as long as the two do not cancel.
+        a = _sign(group) * clip
+        sums = array("d", [a * a * x + 2 * a * decay * y + decay**2 * z for x, y, z in zip(gg, gp, pp, strict=True)])
+        if any(s < _CANCELLED * (a * a * x + decay**2 * z) for s, x, z in zip(sums, gg, pp, strict=True)):
+            return self._read(_DECAYED, group, clip)[::3]
+        return sums
+
+    def _read(self, what: int, group: dict[str, Any], clip: float) -> "array[float]":
+        sums = array("d", bytes(8 * 3 * self._tensors.count))
+        _done(self._kernel.adai_squares(self._crew, self._tensors, _options(group, clip), what, _address(sums)))
+        return sums
+
+
+def _options(group: dict[str, Any], clip: float) -> library.Options:
+    beta0, beta2 = group["betas"]
+    lr, dampening = float(rate(group)), group["dampening"]
+    decay = lr * group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
+    return library.Options(
+        a=_sign(group) * clip,
+        lambda_=_l2(group),
+        decay=decay,
+        step=lr * beta0 ** (1 - dampening),
+        beta0=beta0,
+        one_minus_beta2=1 - beta2,
+        eps=group["eps"],
+        min_inertia=group["min_inertia"],
+        dampening=dampening,
+    )
+
+
+def _sign(group: dict[str, Any]) -> int:
+    return -1 if group["maximize"] else 1
+
+
+def _l2(group: dict[str, Any]) -> float:
+    """The coupled weight decay λ."""
+    decay: float = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
+    return decay
+
+
+def _number(value: float) -> Tensor:
+    """On the CPU, whatever the caller's default device is."""
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
+
+
+class _Form(NamedTuple):
+    """Where some tensors lie and how: all that the kernel's table follows from."""
+
+    addresses: "array[int]"
+    dtypes: list[torch.dtype]
+    shapes: list[torch.Size]
+    strides: list[tuple[int, ...]]
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> "_Form":
+        return cls(
+            _addresses(tensors),
+            [t.dtype for t in tensors],
+            [t.shape for t in tensors],
+            [t.stride() for t in tensors],
+        )
+
+
+def _forms(batch: Batch) -> list[_Form]:
+    """Of parameters, m, v, c and step counts."""
+    cs = batch.bias_corrections
+    there = [c for c in cs if c is not None]
+    form = _Form.of(there)
+    if len(there) < len(cs):
+        form = form._replace(addresses=_addresses(cs))
+    steps = _Form(_addresses(batch.steps), [step.dtype for step in batch.steps], [], [])  # single numbers
+    return [_Form.of(batch.params), _Form.of(batch.exp_avgs), _Form.of(batch.exp_avg_sqs), form, steps]
+
+
+def _laid_out_as(p: Tensor, g: Tensor, *, wide: bool) -> Tensor:
+    """The gradient with the parameter's strides, ``wide`` in the state's dtype; itself where it has them already."""
+    dtype = STATE_DTYPES[p.dtype] if wide else g.dtype
+    if g.dtype == dtype and same_layout(p, g):
+        return g
+    return torch.empty_like(p, dtype=dtype, memory_format=torch.preserve_format).copy_(g)
+
+
+def _addresses(tensors: Sequence[Tensor | None]) -> "array[int]":
+    return array("Q", [0 if t is None else t.data_ptr() for t in tensors])
+
+
+def _address(numbers: "array[Any]") -> int:
+    return numbers.buffer_info()[0]
+
+
+def _done(failed: int) -> None:
+    if failed:
+        raise MemoryError("no memory for the work list of the CPU kernel")

@@ -1,0 +1,137 @@
+"""Engine: `torch._foreach` operators, which move a whole list of tensors with each launch.
+
+The running sum Σ v of the fused engines would save nothing here or in the for-loop: an operator of its own has to bring
+v to the step anyway, and Σ g² instead of Σ v only reads one tensor in place of another of the same size, the gradient
+in the state's dtype and with the L2 penalty.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adai.optim.engines.batch import Batch
+from adai.optim.options import rate
+from adai.optim.rule import Count, Mean, typical
+from adai.optim.shared.mean import accumulator, advance, total_hat
+
+
+def squares(batch: Batch, group: dict[str, Any]) -> Tensor:
+    """Σ g² of the gradients as they are."""
+    del group
+    norms: list[Tensor] = []
+    for part, _ in batch.alike():
+        # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
+        norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
+    return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
+
+
+def accumulate(batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
+    """Bring every v of the batch to this step; returns Σ v̂ over the batch."""
+    beta2 = group["betas"][1]
+    sums: list[Tensor] = [torch.empty(0)] * len(batch.params)
+    for part, where in batch.alike():
+        vs, gs = part.exp_avg_sqs, _gradients(part, group, clip)
+        torch._foreach_mul_(vs, beta2)
+        torch._foreach_addcmul_(vs, gs, gs, 1 - beta2)
+        for i, v in zip(where, vs, strict=True):
+            sums[i] = v.sum(dtype=accumulator(v.device))
+    return total_hat(sums, counts)
+
+
+def update(batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
+    """Move every parameter of the batch, given the mean of v̂, and count the step."""
+    for part, where in batch.alike():
+        _update_alike(part, group, [counts[i] for i in where], clip, mean)
+    advance(batch.steps, mean)
+
+
+def _gradients(batch: Batch, group: dict[str, Any], clip: Any) -> list[Tensor]:
+    """g of every tensor in the state's dtype; the caller's own tensors where nothing has to change, never written."""
+    gs = _in_dtype_of(batch.exp_avgs, batch.grads)
+    if clip is not None:
+        gs = list(torch._foreach_mul(gs, _number(clip, gs[0])))
+    if group["maximize"]:
+        gs = list(torch._foreach_neg(gs))
+    if group["weight_decay"] != 0 and not group["decoupled_weight_decay"]:
+        thetas = _in_dtype_of(batch.exp_avgs, batch.params)
+        gs = list(torch._foreach_add(gs, thetas, alpha=group["weight_decay"]))
+    return gs
+
+
+def _update_alike(batch: Batch, group: dict[str, Any], counts: list[Count], clip: Any, mean: Mean) -> None:
+    beta0, eps, lr, dampening = group["betas"][0], group["eps"], rate(group), group["dampening"]
+    ms, vs = batch.exp_avgs, batch.exp_avg_sqs
+    dtype = ms[0].dtype
+    gs = _gradients(batch, group, clip)
+    thetas = _in_dtype_of(ms, batch.params)
+
+    # w = 1 - mu
+    ws = torch._foreach_div(vs, [_number(typical(mean, count, dtype), ms[0]) for count in counts])
+    if dampening != 1:
+        torch._foreach_pow_(ws, 1 / (3 - 2 * dampening))
+    torch._foreach_mul_(ws, beta0)
+    torch._foreach_clamp_min_(ws, eps)
+    torch._foreach_clamp_max_(ws, 1 - group["min_inertia"])
+    if mean.alive is not None:
+        torch._foreach_mul_(ws, _number(mean.alive, ms[0]))
+        lr = lr * mean.alive.to(ms[0].device)
+
+    # m = mu m + (1 - mu) g, and c the same average of ones.
+    # NOTE _foreach_lerp_ would save a pass, but torch.compile (2.13) cannot trace it with a list of weights.
+    torch._foreach_addcmul_(ms, ms, ws, -1)
+    torch._foreach_addcmul_(ms, gs, ws if dampening == 1 else torch._foreach_pow(ws, dampening))
+    cs = [c for c in batch.bias_corrections if c is not None]  # all of them or none, see Batch.alike
+    if cs:
+        torch._foreach_addcmul_(cs, cs, ws, -1)
+        torch._foreach_add_(cs, ws)
+        _raise_to_least(cs, counts, mean)
+    del gs, ws
+
+    # theta = theta - lr m / c
+    decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0
+    lr = _warmed(lr, counts, ms[0])
+    if decay != 0:
+        torch._foreach_mul_(thetas, [1 - rate * decay for rate in lr] if isinstance(lr, list) else 1 - lr * decay)
+    gain = beta0 ** (1 - dampening)
+    step_size = [rate * gain for rate in lr] if isinstance(lr, list) else lr * gain
+    divisors = cs
+    if cs and (eps == 0 or mean.alive is not None):  # only then can c be 0, where m is 0 too
+        divisors = list(torch._foreach_clamp_min(cs, torch.finfo(dtype).tiny))
+    if isinstance(step_size, Tensor | list):
+        steps = torch._foreach_div(ms, divisors) if cs else ms
+        torch._foreach_sub_(thetas, torch._foreach_mul(steps, step_size))
+    elif cs:
+        torch._foreach_addcdiv_(thetas, ms, divisors, value=-step_size)
+    else:
+        torch._foreach_add_(thetas, ms, alpha=-step_size)
+    if thetas[0] is not batch.params[0]:
+        torch._foreach_copy_(batch.params, thetas)
+
+
+def _warmed(lr: Any, counts: list[Count], like: Tensor) -> Any:
+    """The learning rate, as the operators take it; a list with one for each tensor as long as some are warming up."""
+    if all(not isinstance(count.warmed, Tensor) and count.warmed == 1 for count in counts):
+        return _number(lr, like)
+    return [_number(lr * count.warmed, like) for count in counts]
+
+
+def _raise_to_least(cs: list[Tensor], counts: list[Count], mean: Mean) -> None:
+    """rule.at_least for the list."""
+    leasts: list[Any] = [count.least for count in counts]
+    if mean.alive is not None:
+        leasts = [least * mean.alive for least in leasts]
+    if isinstance(leasts[0], Tensor):
+        torch._foreach_clamp_min_(cs, [_number(least, cs[0]).expand_as(c) for least, c in zip(leasts, cs, strict=True)])
+    else:
+        torch._foreach_clamp_min_(cs, leasts)
+
+
+def _in_dtype_of(like: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
+    return [t.to(s.dtype) for t, s in zip(tensors, like, strict=True)]
+
+
+def _number(value: float | Tensor, like: Tensor) -> Any:
+    """A number as the foreach operators take it: a tensor has to be 0-dim, and of the list's dtype and device."""
+    return value.to(like.device, like.dtype) if isinstance(value, Tensor) else value

@@ -1,0 +1,1 @@
+"""State as it is saved, loaded, and taken over from SGD."""

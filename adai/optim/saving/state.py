@@ -1,0 +1,90 @@
+"""The state of a parameter: what a fresh one is, what becomes of a saved one, and when a part of it is let go."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import _get_scalar_dtype
+
+from adai.optim.engines.memory import is_unreal
+from adai.optim.rule import Count
+from adai.optim.shared.mean import accumulator
+
+# The state tensors that have the parameter's shape and are never kept in less than float32.
+MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
+_WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
+
+
+def fresh(param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+    """The state of a parameter of a group before its first step."""
+    zeros = {key: torch.zeros_like(param, dtype=_dtype(param), memory_format=torch.preserve_format) for key in MOMENTS}
+    return {"step": _new_step(param, group), **zeros}
+
+
+def modernise(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+    """Bring the state of one parameter, if it has any, to this version's form."""
+    if "step" in state and not isinstance(state["step"], Tensor):
+        state["step"] = _new_step(param, group, float(state["step"]))
+    if "beta1_prod" in state:  # the authors keep Π mu
+        state["bias_correction"] = 1 - state.pop("beta1_prod")
+    state.pop("exp_avg_sq_sum", None)  # which earlier versions kept
+
+
+def to_save(state: dict[str, Any]) -> dict[str, Any]:
+    """What is saved of a state: all that a fresh one has, for strict loaders."""
+    saved = dict(state)
+    if "exp_avg" in saved and "bias_correction" not in saved:
+        m = saved["exp_avg"]
+        saved["bias_correction"] = torch.full_like(m, 1 + 1j if m.is_complex() else 1)
+    return saved
+
+
+def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+    """Put the tensors of a saved state into a state that `torch.optim.Optimizer` has cast and may share with it."""
+    saved = dict(saved)
+    if "beta1_prod" in saved:
+        saved["bias_correction"] = 1 - saved["beta1_prod"]
+    for key, value in saved.items():
+        if key in MOMENTS:
+            # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
+            state[key] = torch.empty_like(param, dtype=_dtype(param)).copy_(value)
+        elif key == "step" and isinstance(value, Tensor):
+            # NOTE fused=True makes torch.optim.Optimizer move it to the parameter's device.
+            state[key] = state[key].reshape(()).to(device=param.device if group["capturable"] else "cpu", copy=True)
+    if "bias_correction" in state and not is_unreal(state["step"]):
+        drop_settled(state, count_at(state["step"].item(), group))
+
+
+def count_at(t: Any, group: dict[str, Any]) -> Count:
+    """What follows from the step count t in a group."""
+    return Count.of(t, beta2=group["betas"][1], eps=group["eps"], warmup_steps=group["warmup_steps"])
+
+
+def counts_at(steps: Sequence[Tensor], group: dict[str, Any], off_host: bool) -> list[Count]:
+    """The count of every tensor at the step that follows so many; ``off_host`` does not ask a device for them."""
+    if off_host:
+        return [count_at(step.to(accumulator(step.device)) + 1, group) for step in steps]
+    ts = [step.item() + 1 for step in steps]
+    each = {t: count_at(t, group) for t in set(ts)}  # most tensors share one
+    return [each[t] for t in ts]
+
+
+def drop_settled(state: dict[str, Any], count: Count) -> None:
+    """Let go of the bias correction if it is 1 for good."""
+    c = state.get("bias_correction")
+    if c is not None and count.settled(c.dtype):
+        del state["bias_correction"]
+
+
+def _dtype(param: Tensor) -> torch.dtype:
+    return _WIDER.get(param.dtype, param.dtype)
+
+
+def _new_step(param: Tensor, group: dict[str, Any], value: float = 0.0) -> Tensor:
+    """The step count, as torch.optim's: on the host unless `capturable`, because reading it there is free.
+
+    It is float32, exact to 2^24 steps, but float64 where that is torch's default dtype and ``fused`` is not True.
+    """
+    device = param.device if group["capturable"] else "cpu"
+    return torch.tensor(value, dtype=_get_scalar_dtype(is_fused=group["fused"]), device=device)

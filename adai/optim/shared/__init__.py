@@ -1,0 +1,1 @@
+"""What all parameters share: the mean, the scale of gradients, who holds what."""
