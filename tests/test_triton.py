@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from adai import Adai
-from adai.optim.engines import base as engines
-from adai.optim.engines import foreach
+from adai.optim.engines import choice as engines
 from adai.optim.engines import triton as gpu
+from adai.optim.engines.foreach import Foreach
 from adai.optim.engines.triton import table
+from adai.optim.hyper import Hyper
 from tests.engines import ENGINES, LOOP, assert_close, selected, train
 
 pytestmark = pytest.mark.slow
@@ -158,25 +159,24 @@ def test_capturable_steps_ask_for_no_number(tensors, monkeypatch):
 def choice(monkeypatch, *, missing=None, refusal=None, **options):
     """What is chosen for a parameter on a GPU, or would be if there were one."""
     monkeypatch.setattr(gpu, "missing", lambda _: missing)
-    monkeypatch.setattr(gpu, "refusal", lambda *_: refusal)
-    monkeypatch.setattr(gpu, "Fused", lambda *_: "triton")
+    monkeypatch.setattr(table, "plan", lambda *_, **__: refusal or SimpleNamespace(parts=[], held=[]))
+    monkeypatch.setattr(table, "lay_out", lambda _: None)
     monkeypatch.setattr(engines, "_default_to_fused_or_foreach", lambda *_, **__: (False, True))
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
-    return engines.choose(
-        group, SimpleNamespace(params=[SimpleNamespace(device=torch.device("cuda"))], check_shapes=lambda: None), []
-    )
+    batch = SimpleNamespace(params=[SimpleNamespace(device=torch.device("cuda"))], check_shapes=lambda: None)
+    return engines.choose(group, Hyper.of(group), batch, [])
 
 
 def test_triton_is_the_default_on_gpus(monkeypatch):
-    assert choice(monkeypatch) == "triton"
-    assert choice(monkeypatch, capturable=True) == "triton"
-    assert choice(monkeypatch, fused=True) == "triton"
-    assert choice(monkeypatch, foreach=True) is foreach
+    assert isinstance(choice(monkeypatch), gpu.Fused)
+    assert isinstance(choice(monkeypatch, capturable=True), gpu.Fused)
+    assert isinstance(choice(monkeypatch, fused=True), gpu.Fused)
+    assert isinstance(choice(monkeypatch, foreach=True), Foreach)
 
 
 @pytest.mark.parametrize("why", [{"missing": "Triton is not installed"}, {"refusal": "a parameter has dtype x"}])
 def test_where_triton_is_not_possible_foreach_steps_in(monkeypatch, why):
-    assert choice(monkeypatch, **why) is foreach
+    assert isinstance(choice(monkeypatch, **why), Foreach)
     with pytest.raises(RuntimeError, match=f"fused=True is not possible: {next(iter(why.values()))}"):
         choice(monkeypatch, fused=True, **why)
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from adai.optim.options import ADDED, check
+from adai.optim.hyper import ADDED, check
 from adai.optim.saving.state import MOMENTS, restore, to_save
 
 

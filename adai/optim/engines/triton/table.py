@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout
-from adai.optim.options import rate
+from adai.optim.hyper import Hyper
 from adai.optim.shared.watch import Watch
 
 CHUNK = 8192
@@ -163,27 +163,26 @@ def table(
     return Table(host.to(device, non_blocking=True), together % 16 == 0)
 
 
-def numbers(group: dict[str, Any], real: torch.dtype) -> list[float]:
+def numbers(hyper: Hyper, real: torch.dtype) -> list[float]:
     """The head of the table, for a group and the dtype of its state."""
-    beta0, beta2 = group["betas"]
-    decoupled, info = group["decoupled_weight_decay"], torch.finfo(real)
+    info = torch.finfo(real)
     shared = [
-        -1.0 if group["maximize"] else 1.0,
-        l2(group),
-        1 - beta2,
-        math.log(beta2) if beta2 > 0 else -math.inf,
-        math.log1p(-group["eps"]),
-        group["eps"],
-        beta0,
-        group["dampening"],
-        group["weight_decay"] if decoupled else 0.0,
+        hyper.sign,
+        hyper.l2,
+        1 - hyper.beta2,
+        math.log(hyper.beta2) if hyper.beta2 > 0 else -math.inf,
+        math.log1p(-hyper.eps),
+        hyper.eps,
+        hyper.beta0,
+        hyper.dampening,
+        hyper.decay,
         info.tiny,
         info.tiny * info.eps,  # the smallest number that is not 0
-        1 - group["min_inertia"],
-        group["warmup_steps"] + 1.0,
+        hyper.most,
+        hyper.warmup_steps + 1.0,
     ]
     head = shared + [0.0] * (HEAD - len(shared))
-    head[LR] = 0.0 if on_device(group["lr"]) else float(rate(group))
+    head[LR] = 0.0 if on_device(hyper.lr) else float(hyper.lr)
     head[ONE] = 1.0
     return head
 
@@ -193,12 +192,6 @@ def lay_out(batch: Batch) -> None:
     for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
         if not same_layout(p, g):
             batch.grads[i] = torch.empty_like(p, dtype=g.dtype).copy_(g)
-
-
-def l2(group: dict[str, Any]) -> float:
-    """The coupled weight decay λ."""
-    decay: float = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
-    return decay
 
 
 def on_device(number: Any) -> bool:
