@@ -13,6 +13,7 @@ from adai.optim.hyper import TENSOR_LR, check, check_beta0, tensor_lr_is_refused
 from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.saving.from_sgd import WARMUP_STEPS, groups_from_sgd
 from adai.optim.saving.state import fresh, modernise
+from adai.optim.shared.inertia import inertia, v_mean
 from adai.optim.shared.parts import warn_of_parts, warn_of_steps_in_backward
 from adai.optim.shared.sharding import Sharing, check_process_group
 from adai.optim.step import Engines, Work, carry_out, mark_as_begun, work_of_group
@@ -250,6 +251,59 @@ class Adai(Optimizer):
         with loaded_in_full(self):
             super().load_state_dict(state_dict)
 
+    def v_mean(self) -> float:
+        r"""The mean :math:`\mathrm{mean}(\hat v_t)` that couples all parameters, from the state as it is now.
+
+        Each parameter's v̂ is with its group's ``beta2`` and its own step count. The mean is over all elements of all
+        parameters that have taken a step, so it is the last step's wherever all of them had a gradient in it. Before the
+        first step it is 0. A nan in the state makes it nan.
+
+        It reads every ``exp_avg_sq`` and waits for the device: call it now and then, not in every step. Where
+        parameters are shared out (DTensors, ``process_group``) every process has to call it, as with `step`.
+
+        Example:
+            >>> optimizer.v_mean()
+        """
+        self._share_out()
+        return v_mean(self, self._sharing)
+
+    def inertia(self, param: Tensor, v_mean: float | None = None) -> Tensor:
+        r"""The inertia :math:`\mu` of each element of a parameter, as the last step used it.
+
+        It follows from the state as it is now, :math:`1 - \mathrm{clip}(\beta_0 \hat v_t / \mathrm{mean}(\hat v_t),
+        \epsilon, 1 - \mu_\mathrm{min})`, so it is there after loading a checkpoint too. Where some parameters had no
+        gradient in the last step the mean is another, see `v_mean`; and options of the group that have been changed
+        since count as they are now.
+
+        Args:
+            param: one of the optimizer's parameters.
+            v_mean: what `v_mean` returned. Give it to ask for many parameters, so that it is not computed for each.
+
+        Returns:
+            A new float32 tensor with the parameter's shape, in [min_inertia, 1 - eps]; nan where v is nan. It is a
+            DTensor where the parameter is one. Of a complex parameter it is complex64: the inertia of the real parts, and
+            of the imaginary parts.
+
+        Raises:
+            ValueError: ``param`` is not one of this optimizer's parameters.
+            RuntimeError: ``param`` has taken no step yet.
+
+        Where parameters are shared out (DTensors, ``process_group``) every process has to call this alike; or call
+        `v_mean` on every process, and give the result.
+
+        Example:
+            >>> mean = optimizer.v_mean()
+            >>> least = min(optimizer.inertia(p, mean).min() for p in model.parameters())
+        """
+        return inertia(self, param, self.v_mean() if v_mean is None else v_mean)
+
+    def _share_out(self) -> None:
+        """Find what each parameter is on this process, where parameters are new."""
+        if not self._sharing.fits(self.param_groups):
+            self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
+            if self.process_group is None:
+                warn_of_parts(self)
+
     def _init_group(
         self,
         group: dict[str, Any],
@@ -270,10 +324,7 @@ class Adai(Optimizer):
             raise RuntimeError(TENSOR_LR)
         if group is self.param_groups[0]:
             self._beta0s = check_beta0(self.param_groups, self._beta0s, type(self).__name__)
-            if not self._sharing.fits(self.param_groups):
-                self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
-                if self.process_group is None:
-                    warn_of_parts(self)
+            self._share_out()
         has_complex, differentiable = False, group["differentiable"]
         for param in group["params"]:
             grad = param.grad

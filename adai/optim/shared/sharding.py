@@ -183,6 +183,12 @@ def _row(param: Any, grad: Any, m: Tensor, v: Tensor, c: Tensor | None, step: Te
     return (*(t if t is None or not padding else t[:-padding] for t in tensors), step)
 
 
+def on_this_process(param: Tensor, tensor: Tensor) -> Tensor:
+    """What lies on this process of a state tensor of a parameter, in a plain tensor on the same memory."""
+    tensor, padding = _local(tensor), _padding(param)
+    return tensor[:-padding] if padding else tensor
+
+
 def _local(tensor: Any) -> Tensor:
     if hasattr(tensor, "device_mesh"):  # NOTE without gradients torch.compile (2.13) denies that there is a to_local
         tensor = tensor.to_local()
