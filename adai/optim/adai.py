@@ -255,8 +255,8 @@ class Adai(Optimizer):
         r"""The mean :math:`\mathrm{mean}(\hat v_t)` that couples all parameters, from the state as it is now.
 
         Each parameter's v̂ is with its group's ``beta2`` and its own step count. The mean is over all elements of all
-        parameters that have taken a step, so it is the last step's wherever all of them had a gradient in it. Before the
-        first step it is 0. A nan in the state makes it nan.
+        parameters that have taken a step, so it is the last step's wherever all of them had a gradient in it. Before
+        the first step it is 0. A nan in the state makes it nan.
 
         It reads every ``exp_avg_sq`` and waits for the device: call it now and then, not in every step. Where
         parameters are shared out (DTensors, ``process_group``) every process has to call it, as with `step`.
@@ -281,8 +281,8 @@ class Adai(Optimizer):
 
         Returns:
             A new float32 tensor with the parameter's shape, in [min_inertia, 1 - eps]; nan where v is nan. It is a
-            DTensor where the parameter is one. Of a complex parameter it is complex64: the inertia of the real parts, and
-            of the imaginary parts.
+            DTensor where the parameter is one. Of a complex parameter it is complex64: the inertia of the real parts,
+            and of the imaginary parts.
 
         Raises:
             ValueError: ``param`` is not one of this optimizer's parameters.

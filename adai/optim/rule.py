@@ -24,9 +24,9 @@ from torch import Tensor
 class Mean(NamedTuple):
     """The one number that couples all parameters, in a form that never divides by zero.
 
-    ``value`` is v̄, the mean of v̂, and 1 where v̄ is 0. ``alive`` is 1 where v̄ > 0 and 0 where not: no gradient has
-    told anything yet, so nothing moves. It is a tensor where asking for its value would make the host wait for a
-    device, and None where the host already knows that it is 1.
+    ``value`` is v̄, the mean of v̂, and 1 where v̄ is 0. ``alive`` is 0 where v̄ is 0: no gradient has been other than
+    zero yet, so nothing moves. Otherwise it is 1, also where v̄ is nan, which spreads to all parameters. It is a tensor
+    where asking for its value would make the host wait for a device, and None where the host knows that it is 1.
     """
 
     value: float | Tensor
@@ -169,7 +169,7 @@ def weight(
     The paper clips mu = 1 - beta0 v̂ / v_mean to [0, 1 - eps]. Clipping w = 1 - mu to [eps, 1] instead is the same and
     keeps every digit of w, which is 0.001 where mu is 0.999. A floor under mu is a lower ceiling over w.
     """
-    w = v / typical(mean, count, v.dtype)
+    w: Tensor = v / typical(mean, count, v.dtype)
     if dampening != 1:
         w = w.pow(1 / (3 - 2 * dampening))
     return (beta0 * w).clamp(eps, 1 - min_inertia)
