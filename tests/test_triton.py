@@ -111,6 +111,27 @@ def test_the_plan_is_kept_while_sizes_and_layouts_stay(tensors, monkeypatch):
     assert len(made) == 3
 
 
+def test_a_tensor_at_an_odd_address_costs_the_others_nothing(tensors, monkeypatch):
+    """DistributedDataParallel's gradients are views into buckets, of which most begin at odd places."""
+    sent = []
+    write = table.table
+    monkeypatch.setattr(table, "table", lambda *args, **kwargs: sent.append(write(*args, **kwargs)) or sent[-1])
+    params = tensors(((4,), (4,), (4,)), torch.float32)
+    bucket, memory = torch.ones(9), torch.ones(5)
+    params[1].grad = bucket[1:5]
+    params[2].data = memory[1:5]
+    expected = [p.detach().clone().requires_grad_() for p in params]
+    for p, q in zip(params, expected, strict=True):
+        q.grad = p.grad.clone()
+    optimizer = Adai(params, **GPU)
+    optimizer.step()
+    Adai(expected, **LOOP).step()
+    assert_close(params, expected, 1e-6)
+    both = table.STATE_ALIGNED | table.GRAD_ALIGNED
+    flags = sent[0].words[table.HEAD + 6 :: table.WIDTH]
+    assert [flag & both for flag in flags.tolist()] == [both, table.STATE_ALIGNED, table.GRAD_ALIGNED]
+
+
 def test_memory_that_a_captured_copy_reads_is_pinned_before_and_held(monkeypatch):
     capturing = []
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: bool(capturing))
@@ -210,9 +231,10 @@ import sys, triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from adai.optim.engines.triton import kernels
+from one_chunk import one_chunk
 
 def compiled(name, **constants):
-    kernel = getattr(kernels, name)
+    kernel = one_chunk if name == "one_chunk" else getattr(kernels, name)
     names, given = kernel.arg_names, {"table": "*i64", "owner": "*i32"}
     signature = {n: "constexpr" if n in constants else given.get(n, "*fp64") for n in names}
     attrs = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n not in constants}
@@ -220,24 +242,47 @@ def compiled(name, **constants):
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
 
 sizes = {"CHUNK": 8192, "BLOCK": 1024}
-types = {"PARAM": tl.float32, "GRAD": tl.float32, "REAL": tl.float32, "ALIGNED": True, "COUNTED": True}
+types = {"PARAM": tl.float32, "GRAD": tl.float32, "REAL": tl.float32, "COUNTED": True}
 read = compiled("read", WHAT=kernels.PARTS.value, **types, **sizes)
 collect = compiled("collect", WHAT=kernels.PARTS.value, **sizes)
 accumulate = compiled("accumulate", WHAT=kernels.PARTS.value, COUNTED=True, REAL=tl.float32, **sizes)
 step = compiled("step", CORRECTED=True, DECAYS=True, DAMPENED=False, **types, **sizes)
-half = types | {"PARAM": tl.bfloat16, "GRAD": tl.bfloat16, "COUNTED": False, "ALIGNED": False}
+half = types | {"PARAM": tl.bfloat16, "GRAD": tl.bfloat16, "COUNTED": False}
 odd = compiled("step", CORRECTED=False, DECAYS=False, DAMPENED=True, **half, **sizes)
 for ptx in (read, collect, accumulate, step, odd):
     assert ".local" not in ptx, "registers are spilled"
 for ptx in (read, step):
     assert "ld.global.v4" in ptx, "loads are not wide"
 assert "st.global.v4" in step, "stores are not wide"
-assert "cvt.rn.bf16.f32" in odd, "bfloat16 is not rounded to the nearest"
-assert ".v4" not in odd and ".v2" not in odd, "wide accesses to addresses that may be odd"
+assert "cvt.rn.bf16x2.f32" in odd, "bfloat16 is not rounded to the nearest"
+
+moved = {"CORRECTED": True, "DECAYS": True, "DAMPENED": False, "BLOCK": 1024, "MASKED": False}
+moved |= {key: types[key] for key in ("PARAM", "GRAD", "REAL")}
+wide, narrow_grad, narrow = (
+    compiled("one_chunk", **moved, ALIGNED=aligned, WIDE_GRAD=grad)
+    for aligned, grad in ((True, True), (True, False), (False, False))
+)
+loads = [ptx.count("ld.global.v4") for ptx in (wide, narrow_grad, narrow)]
+assert loads[0] > loads[1] == loads[0] * 4 // 5 > 0, "the gradient alone is not narrow"
+assert loads[2] == 0 and ".v2" not in narrow, "wide accesses to addresses that may be odd"
+"""
+ONE_CHUNK = """
+import triton, triton.language as tl
+from adai.optim.engines.triton.kernels import HEAD, _move
+
+@triton.jit
+def one_chunk(table, out, CORRECTED: tl.constexpr, DECAYS: tl.constexpr, DAMPENED: tl.constexpr, PARAM: tl.constexpr,
+              GRAD: tl.constexpr, REAL: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr, ALIGNED: tl.constexpr,
+              WIDE_GRAD: tl.constexpr):
+    one = tl.load(out).to(tl.float32)
+    tl.store(out, _move(table + HEAD, tl.program_id(0).to(tl.int64) * 8192, 8192, one, one, one, one, one, one, table,
+                        CORRECTED, DECAYS, DAMPENED, PARAM, GRAD, REAL, BLOCK, MASKED, ALIGNED, WIDE_GRAD))
 """
 
 
 def test_the_kernels_compile_for_gpus(tmp_path):
     """For compute capability 9.0, which needs no GPU: without spilled registers, and with loads of 16 bytes."""
     without = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    subprocess.run([sys.executable, "-c", COMPILE], check=True, env=without | {"TRITON_CACHE_DIR": str(tmp_path)})
+    (tmp_path / "one_chunk.py").write_text(ONE_CHUNK)  # Triton reads the source of what it compiles
+    own = {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
+    subprocess.run([sys.executable, "-c", COMPILE], check=True, env=without | own)

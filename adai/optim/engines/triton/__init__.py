@@ -156,8 +156,7 @@ class _Passes:
                 self._number(lr) if table.on_device(lr) else self._table.number(table.LR),
                 self._number(mean.value), self._number(mean.alive),
                 CORRECTED=self._corrected, DECAYS=self._decays, DAMPENED=self._hyper.dampening != 1,
-                COUNTED=self._hyper.capturable, **self._types, ALIGNED=self._table.aligned, CHUNK=CHUNK, BLOCK=BLOCK,
-                num_warps=WARPS, enable_fp_fusion=False,
+                COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=BLOCK, num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
 
     def leave(self, batch: Batch) -> None:
@@ -169,8 +168,8 @@ class _Passes:
             self._kernels.read[(len(self._part.owner),)](
                 self._table.words, self._part.owner, self._chunk_sums, self._tensor_sums, self._part.v_sums,
                 self._part.v_steps, self._number(clip),
-                WHAT=what.value, COUNTED=self._hyper.capturable, **self._types, ALIGNED=self._table.aligned,
-                CHUNK=CHUNK, BLOCK=BLOCK, num_warps=WARPS, enable_fp_fusion=False,
+                WHAT=what.value, COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=BLOCK,
+                num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
 
     def _what(self) -> int:

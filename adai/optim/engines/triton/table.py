@@ -21,6 +21,8 @@ from adai.optim.shared.watch import Watch
 CHUNK = 8192
 _CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
 HEAD, WIDTH = 18, 9
+KNOWN, STATE_ALIGNED, GRAD_ALIGNED = 1, 2, 4
+"""What is so of a tensor: Σ v is known; parameter and state, or the gradient, begin at multiples of 16 bytes."""
 LR, ONE = 14, 16  # numbers that kernels take by address; even places, so that every address is a multiple of 16
 
 
@@ -123,8 +125,6 @@ class Table(NamedTuple):
 
     words: Tensor
     """On the device: HEAD numbers, then WIDTH words per tensor, in the order of `adai.optim.engines.triton.kernels`."""
-    aligned: bool
-    """Whether every address is a multiple of 16 bytes, so that loads can be wide."""
 
     def number(self, place: int) -> Tensor:
         """One of the numbers, on the device."""
@@ -151,16 +151,24 @@ def table(
         held += (part.owner, part.v_sums, part.v_steps)
     words = array("q", bytes(8 * (HEAD + WIDTH * len(part.size))))
     words[: len(numbers)] = _bits(numbers)
-    columns = (*addresses, counts, array("q", [known] * len(part.size)), part.size, part.first)
+    columns = (*addresses, counts, _flags(addresses, known), part.size, part.first)
     for i, column in enumerate(columns):
         words[HEAD + i :: WIDTH] = column
     host = _host_memory(len(words), device, part.reserve if capturable else None, held)
     host.copy_(torch.frombuffer(words, dtype=torch.int64))
-    together = 0
-    for column in addresses:
-        for address in column:
-            together |= address
-    return Table(host.to(device, non_blocking=True), together % 16 == 0)
+    return Table(host.to(device, non_blocking=True))
+
+
+def _flags(addresses: Sequence["array[int]"], known: bool) -> "array[int]":
+    """The flags of each tensor, so that one at an odd place costs the others nothing."""
+    ps, gs, ms, vs, cs = addresses
+    return array(
+        "q",
+        [
+            KNOWN * known + STATE_ALIGNED * ((p | m | v | c) % 16 == 0) + GRAD_ALIGNED * (g % 16 == 0)
+            for p, g, m, v, c in zip(ps, gs, ms, vs, cs, strict=True)
+        ],
+    )
 
 
 def numbers(hyper: Hyper, real: torch.dtype) -> list[float]:
