@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +112,30 @@ def test_the_plan_is_kept_while_sizes_and_layouts_stay(tensors, monkeypatch):
     assert len(made) == 3
 
 
+def test_what_a_captured_step_reads_outlives_the_plan(tensors, monkeypatch):
+    """An eager step with other gradients makes another plan; a replay still reads the memory of the first one."""
+    params = tensors()
+    optimizer = train(params, 1, **CAPTURABLE)
+    plan = table._PLANS[optimizer.state[params[0]]["step"]]
+    read = [weakref.ref(t) for part in plan.parts for t in (part.owner, part.v_sums, part.v_steps)]
+    write = table.table
+
+    def captured(part, batch, numbers, held, **flags):
+        """As in a capture on a GPU, but for the copy."""
+        with monkeypatch.context() as patch:
+            patch.setattr(table, "is_capturing", lambda _: True)
+            patch.setattr(table, "_host_memory", lambda length, *_: torch.empty(length, dtype=torch.int64))
+            return write(part, batch, numbers, held, **flags)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(table, "table", captured)
+        optimizer.step()
+    params[1].grad = None
+    optimizer.step()
+    assert len(plan.parts[0].owner) == 1
+    assert all(ref() is not None for ref in read)
+
+
 def test_a_tensor_at_an_odd_address_costs_the_others_nothing(tensors, monkeypatch):
     """DistributedDataParallel's gradients are views into buckets, of which most begin at odd places."""
     sent = []
@@ -202,25 +227,56 @@ def test_where_triton_is_not_possible_foreach_steps_in(monkeypatch, why):
         choice(monkeypatch, fused=True, **why)
 
 
-def test_missing_says_why(monkeypatch):
-    cpu = torch.device("cpu")
-    gpu.missing.cache_clear()
-    assert gpu.missing(cpu) is None  # which the interpreter makes possible
+@pytest.fixture
+def untried(monkeypatch):
+    """Nothing is known yet of any device; forgotten afterwards."""
+    monkeypatch.setattr(gpu, "_TRIED", {})
+
+
+CPU = torch.device("cpu")
+
+
+def test_missing_says_why(untried):
+    assert gpu.missing(CPU) is None  # which the interpreter makes possible
     assert gpu.missing(torch.device("cuda")) == "TRITON_INTERPRET is set"
 
-    def broken(reason):
-        def _kernels():
-            raise reason
 
-        gpu.missing.cache_clear()
-        monkeypatch.setattr(gpu, "_kernels", _kernels)
-        return gpu.missing(cpu)
+def test_missing_says_what_failed(untried, monkeypatch):
+    def not_installed():
+        raise ImportError
 
-    assert broken(ImportError()) == "Triton is not installed"
-    gpu.missing.cache_clear()
+    monkeypatch.setattr(gpu, "_kernels", not_installed)
+    assert gpu.missing(CPU) == "Triton is not installed"
+    gpu._TRIED.clear()
     monkeypatch.setattr(gpu, "_kernels", lambda: SimpleNamespace(probe=None, INTERPRETED=True))
-    assert gpu.missing(cpu).startswith("Triton does not work on cpu (")
-    gpu.missing.cache_clear()
+    assert gpu.missing(CPU).startswith("Triton does not work on cpu (")
+
+
+def test_what_failed_is_tried_again_after_a_minute_and_what_works_never(untried, monkeypatch, caplog):
+    now, tried = [1000.0], []
+    answers = iter(["out of memory", "out of memory", None])
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(gpu, "_tried", lambda device: tried.append(device) or next(answers))
+    with caplog.at_level("INFO"):
+        for later, expected, calls in (
+            (0, "out of memory", 1),
+            (59, "out of memory", 1),
+            (2, "out of memory", 2),
+            (61, None, 3),
+            (1e6, None, 3),
+        ):
+            now[0] += later
+            assert gpu.missing(CPU) == expected
+            assert len(tried) == calls
+    assert len(caplog.records) == 1
+
+
+def test_nothing_is_tried_while_a_graph_is_captured(untried, monkeypatch):
+    device = torch.device("cuda")
+    gpu._TRIED[device] = gpu._Tried("out of memory", -1e9)
+    monkeypatch.setattr(gpu, "_tried", lambda _: pytest.fail("a launch and a wait would spoil the capture"))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert gpu.missing(device) == "out of memory"
 
 
 # --- the compiler ----------------------------------------------------------------------------------------------------
@@ -286,3 +342,58 @@ def test_the_kernels_compile_for_gpus(tmp_path):
     (tmp_path / "one_chunk.py").write_text(ONE_CHUNK)  # Triton reads the source of what it compiles
     own = {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join((str(tmp_path), *sys.path))}
     subprocess.run([sys.executable, "-c", COMPILE], check=True, env=without | own)
+
+
+PTXAS = """
+import pathlib, re, subprocess, sys, tempfile
+import triton, triton.language as tl
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from adai.optim.engines.triton import kernels
+
+share, shares = map(int, sys.argv[1:])
+ptxas = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+
+def variants():
+    sizes, halves = {"CHUNK": 8192, "BLOCK": 1024}, (tl.bfloat16, tl.float16)
+    pairs = [(t, t) for t in (tl.float32, tl.float64, *halves)] + [(t, tl.float32) for t in halves]
+    for i, (param, grad) in enumerate(pairs):
+        real = tl.float64 if param is tl.float64 else tl.float32
+        types = {"PARAM": param, "GRAD": grad, "REAL": real, "COUNTED": i % 2 == 0}
+        for what in (kernels.PLAIN, kernels.DECAYED, kernels.PARTS, kernels.AGAIN):
+            yield "read", {"WHAT": what.value, **types, **sizes}
+        for flags in range(8):
+            names = ("CORRECTED", "DECAYS", "DAMPENED")
+            yield "step", {name: bool(flags >> k & 1) for k, name in enumerate(names)} | types | sizes
+    for what in (kernels.PLAIN, kernels.DECAYED, kernels.PARTS):
+        yield "collect", {"WHAT": what.value, **sizes}
+        for counted, real in ((True, tl.float32), (False, tl.float64)):
+            yield "accumulate", {"WHAT": what.value, "COUNTED": counted, "REAL": real, **sizes}
+
+for name, constants in list(variants())[share::shares]:
+    kernel = getattr(kernels, name)
+    names, given = kernel.arg_names, {"table": "*i64", "owner": "*i32"}
+    signature = {n: "constexpr" if n in constants else given.get(n, "*fp64") for n in names}
+    attrs = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n not in constants}
+    source = ASTSource(kernel, signature, {(names.index(n),): c for n, c in constants.items()}, attrs)
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
+    with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
+        file.write(ptx)
+        file.flush()
+        said = subprocess.run([ptxas, "-v", "-arch=sm_90a", file.name, "-o", "/dev/null"], check=True,
+                              capture_output=True, text=True).stderr
+    spilled = [int(n) for n in re.findall(r"(\\d+) bytes (?:stack frame|spill stores|spill loads)", said)]
+    assert len(spilled) == 3, said
+    assert not any(spilled), f"{name} {constants}: {said}"
+    print(name)
+"""
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_no_variant_spills_registers(tmp_path, share):
+    """As ptxas assigns them, for compute capability 9.0. Each share takes every fourth variant."""
+    without = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", PTXAS, str(share), "4"]
+    own = {"TRITON_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(command, check=True, env=without | own, stdout=subprocess.PIPE, text=True)
+    assert len(done.stdout.split()) > 15

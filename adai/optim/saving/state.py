@@ -1,6 +1,6 @@
 """The state of a parameter: what a fresh one is, what becomes of a saved one, and when a part of it is let go."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,8 +67,28 @@ def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: 
         elif key == "step" and isinstance(value, Tensor):
             # NOTE fused=True makes torch.optim.Optimizer move it to the parameter's device.
             state[key] = state[key].reshape(()).to(device=param.device if group["capturable"] else "cpu", copy=True)
-    if "bias_correction" in state and not is_unreal(state["step"]):
-        drop_settled(state, Hyper.of(group).count_at(state["step"].item()))
+
+
+def step_counts(steps: Sequence[Tensor]) -> list[float]:
+    """The values of step counts; those on an accelerator are fetched together, as each transfer waits for it."""
+    values = [0.0 if is_unreal(step) or not step.is_cpu else float(step) for step in steps]
+    away: dict[torch.device, list[int]] = {}
+    for i, step in enumerate(steps):
+        if not is_unreal(step) and not step.is_cpu:
+            away.setdefault(step.device, []).append(i)
+    for where in away.values():
+        fetched = torch.stack([steps[i].reshape(()).to(torch.float32) for i in where]).tolist()
+        for i, value in zip(where, fetched, strict=True):
+            values[i] = value
+    return values
+
+
+def drop_all_settled(states: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]) -> None:
+    """Let go of each bias correction that is 1 for good; ``groups`` has the group of each state."""
+    kept = [(state, group) for state, group in zip(states, groups, strict=True) if "bias_correction" in state]
+    counts = step_counts([state["step"] for state, _ in kept])
+    for (state, group), t in zip(kept, counts, strict=True):
+        drop_settled(state, Hyper.of(group).count_at(t))
 
 
 def drop_settled(state: dict[str, Any], count: Count) -> None:

@@ -1,13 +1,12 @@
 """The inertia μ of a parameter and the mean of v̂, read off the state between steps."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Mean, debias, weight
+from adai.optim.saving.state import step_counts
 from adai.optim.shared.mean import accumulator
 from adai.optim.shared.sharding import Sharing, on_this_process
 
@@ -15,19 +14,22 @@ from adai.optim.shared.sharding import Sharing, on_this_process
 @torch.no_grad()
 def v_mean(optimizer: Optimizer, sharing: Sharing) -> float:
     """The mean of v̂ over every element of every parameter that has taken a step, on all processes; 0 before any."""
+    stepped = [
+        (param, optimizer.state[param], group["betas"][1])
+        for group in optimizer.param_groups
+        for param in group["params"]
+        if "step" in optimizer.state.get(param, {})
+    ]
     sums, elements, shares = [], [], []
-    for group in optimizer.param_groups:
-        beta2 = group["betas"][1]
-        for param in group["params"]:
-            state = optimizer.state.get(param, {})
-            t = steps(state)
-            if not t:
-                continue
-            v = on_this_process(param, state["exp_avg_sq"])
-            v = torch.view_as_real(v) if v.is_complex() else v
-            sums.append(v.sum(dtype=accumulator(v.device)) / debias(beta2, t))
-            elements.append(v.numel())
-            shares.append(sharing.share(param))
+    counts = step_counts([state["step"] for _, state, _ in stepped])
+    for (param, state, beta2), t in zip(stepped, counts, strict=True):
+        if not t:
+            continue
+        v = on_this_process(param, state["exp_avg_sq"])
+        v = torch.view_as_real(v) if v.is_complex() else v
+        sums.append(v.sum(dtype=accumulator(v.device)) / debias(beta2, t))
+        elements.append(v.numel())
+        shares.append(sharing.share(param))
     if not sums and sharing.alone:
         return 0.0
     return float(sharing.mean(sums, elements, [None] * len(sums), shares))
@@ -43,7 +45,7 @@ def inertia(optimizer: Optimizer, param: Tensor, mean: float) -> Tensor:
             "give one of those in optimizer.param_groups"
         )
     state = optimizer.state.get(param, {})
-    t = steps(state)
+    t = float(state["step"]) if "step" in state else 0.0
     if not t:
         raise RuntimeError(
             f"a parameter of shape {tuple(param.shape)} has no inertia yet: it has taken no step; "
@@ -61,8 +63,3 @@ def inertia(optimizer: Optimizer, param: Tensor, mean: float) -> Tensor:
     )
     mu: Tensor = (1 - w).float()
     return torch.view_as_complex(mu) if v.is_complex() else mu
-
-
-def steps(state: dict[str, Any]) -> float:
-    """How many steps a parameter with this state has taken."""
-    return float(state["step"]) if "step" in state else 0.0

@@ -9,12 +9,12 @@ of dtypes in a group. Nothing waits for the device, except where `adai.optim.sha
 Triton is imported when the first step on a GPU is made.
 """
 
-import functools
 import importlib
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,15 +28,34 @@ from adai.optim.rule import Count, Mean
 from adai.optim.shared.mean import total
 
 BLOCK, WARPS = 1024, 4
+TRY_AGAIN_AFTER = 60.0
+"""Seconds after which kernels that did not run are tried again."""
 
 
-@functools.cache
 def missing(device: torch.device) -> str | None:
-    """Why no kernel can run on a device; None where they can. The first answer that is not None is logged."""
+    """Why no kernel can run on a device; None where they can. The first answer that is not None is logged.
+
+    That they can is known for good. That they cannot may pass, as memory or a disk may have been full: it is tried
+    again after a minute, but not while a graph is captured.
+    """
+    tried = _TRIED.get(device)
+    if tried is not None:
+        recent = time.monotonic() - tried.at < TRY_AGAIN_AFTER
+        if tried.reason is None or recent or table.is_capturing(device):
+            return tried.reason
     reason = _tried(device)
-    if reason is not None:
+    _TRIED[device] = _Tried(reason, time.monotonic())
+    if reason is not None and tried is None:
         logging.getLogger(__name__).info("%s; another engine than the fused one is used", reason)
     return reason
+
+
+class _Tried(NamedTuple):
+    reason: str | None
+    at: float
+
+
+_TRIED: dict[torch.device, _Tried] = {}
 
 
 def _tried(device: torch.device) -> str | None:
@@ -156,7 +175,8 @@ class _Passes:
                 self._number(lr) if table.on_device(lr) else self._table.number(table.LR),
                 self._number(mean.value), self._number(mean.alive),
                 CORRECTED=self._corrected, DECAYS=self._decays, DAMPENED=self._hyper.dampening != 1,
-                COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=BLOCK, num_warps=WARPS, enable_fp_fusion=False,
+                COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=BLOCK,
+                num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
 
     def leave(self, batch: Batch) -> None:

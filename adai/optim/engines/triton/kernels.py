@@ -282,12 +282,20 @@ def step(table, owner, v_sums, v_steps, facts, clip, lr, v_mean, alive, CORRECTE
     least_c = tl.load(fact + 2).to(REAL)
 
     a, decay, length = a.to(REAL), decay.to(REAL), length.to(REAL)
-    # A gradient may lie anywhere, in a bucket of DistributedDataParallel say; the rest is wide all the same.
+    # A gradient may lie anywhere, in a bucket of DistributedDataParallel say; the rest is wide all the same. Where powers
+    # are taken it is not, because three copies of them need more registers than there are.
     flags = tl.load(entry + FLAGS)
-    if (n < CHUNK) | ((flags & STATE_ALIGNED) == 0):
+    odd_grad = (flags & GRAD_ALIGNED) == 0
+    narrow = (n < CHUNK) | ((flags & STATE_ALIGNED) == 0)
+    if DAMPENED:
+        narrow = narrow | odd_grad
+    if narrow:
         total = _move(entry, offset, n, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
                       PARAM, GRAD, REAL, BLOCK, True, False, False)  # fmt: skip
-    elif (flags & GRAD_ALIGNED) == 0:
+    elif DAMPENED:
+        total = _move(entry, offset, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
+                      PARAM, GRAD, REAL, BLOCK, False, True, True)  # fmt: skip
+    elif odd_grad:
         total = _move(entry, offset, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
                       PARAM, GRAD, REAL, BLOCK, False, True, False)  # fmt: skip
     else:

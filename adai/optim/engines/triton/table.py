@@ -145,7 +145,7 @@ def table(
         else _bits([step.item() + 1 for step in batch.steps])
     )
     device = batch.params[0].device
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if is_capturing(device):
         # The host cannot look at v when the graph replays, so each replay takes its sum.
         known = False
         held += (part.owner, part.v_sums, part.v_steps)
@@ -207,6 +207,11 @@ def on_device(number: Any) -> bool:
     return isinstance(number, Tensor) and not number.is_cpu
 
 
+def is_capturing(device: torch.device) -> bool:
+    """Whether what is launched on a device now goes into a CUDA graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
 def _bits(numbers: Sequence[float]) -> "array[int]":
     bits = array("q")
     bits.frombytes(array("d", numbers).tobytes())
@@ -221,7 +226,7 @@ def _host_memory(length: int, device: torch.device, reserve: list[Tensor] | None
     """
     if device.type != "cuda":  # the interpreter
         return torch.empty(length, dtype=torch.int64, device=device)
-    if torch.cuda.is_current_stream_capturing():
+    if is_capturing(device):
         held.append(reserve.pop() if reserve else _pinned(length))
         return held[-1]
     if reserve is not None and len(reserve) < _CAPTURES:
