@@ -174,9 +174,7 @@ def slightly_faster(folder: Path) -> Found:
         faster = sum(one["high"] < 1 for one in flat)
         shown.append(faster)
         values = between([one["value"] for one in flat], ".2f")
-        text.append(
-            f"{values} of {LABELS[rival]}'s, with an interval below 1 at {faster} of {len(flat)} sharpnesses"
-        )
+        text.append(f"{values} of {LABELS[rival]}'s, with an interval below 1 at {faster} of {len(flat)} sharpnesses")
     verdict = HOLDS if min(shown) == len(flat) else NOT_SHOWN
     return Found(
         verdict,
