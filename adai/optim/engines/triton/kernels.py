@@ -282,8 +282,8 @@ def step(table, owner, v_sums, v_steps, facts, clip, lr, v_mean, alive, CORRECTE
     least_c = tl.load(fact + 2).to(REAL)
 
     a, decay, length = a.to(REAL), decay.to(REAL), length.to(REAL)
-    # A gradient may lie anywhere, in a bucket of DistributedDataParallel say; the rest is wide all the same. Where powers
-    # are taken it is not, because three copies of them need more registers than there are.
+    # A gradient may lie anywhere, in a bucket of DistributedDataParallel say; the rest is wide all the same. Where
+    # powers are taken it is not, because three copies of them need more registers than there are.
     flags = tl.load(entry + FLAGS)
     odd_grad = (flags & GRAD_ALIGNED) == 0
     narrow = (n < CHUNK) | ((flags & STATE_ALIGNED) == 0)
