@@ -385,5 +385,5 @@ def test_pretraining_that_diverged_is_said(tmp_path):
     run = Run(tmp_path / FOLDER)
     for what, died in (("did not learn", {"test_error": 95.0}), ("diverged", {"train_loss": None})):
         run.write_rows([{**row, **died} for row in run.rows()])
-        with pytest.raises(UserError, match=f"{what}, so there is no net to look at"):
+        with pytest.raises(UserError, match=f"{what}, so there is no net to measure"):
             pretrained(tmp_path, "digits", "fc3-10", epochs=5)
