@@ -294,7 +294,7 @@ def test_a_bad_fixtures_file_gives_one_line_and_status_2(tmp_path, capsys, conte
         (["eq11", "--H", "5"], "y = 4, but has to be at most 1"),
         (["eq12", "--s", "0.5"], "eq12 has no --s; it takes --lr, --beta1, --B, --H"),
         (["eq6", "--H", "1"], "eq6 has no --H; it takes no options"),
-        (["--H", "1"], "--H needs a result to go into; give its key first"),
+        (["--H", "1"], "--H needs a result; give its key first"),
         (["thm3.1", "--check", "f"], "give one of KEY, --check and --docs, not several"),
         (["--docs", "/dev/null/x"], "cannot write to /dev/null/x"),
         (["thm3.1", "--lr", "fast"], "invalid float value: 'fast'"),
