@@ -29,7 +29,7 @@ def two(mode, *colours):
 
 
 def palette():
-    """Whose entries are not in the order of brightness."""
+    """A palette whose entries are not in the order of brightness."""
     picture = Image.new("P", (2, 1))
     picture.putpalette([*RED, *GREEN])
     picture.putpixel((1, 0), 1)
@@ -76,7 +76,7 @@ def frames():
         ({"path": "/nowhere.png", "bytes": None}, "cannot read the image x"),
     ],
 )
-def test_what_does_not_is_refused_by_name(encoded, message):
+def test_a_mode_that_does_not_fit_is_refused_by_name(encoded, message):
     with pytest.raises(UserError, match=message) as e:
         decoded(encoded, "x")
     assert "\n" not in str(e.value)

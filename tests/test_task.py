@@ -200,7 +200,7 @@ NOT_PAIRS = "it has to give pairs (input, target)"
         ("alone", "32 examples at once go through the model, but the last 1 do not (ValueError: one is not enough)"),
     ],
 )
-def test_what_people_mistake_is_said_before_training(name, message, here, capsys):
+def test_common_mistakes_are_reported_before_training(name, message, here, capsys):
     (here / "bad.py").write_text(BAD)
     assert main(["train", "--task", f"bad:{name}", "--epochs", "1", "--batch", "32", "--out", "run"]) == 2
     error = capsys.readouterr().err
@@ -274,7 +274,7 @@ def test_options_and_paths_as_people_write_them(here):
     assert compare("runs", optimizers=["sgd"], seeds=1, epochs=1, limit=20, data_dir=str(here)) == []
 
 
-def test_what_a_task_of_your_own_would_not_obey_is_refused(capsys):
+def test_options_that_a_custom_task_would_ignore_are_refused(capsys):
     for option in (["--limit", "10"], ["--augment"]):
         assert main(["train", "--task", "x:y", *option]) == 2
         message = f"the task x:y brings its own data; leave {option[0]} out"
