@@ -288,7 +288,7 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
     [
         (["curvature", "gone.pt"], "cannot read gone.pt: No such file"),
         (["curvature", "{file}"], "is not a state dict saved by torch"),
-        (["curvature", "{other}", *TINY], "is not of this net"),
+        (["curvature", "{other}", *TINY], "does not fit this net"),
         (["curvature", "--task", "no.such:task"], "cannot import the task"),
         (["curvature", *TINY, "--dataset", "mnist"], "brings its own data and net; leave out --dataset"),
         (["curvature", "--task", "tests.test_curvature_commands:gone"], "has no function 'gone'"),
@@ -300,7 +300,7 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
         (["curvature", "--task", "tests.test_curvature_commands:empty"], "as many targets as inputs, at least 1"),
         (
             ["noise", "--task", "tests.test_curvature_commands:unlike"],
-            "no loss of this model on its data: RuntimeError",
+            "cannot compute the loss of this model on its data: RuntimeError",
         ),
         (["curvature", "--task", "tests.test_curvature_commands:one_sample", "--eq5"], "all 1 samples has no noise"),
         (["noise", *TINY, "--minibatches", "39"], "39 minibatches and 51 parameters; tail indices need 40 of each"),

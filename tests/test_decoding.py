@@ -63,9 +63,9 @@ def frames():
 @pytest.mark.parametrize(
     ("encoded", "message"),
     [
-        (png(two("I;16", 5, 60000)), "x is of mode I;16, which does not fit into a byte"),
-        (png(two("F", 0.5, 2.0), format="TIFF"), "x is of mode F, which does not fit into a byte"),
-        (png(two("I", 5, 70000), format="TIFF"), "x is of mode I, which does not fit into a byte"),
+        (png(two("I;16", 5, 60000)), "x is of mode I;16, which does not fit into one byte"),
+        (png(two("F", 0.5, 2.0), format="TIFF"), "x is of mode F, which does not fit into one byte"),
+        (png(two("I", 5, 70000), format="TIFF"), "x is of mode I, which does not fit into one byte"),
         (png(two("RGBA", (*RED, 255), (*GREEN, 0))), "x .mode RGBA. is transparent in places"),
         (png(two("LA", (7, 128), (250, 255))), "x .mode LA. is transparent in places"),
         (png(palette(), transparency=1), "x .mode P. is transparent in places"),

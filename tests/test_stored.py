@@ -295,7 +295,7 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison,
     assert (table["sgd"]["seeds"], table["adam"]["seeds"]) == ("1", "2")
     out = " ".join(capsys.readouterr().out.split())
     assert "sgd seed1: " in out
-    assert "has no sound checkpoint of epoch 3, its last" in out
+    assert "has no undamaged checkpoint of epoch 3, its last" in out
     assert "1 finished run is not in it" in out
     assert not (comparison / "sgd" / "seed1" / "curvature.json").exists()
 
@@ -457,7 +457,7 @@ def test_other_folders_are_refused_in_one_line(command, comparison, tmp_path, ca
     bare = comparison / "sgd" / "seed0"
     for file in bare.glob("*.pt"):
         file.unlink()
-    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "holds no sound checkpoint")):
+    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "has no undamaged checkpoint")):
         assert main([command, str(path), "--out", str(tmp_path / "out")]) == 2
         error = capsys.readouterr().err
         assert what in error
