@@ -52,7 +52,7 @@ def add_paper(commands: Commands) -> None:
     results.set_defaults(run=later("paper"))
     claims = items.add_parser(
         "claims",
-        help="what holds of the paper's claims, from a folder of kept runs",
+        help="which of the paper's claims hold, from a folder of kept runs",
         description="Draw docs/claims.md: each claim of the paper with a verdict and our numbers.",
     )
     claims.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="FOLDER", help="results")
