@@ -137,6 +137,11 @@ def contenders(load: Load, *, core: bool) -> dict[str, Callable[[], Contender]]:
         "Adai fused": lambda: of_class(Adai, load, 40, fused=True),
         "Adai fused, settled": lambda: settled(Adai, load, 32, fused=True),
     }
+    if load.device == "cpu":  # CUDA devices have no kernel for it
+        all_of_them |= {
+            "Adai fused, bf16 state": lambda: of_class(Adai, load, 28, fused=True, state_dtype=torch.bfloat16),
+            "Adai fused, bf16 state, settled": lambda: settled(Adai, load, 24, fused=True, state_dtype=torch.bfloat16),
+        }
     if core:
         return all_of_them
     all_of_them |= {
