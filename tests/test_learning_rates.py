@@ -12,11 +12,12 @@ from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.lab.optimizers.recipes import RECIPES
 from adai.lab.queue.compare import compare
+from adai.lab.results.comparison import read
 from adai.lab.results.folders import RunFolder, factors_in, folder_at
-from adai.report.comparison import read
-from adai.report.learning_rates import cells, picture, read_grid, write_points
+from adai.lab.results.learning_rates import read_grid
+from adai.lab.results.summary import summarise, verdict
+from adai.report.learning_rates import cells, picture, write_points
 from adai.report.style import style
-from adai.report.summary import summarise, verdict
 from adai.report.tables import NONE
 from tests.folders import comparison
 

@@ -15,8 +15,7 @@ from adai.commands.status import INTERRUPTED
 from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.lab.host.boundary import traced
-from adai.lab.measure.curvature.kept import QUICK
-from adai.lab.measure.stability.kept import StabilitySettings
+from adai.lab.measure.table import MEASURES, asked
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS
 from adai.lab.queue.compare import compare
 from adai.lab.results.folders import RunFolder
@@ -47,10 +46,7 @@ def run(options: argparse.Namespace) -> int:
         overrides=overrides,
         tune=_tuning(options),
         lr_grid=options.lr_grid,
-        flatness=None if options.flatness is None else QUICK,
-        flatness_every=options.flatness or 0,
-        stability=None if options.stability is None else StabilitySettings(),
-        stability_every=options.stability or 0,
+        measures=[asked(n, every) for n in MEASURES if (every := getattr(options, n, None)) is not None],
         data_dir=options.data_dir,
         command=shlex.join(["adai", *options.arguments]),
         **given,

@@ -8,8 +8,8 @@ from rich.console import Console
 from adai.commands.standings import standings
 from adai.commands.status import FAILED, INTERRUPTED
 from adai.errors import UserError
+from adai.lab.queue.attempts import Failure
 from adai.lab.queue.executors import Executor, Processes, in_process
-from adai.lab.queue.jobs import Failure
 
 GOES_ON = "Interrupted. Finished epochs are kept; the same command goes on from there."
 

@@ -38,7 +38,7 @@ class Board:
         # The run goes on meanwhile: what is read last is never behind what was read first.
         measured, status = job.measured, job.run.status
         standing = Standing(job.run.rows(), status, measured)
-        if status in DIED or (status == "finished" and (measured or not job.flatness)):
+        if status != "unfinished" and measured:
             self._over[job.folder] = standing
         return standing
 
@@ -54,9 +54,9 @@ class Board:
         return done if done == epochs else max(done, min(job.share_of_steps, 1.0) * epochs)
 
     def measured(self, jobs: Sequence[Job]) -> tuple[int, int]:
-        """Of how many runs the flatness is known, or never will be, and of how many it was asked for."""
-        asked = [self.standing(job) for job in jobs if job.flatness]
-        return sum(standing.measured or standing.status in DIED for standing in asked), len(asked)
+        """Of how many runs all is measured that can be, and of how many anything is to be."""
+        asked = [self.standing(job) for job in jobs if job.measures]
+        return sum(one.status != "unfinished" and one.measured for one in asked), len(asked)
 
     def table(self, jobs: Sequence[Job]) -> Table:
         """A row for every model and optimizer."""
@@ -96,7 +96,8 @@ def standings(console: Console) -> Iterator[Watch]:
             if bars.tasks[bar].total != total + asked:
                 # The time left is of what is done from here on.
                 bars.reset(bar, total=total + asked, completed=int(completed))
-            text = f"{done} of {total} epochs" + (f", flatness of {known} of {asked} runs" if asked else "")
+            names = ", ".join(dict.fromkeys(one.measure.said for job in jobs for one in job.measures))
+            text = f"{done} of {total} epochs" + (f", {names} of {known} of {asked} runs" if asked else "")
             bars.update(bar, completed=completed, description=text)
             live.update(Group(bars, board.table(jobs)))
             over = sum(board.standing(job).status != "unfinished" for job in jobs)

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from adai.lab.results.comparison import Entrant, median
+from adai.lab.results.words import short
 from adai.report.axes import log_where_it_helps
-from adai.report.comparison import Entrant, median
-from adai.report.picture import WIDTH, Missing, Picture, short
+from adai.report.picture import WIDTH, Missing, Picture
 from adai.report.style import style
 from adai.report.text import drawn
 

@@ -6,13 +6,14 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.ticker import MaxNLocator
 
-from adai.report.comparison import Comparison, Entrant, Run, mean_over_runs, median, ms_per_step, over_runs
+from adai.lab.results.comparison import Comparison, Entrant, Record, mean_over_runs, median, ms_per_step, over_runs
+from adai.lab.results.summary import Measure
+from adai.lab.results.words import short
 from adai.report.dots import dots
 from adai.report.drift import drift_pictures
 from adai.report.panels import LAST_EPOCHS, add_legend, draw_curves, draw_scatter
-from adai.report.picture import RC, Missing, Picture, one_axes, short
+from adai.report.picture import RC, Missing, Picture, one_axes
 from adai.report.style import style
-from adai.report.summary import Measure
 
 
 def pictures(comparison: Comparison, measure: Measure) -> list[Picture | Missing]:
@@ -57,11 +58,13 @@ def _scatter(comparison: Comparison, measure: Measure) -> Picture | Missing:
     return Picture("scatter", title, f"Medians: {'; '.join(said)}. A point an epoch and seed.", figure)
 
 
-def _cost(comparison: Comparison, key: str, name: str, unit: str, value: Callable[[Run], float]) -> Picture | Missing:
+def _cost(
+    comparison: Comparison, key: str, name: str, unit: str, value: Callable[[Record], float]
+) -> Picture | Missing:
     return dots(key, name, unit, [(entrant, [value(run) for run in entrant.runs]) for entrant in comparison.entrants])
 
 
-def _megabytes(column: str) -> Callable[[Run], float]:
+def _megabytes(column: str) -> Callable[[Record], float]:
     return lambda run: median(run.column(column)) / 1e6
 
 

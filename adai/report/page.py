@@ -2,7 +2,6 @@
 
 import base64
 import re
-import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from io import StringIO
@@ -14,13 +13,16 @@ from markupsafe import Markup
 from matplotlib import rc_context
 
 from adai.files import write_whole
+from adai.lab.results.comparison import WHERE, Comparison, Record
+from adai.lab.results.learning_rates import Grid
 from adai.lab.results.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.report import equal_loss, flatness, learning_rates, stability, tables
-from adai.report.comparison import WHERE, Comparison, Flatness, Run
+from adai.lab.results.summary import ERROR, LOSS, Measure, Summary, verdict
+from adai.report import learning_rates, tables
 from adai.report.figures import pictures
+from adai.report.measures import views
 from adai.report.picture import RC, Missing, Picture
+from adai.report.section import Section
 from adai.report.style import themed, variable, variables
-from adai.report.summary import ERROR, LOSS, Measure, Summary, verdict
 from adai.report.text import encodable
 
 # The rule of `adai.lab.results.outcome`, below the table.
@@ -31,7 +33,7 @@ DID_NOT_LEARN: dict[Measure, str] = {
 }
 
 
-def write(comparison: Comparison, summary: Summary, grid: learning_rates.Grid | None = None) -> Path:
+def write(comparison: Comparison, summary: Summary, grid: Grid | None = None) -> Path:
     """Write ``report.html``, ``summary.*``, ``figures/``, and the files of what was measured, into the folder.
 
     Each file is written whole or not at all; the page last, so that it is never ahead of its figures.
@@ -45,64 +47,35 @@ def write(comparison: Comparison, summary: Summary, grid: learning_rates.Grid | 
         The page.
     """
     folder = comparison.path
-    measured = comparison.flatness
     (folder / "figures").mkdir(exist_ok=True)
     tables.write_csv(folder / "summary.csv", summary)
     for name, text in (("summary.md", tables.markdown(summary)), ("summary.tex", tables.latex(summary))):
         _write_text(folder / name, text)
     with rc_context(RC):
         figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
-        flat = _flatness(comparison, measured, summary.reference) if measured.runs else None
-        margins = _stability(comparison)
+        sections = [view.section(comparison, summary.reference) for view in views(comparison)]
+        measured = [_section(comparison, section) for section in sections if section]
         rates = _learning_rates(folder, grid) if grid else None
-    text = _render(comparison, summary, figures, flat, margins, rates)
+    text = _render(comparison, summary, figures, measured, rates)
     _write_text(folder / "report.html", text)
     return folder / "report.html"
 
 
-def _flatness(comparison: Comparison, measured: Flatness, reference: str) -> dict[str, Any]:
-    """Write the files of flatness; returns what the page needs of it."""
-    found = equal_loss.courses(comparison)
-    equal = equal_loss.at_equal_loss(found, comparison.loss_unit)
+def _section(comparison: Comparison, section: Section) -> dict[str, Any]:
+    """What the page needs of a section, whose figures are written as files."""
+    table = section.table
     return {
-        **_table_of(comparison, measured),
-        "verdict": "" if equal else flatness.not_compared(measured),
-        "figures": [
-            _written(comparison.path / "figures", picture) for picture in flatness.pictures(comparison, measured)
-        ],
-        "missing": flatness.left_out(comparison, measured),
-        "along": _along(comparison, found, equal, reference) if found else None,
+        **section._asdict(),
+        "lines": [(variable(n), cells) for n, cells in zip(section.optimizers, table.rows, strict=True)]
+        if table
+        else [],
+        "downloads": [_download(file) for file in section.files],
+        "figures": [_written(comparison.path / "figures", picture) for picture in section.pictures],
+        "parts": [_section(comparison, part) for part in section.parts],
     }
 
 
-def _along(comparison: Comparison, found: equal_loss.Courses, equal: Flatness | None, reference: str) -> dict[str, Any]:
-    """The same along training, and at equal loss where the runs have come through one."""
-    points = comparison.path / "flatness-epochs.csv"
-    equal_loss.write_courses(points, found)
-    table = _table_of(comparison, equal) if equal else {"table": None, "downloads": []}
-    return {
-        **table,
-        "downloads": [*table["downloads"], _download(points)],
-        "verdicts": equal_loss.verdicts(comparison, equal, reference),
-        "figure": _written(comparison.path / "figures", equal_loss.picture(comparison, found, equal)),
-    }
-
-
-def _stability(comparison: Comparison) -> dict[str, Any] | None:
-    """Write the files of the stability margin; returns what the page needs of it, None where it was not measured."""
-    found = stability.courses(comparison)
-    if not found:
-        return None
-    points = comparison.path / "stability-epochs.csv"
-    stability.write_courses(points, found)
-    return {
-        "sentence": stability.sentence(comparison, found),
-        "downloads": [_download(points)],
-        "figure": _written(comparison.path / "figures", stability.picture(comparison, found)),
-    }
-
-
-def _learning_rates(folder: Path, grid: learning_rates.Grid) -> dict[str, Any]:
+def _learning_rates(folder: Path, grid: Grid) -> dict[str, Any]:
     """Write the files of the grid of learning rates; returns what the page needs of it."""
     points = folder / "lr-grid.csv"
     learning_rates.write_points(points, grid)
@@ -112,16 +85,6 @@ def _learning_rates(folder: Path, grid: learning_rates.Grid) -> dict[str, Any]:
         "lines": [(variable(name), cells) for name, cells in zip(grid.optimizers, table.rows, strict=True)],
         "downloads": [_download(points)],
         "figure": _written(folder / "figures", learning_rates.picture(grid)),
-    }
-
-
-def _table_of(comparison: Comparison, measured: Flatness) -> dict[str, Any]:
-    """A table of flatness and its files."""
-    table = flatness.cells(measured)
-    return {
-        "table": table,
-        "lines": [(variable(name), cells) for name, cells in zip(measured.runs, table.rows, strict=True)],
-        "downloads": [_download(file) for file in flatness.write(comparison.path, measured)],
     }
 
 
@@ -160,8 +123,7 @@ def _render(
     comparison: Comparison,
     summary: Summary,
     figures: list[dict[str, Any]],
-    flat: dict[str, Any] | None,
-    margins: dict[str, Any] | None,
+    measured: list[dict[str, Any]],
     rates: dict[str, Any] | None,
 ) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -178,10 +140,8 @@ def _render(
         measure=summary.measure.name,
         notes=notes(summary),
         figures=figures,
-        flatness=flat,
-        stability=margins,
+        sections=measured,
         rates=rates,
-        folder=shlex.quote(str(comparison.path)),
         runs=[_line(e.label, run, summary) for e in comparison.entrants for run in e.runs],
         stopped=sum(run.status != "finished" for e in comparison.entrants for run in e.runs),
         options=[(e.label, ", ".join(f"{k} = {v}" for k, v in e.options.items())) for e in comparison.entrants],
@@ -217,7 +177,7 @@ def notes(summary: Summary) -> list[str]:
     return lines
 
 
-def _line(label: str, run: Run, summary: Summary) -> list[str]:
+def _line(label: str, run: Record, summary: Summary) -> list[str]:
     """A run in the list of all runs."""
     last = [f"{run.column(name)[-1]:.4g}" if run.rows else "nan" for name in (summary.measure.column, "train_loss")]
     return [label, str(run.seed), run.status, str(len(run.rows)), *(x.replace("nan", tables.NONE) for x in last)]

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from adai.lab.results.comparison import Comparison, Entrant, Record, median, over_runs
+from adai.lab.results.summary import Measure
+from adai.lab.results.words import short
 from adai.report.axes import log_where_it_helps
-from adai.report.comparison import Comparison, Entrant, Run, median, over_runs
-from adai.report.picture import HEIGHT, short, with_unit
+from adai.report.picture import HEIGHT, with_unit
 from adai.report.style import INK, style
-from adai.report.summary import Measure
 from adai.report.text import legend
 
 # Figure 1 of the paper shows the final 40 epochs.
@@ -48,7 +49,7 @@ def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: 
     return said
 
 
-def _stopped(ax: Axes, entrant: Entrant, run: Run, column: str) -> str:
+def _stopped(ax: Axes, entrant: Entrant, run: Record, column: str) -> str:
     values = run.column(column)
     known = np.flatnonzero(np.isfinite(values))
     colour = style(entrant.name).light

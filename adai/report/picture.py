@@ -51,8 +51,3 @@ def one_axes() -> tuple[Figure, Axes]:
 def with_unit(text: str, unit: str) -> str:
     """The name of an axis with its unit behind it, where there is one."""
     return f"{text} ({unit})" if unit else text
-
-
-def short(value: float) -> str:
-    """Three digits, without an exponent in front of the point."""
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"

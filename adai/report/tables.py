@@ -13,9 +13,9 @@ from rich.table import Table
 from adai.files import write_whole
 from adai.lab.results.outcome import DIED
 from adai.lab.results.stats import spread
+from adai.lab.results.summary import Row, Summary, bounded, tells, verdict
 from adai.report import text
 from adai.report.fitting import Fitting
-from adai.report.summary import Row, Summary, bounded, tells, verdict
 
 NONE = "–"
 DIFFERENCE = "difference to"

@@ -12,12 +12,12 @@ from torch.nn import Parameter
 from adai.errors import UserError
 from adai.lab.host.machine import about, device_named
 from adai.lab.host.ranks import world_size
-from adai.lab.measure.curvature.kept import FlatnessSettings, settings_like
-from adai.lab.measure.stability.kept import StabilitySettings
-from adai.lab.measure.stability.weights import check
+from adai.lab.measure.base import Asked, Measure
+from adai.lab.measure.table import asked
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, recipe
+from adai.lab.queue.attempts import Failure
 from adai.lab.queue.executors import Executor, in_process
-from adai.lab.queue.jobs import Failure, Job, Watch
+from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
 from adai.lab.training.train import named_task
@@ -43,11 +43,8 @@ def compare(
     overrides: Mapping[str, Mapping[str, float]] | None = None,
     tune: "Tuning | None" = None,
     lr_grid: Sequence[float] = (),
-    flatness: FlatnessSettings | None = None,
-    flatness_every: int = 0,
-    flatness_of: Sequence[str] | None = None,
-    stability: StabilitySettings | None = None,
-    stability_every: int = 0,
+    measures: Sequence[Measure | Asked | str] = (),
+    every: int = 0,
     data_dir: Path | str | None = None,
     command: str = "",
     execute: Executor = in_process,
@@ -70,13 +67,11 @@ def compare(
         tune: chooses them instead, with so many trials for each optimizer; the runs compared are fresh ones.
         lr_grid: factors on each optimizer's own learning rate; all is run and measured at each of these too, in
             ``lr-grid/<factor>`` within `folder`. Factor 1 is always run, in `folder` itself.
-        flatness: measure it after the last epoch of every run, with these settings, or those that most runs have been
-            measured with already.
-        flatness_every: measure it after every so many epochs too, to compare runs at equal loss; 0 does not.
-        flatness_of: measure it for these optimizers alone; default all.
-        stability: measure the stability margin after the last epoch of every run, with these settings; optimizers for
-            which no limit is known are left out, with a warning.
-        stability_every: measure it after every so many epochs too; 0 does not.
+        measures: what to measure of every run after its last epoch: names from `adai.lab.measure.table.MEASURES`,
+            measures of your own, or `Asked`, which says how often and of which optimizers. Runs that are added to a
+            folder are measured with the settings of those that are there. Optimizers that cannot be measured are left
+            out, with a warning.
+        every: measure after every so many epochs too, to compare runs along training; 0 does not.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
         execute: carries out the runs: `in_process`, `adai.lab.queue.executors.Processes` or
@@ -88,8 +83,8 @@ def compare(
         The runs that failed twice.
 
     Raises:
-        UserError: an optimizer, a model, a data set or a device is not there, a folder is of no use, or `stability` is
-            asked for and no limit is known for any of the optimizers.
+        UserError: an optimizer, a model, a data set, a measure or a device is not there, a folder is of no use, or none
+            of the optimizers can be measured as asked.
         ModuleNotFoundError: an optimizer comes from a package that is not installed.
     """
     if world_size() > 1:
@@ -108,48 +103,47 @@ def compare(
     ]
     for part in parts:
         part.check(data_dir)
-    limited = _with_limit(parts[0].runs) if stability else set()
+    wanted = [_measurable(asked(given, every), parts[0].runs) for given in measures]
     common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
     if tune:
         parts = [part.tuned(tune, execute, watch, common) for part in parts]
     parts = [part.at(factor) for part in parts for factor in sorted({1.0, *map(float, lr_grid)})]
     for part in parts:
         part.open(seeds, tune.trials if tune else 0, command)
-    along = flatness_every > 0
-    alike = [flatness and (settings_like(part.folder.path, along=along) or flatness) for part in parts]
+    alike = [[_alike(one, part.folder.path) for one in wanted] for part in parts]
     jobs = [
         job
         for seed in range(seeds)
-        for part, flatness in zip(parts, alike, strict=True)
-        for job in part.jobs(seed, flatness=flatness, flatness_every=flatness_every, **common)
-    ]
-    if flatness_of is not None:
-        jobs = [job if job.settings.optimizer in flatness_of else job._replace(flatness=None) for job in jobs]
-    jobs = [
-        job._replace(stability=stability, stability_every=stability_every) if job.settings.optimizer in limited else job
-        for job in jobs
+        for part, measured in zip(parts, alike, strict=True)
+        for job in part.jobs(seed, measured, **common)
     ]
     watch(jobs)
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 
 
-def _with_limit(runs: Mapping[str, Settings]) -> set[str]:
-    """The optimizers for which a stability limit is known; what is wrong with the others is logged.
+def _alike(wanted: Asked, comparison: Path) -> Asked:
+    """The measure with the settings that the runs of a folder were measured with so far."""
+    return wanted._replace(measure=wanted.measure.like(comparison, along=wanted.every > 0))
+
+
+def _measurable(wanted: Asked, runs: Mapping[str, Settings]) -> Asked:
+    """The measure, for those of the optimizers that can be measured; what is wrong with the others is logged.
 
     Raises:
-        UserError: there is none.
+        UserError: none can.
     """
     why = {}
-    for name, own in runs.items():
+    names = [name for name in runs if wanted.of is None or name in wanted.of]
+    for name in names:
         try:
-            check(recipe(name)._replace(options=own.options).build([Parameter(torch.zeros(1))]))
+            wanted.measure.check(recipe(name)._replace(options=runs[name].options).build([Parameter(torch.zeros(1))]))
         except UserError as error:
             why[name] = str(error)
-    if len(why) == len(runs):
+    if why and len(why) == len(names):
         raise UserError(next(iter(why.values())))
     for reason in why.values():
         logger.warning("%s", reason)
-    return runs.keys() - why.keys()
+    return wanted._replace(of=[name for name in names if name not in why])
 
 
 class Part(NamedTuple):
@@ -194,8 +188,8 @@ class Part(NamedTuple):
         device = device_named(self.common.device)
         self.folder.open({**shared, "trials": trials, "seeds": seeds, "optimizers": options}, about(device, command))
 
-    def jobs(self, seed: int, **common: Any) -> list[Job]:
-        """The runs of one seed; all that they share beyond their settings goes to `Job` as it is."""
+    def jobs(self, seed: int, measures: Sequence[Asked], **common: Any) -> list[Job]:
+        """The runs of one seed, and what is measured of each; what else they share goes to `Job` as it is."""
         model = f"{self.common.model}, " if self.common.model else ""
         rate = "" if self.factor == 1 else f", {self.factor:g} times its learning rate"
         return [
@@ -203,6 +197,7 @@ class Part(NamedTuple):
                 f"{model}{recipe(name).label}{rate}, seed {seed}",
                 replace(own, seed=seed),
                 self.folder.run(name, seed).path.absolute(),
+                measures=tuple(one for one in measures if one.of is None or name in one.of),
                 **common,
             )
             for name, own in self.runs.items()

@@ -23,6 +23,8 @@ from adai.lab.results.outcome import START, Start, Status, outcome, start_of
 
 Row = dict[str, float | None]
 
+REMAKE = "delete it, and the command that trained the run makes it anew"
+
 
 class Run:
     """A run on disk.
@@ -75,12 +77,15 @@ class Run:
         """
         file = self.path / "metrics.jsonl"
         try:
-            lines = file.read_text().splitlines(keepends=True)
-            return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be cut off
+            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+            rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be cut off
         except FileNotFoundError:
             return []
-        except ValueError as error:
-            raise UserError(f"{file} is damaged ({error}); delete it, and the same command makes it anew") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} is damaged ({error}); {REMAKE}") from error
+        if not all(isinstance(row, dict) for row in rows):
+            raise UserError(f"{file} is damaged (not one object a line); {REMAKE}")
+        return rows
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Write all epochs so far; JSON has no nan, so what is not finite becomes null.

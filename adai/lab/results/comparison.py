@@ -3,22 +3,21 @@
 Columns that the rows lack are nan throughout, so folders of any version can be read.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adai.errors import UserError
-from adai.lab.measure.curvature.kept import Kept, kept_in, most
-from adai.lab.measure.stability.kept import KeptMargin, margins_in
+from adai.lab.measure.table import defaults
 from adai.lab.optimizers.recipes import RECIPES
+from adai.lab.results.measured import Measured, columns_in, measured_in, measures_in
 from adai.lab.results.outcome import DIED, outcome, start_of
 from adai.lab.results.outcome import Status as Outcome
-from adai.lab.results.run import read_json
+from adai.lab.results.run import Run, read_json
 
 Array = NDArray[np.float64]
 Status = Outcome | Literal["not started"]
@@ -28,24 +27,28 @@ WHERE = ("adai", "torch", "python", "machine", "device", "threads")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One optimizer from one seed.
+class Record:
+    """A run as its folder held it when it was read: one optimizer from one seed.
 
     Attributes:
         seed: of the run.
         status: what became of it.
         rows: an epoch a row.
-        flatness: every measurement that it keeps, of whatever epoch and settings.
-        stability: likewise.
+        measures: every measurement that it keeps, of whatever epoch and settings, by the measure's name.
         where: versions and machine, as its own ``config.json`` has them.
+        columns: the headings of those measures that are none of adai's own, by name.
     """
 
     seed: int
     status: Status
-    rows: Sequence[dict[str, Any]]
-    flatness: Sequence[Kept] = ()
-    stability: Sequence[KeptMargin] = ()
+    rows: Sequence[Mapping[str, Any]]
+    measures: Mapping[str, Sequence[Measured]] = field(default_factory=dict)
     where: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def measured(self, measure: str) -> Sequence[Measured]:
+        """What it keeps of one measure."""
+        return self.measures.get(measure, ())
 
     @property
     def died(self) -> bool:
@@ -64,7 +67,7 @@ class Entrant:
 
     name: str
     options: dict[str, Any]
-    runs: Sequence[Run]
+    runs: Sequence[Record]
 
     @property
     def label(self) -> str:
@@ -72,39 +75,14 @@ class Entrant:
         return RECIPES[self.name].label if self.name in RECIPES else self.name
 
     @property
-    def finished(self) -> list[Run]:
+    def finished(self) -> list[Record]:
         """The runs that reached their last epoch and learned: the ones that means are taken over."""
         return [run for run in self.runs if run.status == "finished"]
 
     @property
-    def stopped(self) -> list[Run]:
+    def stopped(self) -> list[Record]:
         """The runs that did not, but have epochs to show."""
         return [run for run in self.runs if run.status != "finished" and run.rows]
-
-
-Numbers = dict[str, float | None]
-
-
-class Flatness(NamedTuple):
-    """How flat the loss is where finished runs have come to, all measured alike.
-
-    Args:
-        about: what it was computed with, batch norm's mode among it.
-        runs: by optimizer and seed the numbers of `adai.lab.measure.curvature.measure.Row`; None for what was not
-            finite.
-        at_loss: where all of them have this loss; None after the last epoch.
-        unit: of the loss; may be empty.
-    """
-
-    about: dict[str, Any]
-    runs: dict[str, dict[int, Numbers]]
-    at_loss: float | None = None
-    unit: str = "nats"
-
-    def values(self, optimizer: str, measure: str) -> dict[int, float]:
-        """One number a run, by seed, of those that have it."""
-        runs = self.runs.get(optimizer, {})
-        return {seed: float(value) for seed, own in runs.items() if (value := own.get(measure)) is not None}
 
 
 @dataclass(frozen=True)
@@ -146,21 +124,17 @@ class Comparison:
         return any(np.isfinite(run.column(column)).any() for e in self.entrants for run in e.runs)
 
     @property
-    def flatness(self) -> Flatness:
-        """That after the last epoch of the finished runs; where they were measured in several ways, as most were."""
-        last = [[kept for kept in run.flatness if kept.epoch == len(run.rows)] for _, run in self.finished]
-        settings = most(last)
-        about: dict[str, Any] = {}
-        runs: dict[str, dict[int, Numbers]] = {}
-        for (name, run), measured in zip(self.finished, last, strict=True):
-            for kept in measured:
-                if kept.settings == settings:
-                    about = about or kept.about
-                    runs.setdefault(name, {})[run.seed] = kept.numbers
-        return Flatness(about, runs, unit=self.loss_unit)
+    def measures(self) -> list[str]:
+        """The measures of which any run keeps something."""
+        return list(dict.fromkeys(name for e in self.entrants for run in e.runs for name in run.measures))
+
+    def columns_of(self, measure: str) -> dict[str, str]:
+        """The columns of a measure with their headings, as the runs that keep it say."""
+        runs = [run for e in self.entrants for run in e.runs]
+        return {key: heading for run in runs for key, heading in run.columns.get(measure, {}).items()}
 
     @property
-    def finished(self) -> list[tuple[str, Run]]:
+    def finished(self) -> list[tuple[str, Record]]:
         """Every finished run, with its optimizer."""
         return [(entrant.name, run) for entrant in self.entrants for run in entrant.finished]
 
@@ -180,7 +154,11 @@ def read(path: Path) -> Comparison:
         if seed.isdecimal():
             planned[name] = planned.get(name, set()) | {int(seed)}
     entrants = [
-        Entrant(name, options.get(name, {}), [_run(path, name, seed, config) for seed in sorted(wanted)])
+        Entrant(
+            name,
+            options.get(name, {}),
+            [_record(Run(path / name / f"seed{seed}"), seed, config) for seed in sorted(wanted)],
+        )
         for name, wanted in planned.items()
     ]
     return Comparison(path, config, entrants)
@@ -190,48 +168,34 @@ def _config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     advice = "give a folder that adai compare wrote"
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
     except OSError as error:
         raise UserError(f"{path} holds no comparison ({file}: {error.strerror}); {advice}") from error
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error}); {advice}") from error
-    known = isinstance(config, dict) and isinstance(config.get("epochs"), int)
-    if not known or not isinstance(config.get("optimizers"), dict | list):
+    if not isinstance(config.get("epochs"), int) or not isinstance(config.get("optimizers"), dict | list):
         raise UserError(f"{file} is not that of a comparison: it lacks optimizers and epochs; {advice}")
     return config
 
 
-def _run(path: Path, name: str, seed: int, config: Mapping[str, Any]) -> Run:
-    folder = path / name / f"seed{seed}"
-    rows = _rows(folder / "metrics.jsonl")
+def _record(run: Run, seed: int, config: Mapping[str, Any]) -> Record:
+    """Read a run; what its own settings do not say, those of the comparison do."""
+    rows = run.rows()
     if not rows:
-        return Run(seed, "not started", rows)
-    status = outcome(rows, config["epochs"], start_of(folder, config))
-    flatness = () if status in DIED else kept_in(folder)
-    return Run(seed, status, rows, flatness, margins_in(folder), _where(folder))
+        return Record(seed, "not started", rows)
+    status = outcome(rows, config["epochs"], start_of(run.path, config))
+    names = measures_in(run.path)
+    measures = {name: measured_in(run.path, name, defaults(name)) for name in names}
+    where = run.config() if (run.path / "config.json").is_file() else {}  # runs of an early version have none
+    return Record(
+        seed,
+        status,
+        rows,
+        measures,
+        {key: where[key] for key in WHERE if key in where},
+        {name: columns for name in names if (columns := columns_in(run.path, name))},
+    )
 
 
-def _where(folder: Path) -> dict[str, Any]:
-    """Versions and machine of a run; nothing where it does not say, as those of an early version."""
-    file = folder / "config.json"
-    content = read_json(file) if file.is_file() else {}
-    return {key: content[key] for key in WHERE if key in content}
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may have been cut off
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {file}: {error}; move the run away, and adai compare does it again") from error
-    if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"cannot read {file}: not one object a line; move the run away, and adai compare does it again")
-    return rows
-
-
-def over_runs(runs: Sequence[Run], column: str) -> Array:
+def over_runs(runs: Sequence[Record], column: str) -> Array:
     """A column of several runs as (runs, epochs), filled up with nan where a run has fewer epochs."""
     columns = [run.column(column) for run in runs]
     table = np.full((len(columns), max((c.size for c in columns), default=0)), np.nan)
@@ -247,7 +211,7 @@ def mean_over_runs(values: Array) -> Array:
     return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0))
 
 
-def ms_per_step(run: Run, batch: int | None) -> float:
+def ms_per_step(run: Record, batch: int | None) -> float:
     """Median over the epochs of the mean time of a training step, in ms; nan where it was not recorded."""
     candidates = [run.column("ms_per_step"), 1e3 * run.column("seconds") / run.column("steps")]
     if batch:

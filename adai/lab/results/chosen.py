@@ -4,8 +4,8 @@ import json
 
 from adai.lab.models import PAPER_NETS
 from adai.lab.optimizers.recipes import NOT_THE_PAPERS, RECIPES
+from adai.lab.results.comparison import Comparison, Entrant
 from adai.lab.schedules import PAPER_SCHEDULES
-from adai.report.comparison import Comparison, Entrant
 
 # Within this factor of an end of the range that was searched, a better value may lie beyond.
 NEAR = 2.0

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from adai.errors import UserError
+from adai.lab.results import chosen
+from adai.lab.results.comparison import Comparison, Entrant, Status, median, ms_per_step
 from adai.lab.results.outcome import CURE, DIED
 from adai.lab.results.stats import MIN_SEEDS, Difference, paired_difference, spread
-from adai.report import chosen
-from adai.report.comparison import Comparison, Entrant, Status, median, ms_per_step
+from adai.lab.results.words import joined
 
 
 class Measure(NamedTuple):
@@ -266,8 +267,3 @@ def _left_out(rows: Sequence[Row], judged: set[str], reference: Row) -> str:
     text = f"; no verdict on {joined(few)}, below {MIN_SEEDS} shared seeds" if few else ""
     stopped = [f"{row.label} ({row.runs})" for row in rows if row.others.keys() - {*DIED}]
     return text + (f"; runs that did not finish are not in it: {joined(stopped)}" if stopped else "")
-
-
-def joined(parts: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
