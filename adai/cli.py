@@ -7,6 +7,7 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from adai import __version__
+from adai.commands.flags import in_flags
 from adai.commands.options import comparison, lr, measurement, paper, simulation, stability
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except UserError as error:
-        print(f"adai {options.command}: {error}", file=sys.stderr)
+        print(f"adai {options.command}: {in_flags(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # commands that keep something say so themselves
         print(f"adai {options.command}: interrupted", file=sys.stderr)

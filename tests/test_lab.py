@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from adai.cli import main
-from adai.commands.standings import Board
 from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab.models import SmallNet
 from adai.lab.queue.compare import compare
 from adai.lab.queue.jobs import Job
+from adai.lab.queue.standings import Board
 from adai.lab.results.folders import RunFolder
 from adai.lab.results.run import Run
 from adai.lab.settings import Settings

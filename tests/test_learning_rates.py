@@ -8,8 +8,8 @@ import pytest
 
 from adai.cli import main
 from adai.commands.report import show
-from adai.commands.terminal import terminal
 from adai.errors import UserError
+from adai.lab.host.terminal import terminal
 from adai.lab.optimizers.recipes import RECIPES
 from adai.lab.queue.compare import compare
 from adai.lab.results.comparison import read
@@ -216,5 +216,5 @@ def test_bad_input_is_one_line(options, message, capsys):
 
 
 def test_tuning_and_a_grid_are_refused_together(tmp_path):
-    with pytest.raises(UserError, match="--tune and --lr-grid both choose learning rates; leave one of them out"):
+    with pytest.raises(UserError, match="`tune` and `lr_grid` both choose learning rates; leave one of them out"):
         compare(tmp_path, **TINY, tune=lambda *_: {}, lr_grid=[3])

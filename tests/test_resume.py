@@ -248,7 +248,7 @@ def test_a_task_that_has_changed_since_is_said_in_one_line(factory, tmp_path):
         made = factory()
         return made._replace(model=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)))
 
-    with pytest.raises(UserError, match="is of another model .*; give another --out") as e:
+    with pytest.raises(UserError, match="is of another model .*; give another `folder`") as e:
         train(settings(), tmp_path, factory=other)
     assert "\n" not in str(e.value)
 

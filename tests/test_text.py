@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from adai.commands.progress import progress_bar
-from adai.commands.terminal import terminal
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.stored import finished_runs
 from adai.lab.results.comparison import read
 from adai.lab.results.summary import summarise

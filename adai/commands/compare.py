@@ -12,9 +12,9 @@ from adai.commands.options.training import listed, settings, task
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.report import show
 from adai.commands.status import INTERRUPTED
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.lab.host.boundary import traced
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.table import MEASURES, asked
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS
 from adai.lab.queue.compare import compare

@@ -10,11 +10,11 @@ from rich.console import Console
 from adai.commands.kept import refuse_others
 from adai.commands.status import FAILED, INTERRUPTED
 from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.boundary import explain, theirs, traced
 from adai.lab.host.machine import device_named
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.curvature.eigenpairs import expected_products, top_eigenpairs
 from adai.lab.measure.curvature.kept import Flatness, FlatnessSettings
 from adai.lab.measure.curvature.measure import Curvature, Effort, Row, measure

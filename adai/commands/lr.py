@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.options.training import task
-from adai.commands.progress import progress_bar
 from adai.commands.subject import ELSEWHERE
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.boundary import theirs, traced
 from adai.lab.host.machine import about, device_named
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.range_test.find import rising
 from adai.lab.measure.range_test.of_run import find_lr_of_run
 from adai.lab.measure.range_test.result import RangeTest

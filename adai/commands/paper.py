@@ -16,10 +16,10 @@ from adai.commands.options.training import listed, machine
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.status import INTERRUPTED
 from adai.commands.subject import bars
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.machine import device_named
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.base import Asked
 from adai.lab.measure.curvature.kept import Flatness
 from adai.lab.queue.compare import compare

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adai.commands.terminal import terminal
 from adai.errors import UserError
+from adai.lab.host.terminal import terminal
 from adai.lab.results.comparison import read
 from adai.lab.results.learning_rates import read_grid
 from adai.lab.results.summary import summarise, verdict

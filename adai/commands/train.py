@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from adai.commands.options.training import settings, task
-from adai.commands.progress import progress_bar
 from adai.commands.status import INTERRUPTED
-from adai.commands.terminal import terminal
 from adai.lab.host.boundary import traced
+from adai.lab.host.progress import progress_bar
 from adai.lab.host.ranks import world_size
+from adai.lab.host.terminal import terminal
 from adai.lab.results.outcome import CURE, MARGIN
 from adai.lab.results.run import Row, Run
 from adai.lab.settings import Settings

@@ -79,10 +79,10 @@ class Settings:
         if self.model is not None:
             _one_of("model", self.model, MODELS)
             if ":" in self.task:
-                raise UserError(f"the task {self.task} brings its own model; leave --model out")
+                raise UserError(f"the task {self.task} brings its own model; leave `model` out")
         given = [name for name in ("augment", "limit", "image_size") if getattr(self, name)]
         if ":" in self.task and given:
-            raise UserError(f"the task {self.task} brings its own data; leave --{given[0].replace('_', '-')} out")
+            raise UserError(f"the task {self.task} brings its own data; leave `{given[0]}` out")
         if self.schedule == "paper" and self.task not in PAPER_SCHEDULES:
             raise UserError(f"the paper prints no schedule for {self.task}; choose cosine or constant")
 

@@ -1,6 +1,6 @@
 """Text that others wrote (paths, labels, messages), made safe for each language it is handed to.
 
-What is drawn by rich needs nothing of this: the console of `adai.commands.terminal` takes all text as it is. HTML is
+What is drawn by rich needs nothing of this: the console of `adai.lab.host.terminal` takes all text as it is. HTML is
 escaped by the page's template.
 """
 

@@ -93,7 +93,7 @@ def compare(
     data_dir = Path(data_dir) if data_dir else None
     overrides = overrides or {}
     if tune and lr_grid:
-        raise UserError("--tune and --lr-grid both choose learning rates; leave one of them out")
+        raise UserError("`tune` and `lr_grid` both choose learning rates; leave one of them out")
     parts = [
         Part(
             RunFolder(folder.path / model) if model and len(models) > 1 else folder,

@@ -62,7 +62,7 @@ class RunFolder:
             UserError: the folder cannot be written, or holds a comparison with other settings.
         """
         file = self.path / "config.json"
-        with writing_to(self.path, "give another folder with --out"):
+        with writing_to(self.path, "give another `folder`"):
             self.path.mkdir(parents=True, exist_ok=True)
             if file.exists():
                 config = self._joined(self.config(), config)
@@ -71,7 +71,7 @@ class RunFolder:
     def _joined(self, there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         """The settings of both, which have to agree on all that both of them name."""
         if "optimizers" not in there:
-            raise UserError(f"{self.path} holds something else than a comparison; give another folder with --out")
+            raise UserError(f"{self.path} holds something else than a comparison; give another `folder`")
         optimizers = {**config["optimizers"], **there["optimizers"]}
         joined = {**config, "seeds": max(config["seeds"], there["seeds"]), "optimizers": optimizers}
         changed = [
@@ -86,8 +86,7 @@ class RunFolder:
         ]
         if changed:
             raise UserError(
-                f"{self.path} holds a comparison with other settings ({', '.join(changed)}); give another folder with "
-                "--out"
+                f"{self.path} holds a comparison with other settings ({', '.join(changed)}); give another `folder`"
             )
         return joined
 

@@ -47,7 +47,7 @@ class Run:
             UserError: the folder cannot be written, or holds a run with other settings.
         """
         file = self.path / "config.json"
-        with writing_to(self.path, "give another folder with --out"):
+        with writing_to(self.path, "give another `folder`"):
             self.path.mkdir(parents=True, exist_ok=True)
             if not file.exists() or not (self.rows() or any(self.path.glob("checkpoint-*.pt"))):
                 (self.path / START).unlink(missing_ok=True)  # it may be of other settings
@@ -58,7 +58,7 @@ class Run:
             name = changed[0]
             raise UserError(
                 f"{self.path} holds a run with another {', '.join(changed)} ({name} is {there.get(name)!r} there, "
-                f"{settings[name]!r} here); give another folder with --out"
+                f"{settings[name]!r} here); give another `folder`"
             )
 
     def config(self) -> dict[str, Any]:
@@ -145,9 +145,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
     except ValueError as error:  # nor even text, perhaps
-        raise UserError(f"{file} is not JSON ({error}); give another folder with --out") from error
+        raise UserError(f"{file} is not JSON ({error}); give another `folder`") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds {content!r:.20}, not an object; give another folder with --out")
+        raise UserError(f"{file} holds {content!r:.20}, not an object; give another `folder`")
     return content
 
 

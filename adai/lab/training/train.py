@@ -124,7 +124,7 @@ def _put_back(learner: Learner, state: dict[str, Any], folder: Path) -> None:
         learner.load(state)
     except (KeyError, RuntimeError, ValueError) as error:  # a task of your own that has changed since
         what = str(error).splitlines()[0]
-        raise UserError(f"the checkpoint in {folder} is of another model ({what}); give another --out") from error
+        raise UserError(f"the checkpoint in {folder} is of another model ({what}); give another `folder`") from error
 
 
 def diverged(rows: list[Row]) -> bool:

@@ -118,7 +118,7 @@ class Flatness(Measure):
                 few = subject.objective(samples=2, batch_norm=self.given.batch_norm, batch=2)
                 few.hvp(torch.ones_like(few.theta))
         except Failed as error:
-            raise UserError(f"its flatness cannot be measured ({error.reason}); leave flatness out") from error
+            raise UserError(f"its flatness cannot be measured ({error.reason}); leave `flatness` out") from error
 
     def like(self, comparison: Path, *, along: bool) -> Self:
         """The measure with the settings that most runs of a comparison were measured with, for runs to compare.

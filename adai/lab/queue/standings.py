@@ -7,10 +7,9 @@ from statistics import fmean
 from typing import NamedTuple
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 
-from adai.commands.progress import progress_bar
+from adai.lab.host.progress import live, progress_bar
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.outcome import DIED
@@ -86,7 +85,7 @@ def standings(console: Console) -> Iterator[Watch]:
     board, bars = Board(), progress_bar(console)
     bar = bars.add_task("starting", total=None)
     ended = -1  # runs, when that was said last
-    with Live(bars, console=console, refresh_per_second=4, transient=True) as live:
+    with live(bars, console) as draw:
 
         def show(jobs: Sequence[Job]) -> None:
             nonlocal ended
@@ -99,9 +98,10 @@ def standings(console: Console) -> Iterator[Watch]:
             names = ", ".join(dict.fromkeys(one.measure.said for job in jobs for one in job.measures))
             text = f"{done} of {total} epochs" + (f", {names} of {known} of {asked} runs" if asked else "")
             bars.update(bar, completed=completed, description=text)
-            live.update(Group(bars, board.table(jobs)))
+            draw(Group(bars, board.table(jobs)))
             over = sum(board.standing(job).status != "unfinished" for job in jobs)
-            if over != ended and not console.is_terminal:  # a log file, where nothing is drawn until the end
+            quiet = console.is_terminal or console.is_jupyter  # else a log file, where nothing is drawn until the end
+            if over != ended and not quiet:
                 console.print(f"{over} of {len(jobs)} runs, {text}")
             ended = over
 
