@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from adai.commands.options.training import settings, task
+from adai.commands.pairs import options_of_one
 from adai.commands.status import INTERRUPTED
 from adai.lab.host.boundary import traced
 from adai.lab.host.progress import progress_bar
@@ -27,6 +28,7 @@ def run(options: argparse.Namespace) -> int:
         optimizer=options.optimizer,
         lr=options.lr,
         weight_decay=options.weight_decay,
+        options=options_of_one(options.option),
         seed=options.seed,
         processes=world_size(),
         **settings(options),
@@ -36,14 +38,14 @@ def run(options: argparse.Namespace) -> int:
     there: list[int] = []  # how many epochs there were at the start, once that is known
     board = Board(folder / "tensorboard") if options.tensorboard else None
     with progress_bar(console) as bars:
-        bar = bars.add_task(chosen.optimizer, total=None, visible=False)  # the first process of several has one
+        bar = bars.add_task(chosen.contender, total=None, visible=False)  # the first process of several has one
 
         def show(rows: list[Row]) -> None:
             there.append(len(rows))
             if board:
                 board.show(rows)
             done = f"{len(rows)} of {chosen.epochs} epochs"
-            bars.update(bar, description=f"{done}, {_line(rows[-1])}" if rows else chosen.optimizer, visible=True)
+            bars.update(bar, description=f"{done}, {_line(rows[-1])}" if rows else chosen.contender, visible=True)
             if rows and not console.is_terminal:  # a log file, where nothing is drawn until the end
                 loss, seconds = rows[-1]["train_loss"], rows[-1]["seconds"]
                 text = f"{done}, train loss {loss:.4g}, " if loss is not None else f"{done}, "
@@ -77,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _name(chosen: Settings) -> str:
     task = Path(chosen.task.replace(":", "-")).name
-    return "-".join(filter(None, (task, chosen.model, chosen.optimizer, f"seed{chosen.seed}")))
+    return "-".join(filter(None, (task, chosen.model, chosen.contender, f"seed{chosen.seed}")))
 
 
 def _line(row: Row) -> str:

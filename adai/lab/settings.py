@@ -6,7 +6,8 @@ from typing import Any, Self
 
 from adai.errors import UserError
 from adai.lab.models import MODELS, PAPER_NETS
-from adai.lab.optimizers.recipes import RECIPES, recipe
+from adai.lab.optimizers.contenders import contender, plain
+from adai.lab.optimizers.recipes import RECIPES, Recipe, own_name, recipe
 from adai.lab.schedules import KINDS, PAPER_SCHEDULES
 
 PRECISIONS = ("fp32", "bf16", "fp16")
@@ -22,8 +23,10 @@ class Settings:
     Attributes:
         task: a data set that `adai.lab.tasks.data.load` knows, or ``package.module:factory``.
         model: a name from `adai.lab.models.MODELS`; None where the task brings its own.
-        optimizer: a name from `adai.lab.optimizers.recipes.RECIPES`.
-        options: the optimizer's, learning rate and weight decay among them.
+        optimizer: a name from `adai.lab.optimizers.recipes.RECIPES`, or ``torch:NAdam``, ``pytorch_optimizer:Lion``,
+            ``package.module:thing``.
+        label: the optimizer's in a comparison; empty for its own name.
+        options: the optimizer's, learning rate and weight decay among them, as JSON has them: tuples are lists.
         epochs: passes over the training examples.
         batch: examples a step, over all processes.
         seed: of the weights, of the order of the examples and of all else that is drawn.
@@ -52,6 +55,7 @@ class Settings:
     task: str = "digits"
     model: str | None = "smallnet"
     optimizer: str = "adai"
+    label: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     epochs: int = 30
     batch: int = 64
@@ -73,7 +77,10 @@ class Settings:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("optimizer", self.optimizer, RECIPES)
+        if ":" not in self.optimizer:  # others are looked for where they are needed: see `recipe`
+            _one_of("optimizer", self.optimizer, RECIPES)
+        options = {name: plain(value, name, self.contender) for name, value in self.options.items()}
+        object.__setattr__(self, "options", options)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("schedule", self.schedule, KINDS)
         if self.model is not None:
@@ -99,19 +106,44 @@ class Settings:
             lr: learning rate; default the recipe's.
             weight_decay: default the recipe's.
             given: the other settings by name; ``options`` are the optimizer's that differ from the recipe's.
+
+        Raises:
+            UserError: a name is unknown, or the optimizer does not take one of the options, or lacks one.
+            ModuleNotFoundError: the optimizer comes from pytorch_optimizer, which is not installed.
         """
         own = {"model": None} if ":" in task else {}
         settings = {**SUITED.get(task, own), **{k: v for k, v in given.items() if v is not None}}
-        options = recipe(settings.get("optimizer", cls.optimizer)).options
         over = {"lr": lr, "weight_decay": weight_decay}
         own_options = settings.pop("options", {})
         twice = [name for name, value in over.items() if value is not None and own_options.get(name, value) != value]
         if twice:
             raise UserError(f"{twice[0]} is {over[twice[0]]} and, in options, {own_options[twice[0]]}; give it once")
-        settings["options"] = {**options, **own_options, **{k: v for k, v in over.items() if v is not None}}
+        own_options = {**own_options, **{k: v for k, v in over.items() if v is not None}}
+        optimizer = settings.get("optimizer", cls.optimizer)
+        settings["options"] = contender(settings.get("label", ""), optimizer, own_options).options
         paper = settings.get("schedule") == "paper" and settings.get("model") in PAPER_NETS
         settings.setdefault("warmup_steps", 0 if paper else WARMUP_STEPS)
         return cls(task=task, **settings)
+
+    @property
+    def contender(self) -> str:
+        """What the optimizer is called in a comparison: the name of its runs' folder."""
+        return self.label or own_name(self.optimizer)
+
+    @property
+    def contender_label(self) -> str:
+        """The same for people: recipes have names of their own in tables."""
+        return self.label or (RECIPES[self.optimizer].label if self.optimizer in RECIPES else self.contender)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the optimizer is made.
+
+        Raises:
+            UserError: it is not there, see `adai.lab.optimizers.recipes.recipe`.
+            ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
+        """
+        return recipe(self.optimizer)._replace(label=self.contender_label, options=self.options)
 
     @property
     def name(self) -> str:
@@ -119,8 +151,8 @@ class Settings:
         return f"the task {self.task}" if self.model is None else f"{self.model} on {self.task}"
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON takes it."""
-        return dataclasses.asdict(self)
+        """All of it, as JSON takes it. An empty label is left out, as in runs of earlier versions."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "label" or value}
 
 
 def _suited_to(task: str, model: str) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from rich.console import Console, Group
 from rich.table import Table
 
 from adai.lab.host.progress import live, progress_bar
-from adai.lab.optimizers.recipes import recipe
 from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.outcome import DIED
 from adai.lab.results.run import Row
@@ -64,14 +63,14 @@ class Board:
             table.add_column(column, justify="right" if column else "left")
         groups: dict[tuple[str | None, str], list[Job]] = {}
         for job in jobs:
-            groups.setdefault((job.settings.model, job.settings.optimizer), []).append(job)
+            groups.setdefault((job.settings.model, job.settings.contender_label), []).append(job)
         several = len({model for model, _ in groups}) > 1
-        for (model, optimizer), own in groups.items():
+        for (model, label), own in groups.items():
             standings = [self.standing(job) for job in own]
             errors = [s.rows[-1]["test_error"] for s in standings if s.rows]
             known = [error for error in errors if error is not None]
             table.add_row(
-                f"{model}, {recipe(optimizer).label}" if several else recipe(optimizer).label,
+                f"{model}, {label}" if several else label,
                 f"{sum(s.status != 'unfinished' for s in standings)} of {len(own)}",
                 f"{sum(map(self.epochs, own))} of {sum(job.settings.epochs for job in own)}",
                 f"{fmean(known):.2f}" if known else "",

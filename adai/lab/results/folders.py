@@ -54,8 +54,8 @@ class RunFolder:
         """Start a comparison here, or go on with the one that is here.
 
         Args:
-            config: what decides the results; it has to be what an earlier start here was given. Only ``seeds`` and
-                ``optimizers`` may differ: they are added to what is there.
+            config: what decides the results; it has to be what an earlier start here was given. Only ``seeds``,
+                ``optimizers`` and ``contenders`` may differ: they are added to what is there.
             about: what else is worth keeping: versions, machine, command.
 
         Raises:
@@ -74,15 +74,23 @@ class RunFolder:
             raise UserError(f"{self.path} holds something else than a comparison; give another `folder`")
         optimizers = {**config["optimizers"], **there["optimizers"]}
         joined = {**config, "seeds": max(config["seeds"], there["seeds"]), "optimizers": optimizers}
+        contenders = {**config.get("contenders", {}), **there.get("contenders", {})}
+        if contenders:
+            joined["contenders"] = contenders
         changed = [
             f"{key} is {there.get(key)!r} there, {config[key]!r} here"
             for key in config
-            if key not in ("seeds", "optimizers") and config[key] != there.get(key)
+            if key not in ("seeds", "optimizers", "contenders") and config[key] != there.get(key)
         ]
         changed += [
             f"{name} has {optimizers[name]} there, {options} here"
             for name, options in config["optimizers"].items()
             if optimizers[name] != options
+        ]
+        changed += [
+            f"{name} is {contenders[name]['spec']} there, {own['spec']} here"
+            for name, own in config.get("contenders", {}).items()
+            if contenders[name]["spec"] != own["spec"]
         ]
         if changed:
             raise UserError(

@@ -1,7 +1,8 @@
 """What a run measures: loss and errors over a pass, the gradient's norm, and what an optimizer's state tells."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -106,8 +107,19 @@ def gradient_norm(parameters: Iterable[Parameter]) -> Tensor:
 
 def state_bytes(optimizer: Optimizer) -> int:
     """Memory of the optimizer's state, in bytes."""
-    tensors = (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
-    return sum(t.numel() * t.element_size() for t in tensors)
+    return sum(
+        tensor.numel() * tensor.element_size() for state in optimizer.state.values() for tensor in _tensors(state)
+    )
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    """Those in containers too: L-BFGS keeps lists."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        yield from chain.from_iterable(map(_tensors, state.values()))
+    elif isinstance(state, list | tuple):
+        yield from chain.from_iterable(map(_tensors, state))
 
 
 @torch.no_grad()
