@@ -5,7 +5,6 @@ import logging
 import shlex
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adai.commands.options.training import listed, settings, task
@@ -20,7 +19,7 @@ from adai.lab.measure.table import MEASURES, asked
 from adai.lab.optimizers.contenders import split
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, own_name
 from adai.lab.queue.compare import compare
-from adai.lab.results.folders import RunFolder
+from adai.lab.results.folders import RunFolder, default_folder
 
 if TYPE_CHECKING:  # it needs Optuna
     from adai.lab.queue.tuning import Tuning
@@ -30,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
     logging.basicConfig(format="%(message)s")
     name = task(options)
-    folder = RunFolder(options.out or Path("runs") / Path(name.replace(":", "-")).name)
+    folder = RunFolder(options.out or default_folder(name))
     names = listed(DEFAULT_OPTIMIZERS if options.optimizers is None else options.optimizers)
     if options.range and not options.tune:
         raise UserError("--range says what --tune searches; add --tune N, or leave --range out")

@@ -18,6 +18,7 @@ ARGUMENTS = {
     "limit",
     "lr",
     "lr_grid",
+    "measures",
     "model",
     "models",
     "options",

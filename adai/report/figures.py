@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from adai.errors import UserError
 from adai.lab.results.comparison import Comparison, Entrant, Record, mean_over_runs, median, ms_per_step, over_runs
-from adai.lab.results.summary import Measure
+from adai.lab.results.summary import ERROR, Measure, measure_of
 from adai.lab.results.words import short
 from adai.report.dots import dots
 from adai.report.drift import drift_pictures
@@ -34,6 +36,30 @@ def pictures(comparison: Comparison, measure: Measure) -> list[Picture | Missing
             *([] if adaptive or not any(e.name in ("adai", "adaiw") for e in comparison.entrants)
               else [Missing("inertia", "Inertia", "quantiles of the inertia μ")]),
         ]  # fmt: skip
+
+
+def figure(comparison: Comparison, name: str) -> Figure:
+    """One figure: a column of the rows by epoch, or one of `pictures` by its key.
+
+    Raises:
+        UserError: there is none of that name, or its numbers were not recorded.
+    """
+    measure = measure_of(comparison)
+    if comparison.recorded(name):
+        known = {ERROR.column: (ERROR.name, ERROR.unit), "train_loss": ("training loss", comparison.loss_unit)}
+        with rc_context(RC):
+            found = _curves(comparison, name, *known.get(name, (name.replace("_", " "), "")), name)
+    else:
+        keys = {picture.key: picture for picture in pictures(comparison, measure)}
+        if name not in keys:
+            columns = dict.fromkeys(
+                key for e in comparison.entrants for run in e.runs for row in run.rows for key in row
+            )
+            raise UserError(f"there is no figure {name!r}; choose from {', '.join([*keys, *columns])}")
+        found = keys[name]
+    if isinstance(found, Missing):
+        raise UserError(f"there is no figure {name!r}: {found.why} was not recorded")
+    return found.figure
 
 
 def _curves(comparison: Comparison, column: str, name: str, unit: str, key: str) -> Picture | Missing:

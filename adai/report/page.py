@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 
+from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.results.comparison import WHERE, Comparison, Record
-from adai.lab.results.learning_rates import Grid
+from adai.lab.results.comparison import WHERE, Comparison, Record, read
+from adai.lab.results.learning_rates import Grid, read_grid
 from adai.lab.results.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.lab.results.summary import ERROR, LOSS, Measure, Summary, verdict
+from adai.lab.results.summary import ERROR, LOSS, Measure, Summary, summarise, verdict
 from adai.report import learning_rates, tables
 from adai.report.figures import pictures
 from adai.report.measures import views
@@ -31,6 +32,48 @@ DID_NOT_LEARN: dict[Measure, str] = {
     "answering the most frequent class of the test data.",
     LOSS: "A run did not learn where its last test loss is not below the loss before training.",
 }
+
+
+class Report(NamedTuple):
+    """What a report is about.
+
+    Args:
+        comparison: of a grid of learning rates the one at each optimizer's best.
+        summary: its table.
+        grid: the comparison at all rates, if there are several.
+    """
+
+    comparison: Comparison
+    summary: Summary
+    grid: Grid | None
+
+    def draw(self) -> Path:
+        """Write the report into the comparison's folder, as `write` does; returns the page.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        try:
+            return write(*self)
+        except OSError as error:
+            path = self.comparison.path
+            raise UserError(f"cannot write to {path}: {error.strerror}; make it writable") from error
+
+
+def report_of(path: Path, reference: str | None = None) -> Report:
+    """Read the folder of a comparison for its report.
+
+    Args:
+        path: the folder.
+        reference: the optimizer that the others are compared with; default ``adai``, else the first.
+
+    Raises:
+        UserError: it holds no comparison, or the reference takes no part.
+    """
+    comparison = read(path)
+    grid = read_grid(comparison)
+    comparison = grid.at_best() if grid else comparison
+    return Report(comparison, summarise(comparison, reference), grid)
 
 
 def write(comparison: Comparison, summary: Summary, grid: Grid | None = None) -> Path:

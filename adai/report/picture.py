@@ -1,5 +1,6 @@
 """A figure of the page with the description that stands for it where it cannot be seen, and its looks."""
 
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -42,9 +43,18 @@ class Missing(NamedTuple):
     why: str
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows, also one that has not imported pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=120)
+        return buffer.getvalue()
+
+
 def one_axes() -> tuple[Figure, Axes]:
     """An empty figure of the usual size."""
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, HEIGHT), layout="constrained")
     return figure, figure.subplots()
 
 

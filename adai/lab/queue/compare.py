@@ -225,12 +225,13 @@ class Part(NamedTuple):
 
     def at(self, factor: float) -> "Part":
         """The same at so many times each optimizer's learning rate."""
+        if factor == 1:  # also of optimizers that have none
+            return self
         runs = {
             name: replace(own, options={**own.options, "lr": _rounded(own.options["lr"] * factor)})
             for name, own in self.runs.items()
         }
-        folder = RunFolder(folder_at(self.folder.path, factor))
-        return self._replace(folder=folder, runs=runs, factor=factor) if factor != 1 else self
+        return self._replace(folder=RunFolder(folder_at(self.folder.path, factor)), runs=runs, factor=factor)
 
     def open(self, seeds: int, trials: int, command: str) -> None:
         """Say in the folder what all runs share, and the two things in which they differ."""

@@ -3,10 +3,11 @@
 Columns that the rows lack are nan throughout, so folders of any version can be read.
 """
 
+import webbrowser
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,12 @@ from adai.lab.results.measured import Measured, columns_in, measured_in, measure
 from adai.lab.results.outcome import DIED, outcome, start_of
 from adai.lab.results.outcome import Status as Outcome
 from adai.lab.results.run import Run, read_json
+
+if TYPE_CHECKING:  # who reads runs alone does without them
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from adai.lab.queue.attempts import Failure
 
 Array = NDArray[np.float64]
 Status = Outcome | Literal["not started"]
@@ -85,19 +92,92 @@ class Entrant:
         return [run for run in self.runs if run.status != "finished" and run.rows]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """All of it.
+    """A comparison as its folder held it when it was read: `adai.lab.load` reads one, `adai.lab.compare` makes one.
 
     Attributes:
         path: its folder.
         config: what its ``config.json`` says.
         entrants: the optimizers, in the order they were asked for.
+        failures: the runs that failed in the call of `adai.lab.compare` that returned this.
     """
 
     path: Path
     config: dict[str, Any]
     entrants: Sequence[Entrant]
+    failures: Sequence["Failure"] = ()
+
+    def verdict(self, reference: str | None = None) -> str:
+        """What the seeds tell of the differences in test error, or in test loss, in a sentence.
+
+        Args:
+            reference: the optimizer that the others are compared with; default ``adai``, else the first.
+
+        Raises:
+            UserError: it takes no part.
+        """
+        from adai.lab.results import summary
+
+        return summary.verdict(summary.summarise(self, reference))
+
+    def summary(self, reference: str | None = None) -> "DataFrame":
+        """A table with a row for each optimizer: test error, difference to the reference, time, memory.
+
+        Raises:
+            UserError: the reference takes no part.
+        """
+        from adai.lab.results import frames, summary
+
+        return frames.summary(summary.summarise(self, reference))
+
+    def to_frame(self, measure: str | None = None) -> "DataFrame":
+        """A table with a row for each run and epoch; or, of a measure such as ``flatness``, for each measurement."""
+        from adai.lab.results import frames
+
+        return frames.measurements(self, measure) if measure else frames.runs(self)
+
+    def report(self, reference: str | None = None, *, show: bool = True) -> Path:
+        """Write the page, its figures and its tables into the folder, and open the page in a browser.
+
+        Args:
+            reference: the optimizer that the others are compared with; default ``adai``, else the first.
+            show: whether to open it.
+
+        Returns:
+            The page.
+
+        Raises:
+            UserError: the folder cannot be written, or the reference takes no part.
+        """
+        from adai.report.page import report_of
+
+        page = report_of(self.path, reference).draw()
+        if show:
+            webbrowser.open(page.resolve().as_uri())
+        return page
+
+    def figure(self, name: str = "test_error") -> "Figure":
+        """One of the figures, by itself.
+
+        Args:
+            name: a column of `to_frame`, drawn by epoch; or the name of a figure's file, such as ``scatter``.
+
+        Raises:
+            UserError: there is no such figure.
+        """
+        from adai.report.figures import figure
+
+        return figure(self, name)
+
+    def _repr_html_(self) -> str:
+        from adai.report.notebook import html
+
+        return html(self)
+
+    def __repr__(self) -> str:
+        names = ", ".join(entrant.label for entrant in self.entrants)
+        return f"<Comparison of {names} on {self.title}, in {self.path}>"
 
     @property
     def title(self) -> str:

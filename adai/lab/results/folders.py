@@ -24,6 +24,12 @@ from adai.lab.results.run import Run, read_json, write_json, writing_to
 LR_GRID = "lr-grid"
 
 
+def default_folder(task: str) -> Path:
+    """Where a comparison on that task goes if nobody says where."""
+    name = Path(task.replace(":", "-")).name
+    return Path("runs") / "".join(letter for letter in name if letter not in "<>")
+
+
 def folder_at(folder: Path, factor: float) -> Path:
     """Where a comparison has its runs at so many times each optimizer's own learning rate."""
     return folder if factor == 1 else folder / LR_GRID / f"{factor:.12g}"

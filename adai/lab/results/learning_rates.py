@@ -6,6 +6,7 @@ the lowest mean over the runs that finished.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
@@ -119,3 +120,22 @@ def read_grid(comparison: Comparison) -> Grid | None:
     """
     at = {f: comparison if f == 1 else read(folder_at(comparison.path, f)) for f in factors_in(comparison.path)}
     return Grid(at, measure_of(*at.values())) if len(at) > 1 else None
+
+
+def load(folder: Path | str) -> Comparison:
+    """Read a comparison that `adai compare` or `adai.lab.compare` has made; at its best rates, if there are several.
+
+    Args:
+        folder: of the comparison.
+
+    Raises:
+        UserError: it holds none, or a file in it is damaged.
+
+    Example:
+        >>> from adai.lab import load
+        >>> load("results/digits-flatness").to_frame().groupby("optimizer").seed.nunique().to_dict()
+        {'adai': 10, 'adam': 10, 'sgd': 10}
+    """
+    comparison = read(Path(folder))
+    grid = read_grid(comparison)
+    return grid.at_best() if grid else comparison

@@ -46,6 +46,30 @@ class Task(NamedTuple):
 
 Factory = Callable[[], Task]
 
+# Functions that no other process can import: those of a notebook, a script or another function, and lambdas.
+_here: dict[str, Factory] = {}
+
+
+def name_of(factory: Factory) -> str:
+    """The name ``package.module:function`` by which runs of this process find the function.
+
+    Raises:
+        UserError: it is no function.
+    """
+    if not callable(factory):
+        raise UserError(f"the task is a {type(factory).__name__}; give a function that returns a Task, or a name")
+    module = getattr(factory, "__module__", None) or "__main__"
+    function = getattr(factory, "__qualname__", type(factory).__qualname__)
+    name = f"{module}:{function}"
+    if module == "__main__" or getattr(sys.modules.get(module), function, None) is not factory:
+        _here[name] = factory
+    return name
+
+
+def known_here_alone(name: str) -> bool:
+    """Whether other processes would not find the task of that name."""
+    return name in _here
+
 
 def source(data: Examples | Source, device: torch.device, workers: int) -> Source:
     """The data as batches on the device."""
@@ -109,6 +133,8 @@ def function_named(name: str) -> Callable[[], Any]:
     Raises:
         UserError: there is none.
     """
+    if name in _here:
+        return _here[name]
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
