@@ -42,19 +42,29 @@ def contender(
         >>> contender("fast", "torch:NAdam", {"lr": 0.01}).options
         {'lr': 0.01, 'weight_decay': 0.0}
     """
+    base = labelled(label, thing)
+    own = {**base.options, **{name: plain(value, name, base.name) for name, value in (options or {}).items()}}
+    chosen = {**base.ranges, **(ranges or {})}
+    _check_options(base.name, base.maker, own)
+    _check_ranges(base.name, base.maker, chosen, own)
+    return base._replace(options=own, ranges=chosen)
+
+
+def labelled(label: str, thing: Thing) -> Recipe:
+    """The same before it has options of its own, which it may need.
+
+    Raises:
+        UserError: the label cannot be a folder's name or is that of another recipe; or there is no such optimizer.
+        ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
+    """
     base = _base(label, thing)
     label = label or base.name
     _check_label(label, base.spec)
-    make, own = base.maker, {name: plain(value, name, label) for name, value in (options or {}).items()}
-    _check_options(label, make, {**base.options, **own})
-    chosen = {**base.ranges, **(ranges or {})}
-    _check_ranges(label, make, chosen, base.options)
-    shown = base.label if label == base.name else label
-    return base._replace(label=shown, name=label, options={**base.options, **own}, ranges=chosen)
+    return base._replace(label=base.label if label == base.name else label, name=label)
 
 
 def _base(label: str, thing: Thing) -> Recipe:
-    """What the thing stands for, before it has a label and options."""
+    """What the thing stands for, under its own name."""
     if isinstance(thing, str):
         return recipe(thing)
     if not isinstance(thing, Recipe):
@@ -159,4 +169,4 @@ def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(names) or "none"
 
 
-__all__ = ["Thing", "contender", "importable", "plain", "split", "together"]
+__all__ = ["Thing", "contender", "importable", "labelled", "plain", "split", "together"]
