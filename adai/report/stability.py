@@ -87,7 +87,7 @@ def picture(comparison: Comparison, found: Courses) -> Picture:
     figure, ax = one_axes()
     lowest = 1.0
     for name, of_seeds in found.items():
-        look = style(name)
+        look = style(name, comparison.names)
         for course in of_seeds.values():
             epochs = [kept.epoch for kept in course]
             margins = np.array([kept.numbers.margin or math.nan for kept in course])  # a logarithm has no 0

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from adai.lab.optimizers.recipes import RECIPES, WRAPPED, Range, Recipe, default
 Thing = str | Maker | Recipe
 
 LONGEST = 60  # letters of a label, which is the name of a folder and stands in tables
-_NOT_IN_LABELS = '/\\:=,"<>|?*'
+_LABEL = re.compile(r"\w[\w.+-]*( [\w.+-]+)*")
 _FOLDERS = ("figures", "lr-grid", "tuning")  # of a comparison, beside those of its optimizers
 
 
@@ -131,9 +132,8 @@ def plain(value: Any, name: str, label: str) -> Any:
 def _check_label(label: str, spec: str) -> None:
     if label in RECIPES and label != spec:
         raise UserError(f"the label {label!r} is the name of a recipe, but stands for {spec!r}; give another label")
-    bad = [letter for letter in label if letter in _NOT_IN_LABELS or not letter.isprintable()]
-    if bad or not label.strip() or label != label.strip() or label[0] in ".-" or label in _FOLDERS:
-        why = f"has {bad[0]!r} in it" if bad else "cannot be the name of a folder of runs"
+    if not _LABEL.fullmatch(label) or label in _FOLDERS:
+        why = "names another folder" if label in _FOLDERS else "may have letters, digits, spaces and _ . + - alone"
         raise UserError(f"the label {label!r} {why}; give another, as in mine=package.module:thing")
     if len(label) > LONGEST:
         raise UserError(f"the label {label!r} is longer than {LONGEST} letters; give a shorter one")
