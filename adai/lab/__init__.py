@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_lr", "stability"]
 
-# Where what is offered here lives: it is imported when it is asked for, so that no module pays for another's imports.
+# The modules of the exports. They are imported on first use, so that importing one does not import the others.
 _HOMES = {"find_lr": "adai.lab.measure.range_test.find", "stability": "adai.lab.measure.stability.margin"}
 
 

@@ -1,4 +1,4 @@
-"""The flatness of a run, after its last epoch or along it, kept in its folder so that it is computed once."""
+"""The flatness of a run, after its last epoch or along training, kept in its folder so that it is computed once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -17,18 +17,18 @@ from adai.lab.results.run import Run, finite, read_json, write_json, writing_to
 
 FILE = "curvature.json"
 
-# Nats, below which float32 has lost the digits of the probabilities that curvature is made of.
+# In nats. Below this loss the probabilities, which determine the curvature, have too few digits in float32.
 FITTED = 1e-6
 
 
 class FlatnessSettings(NamedTuple):
-    """What decides the numbers: runs compare only where it is the same.
+    """The settings that determine the numbers. Only runs measured with the same settings can be compared.
 
     Args:
-        samples: of the training data, drawn with the effort's seed; None for all.
-        batch: samples at a time.
-        batch_norm: its statistics, as `Objective` takes them.
-        dtype: to compute in, ``float32`` or ``float64``, which is taken below a loss of `FITTED` in any case.
+        samples: the number of training samples, drawn with the effort's seed; None for all.
+        batch: samples per minibatch.
+        batch_norm: the mode of batch norm; see `Objective`.
+        dtype: the dtype to compute in, ``float32`` or ``float64``. Below a loss of `FITTED` it is always ``float64``.
         effort: how much to compute.
     """
 
@@ -39,21 +39,21 @@ class FlatnessSettings(NamedTuple):
     effort: Effort = Effort(top=1)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The settings as JSON stores them."""
         return {**self._asdict(), "effort": self.effort._asdict()}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "FlatnessSettings":
-        """Back from `as_dict`.
+        """The inverse of `as_dict`.
 
         Raises:
-            TypeError: it is something else.
-            KeyError: likewise.
+            TypeError: the content is of another kind.
+            KeyError: an entry is missing.
         """
         return cls(**{**content, "effort": Effort(**content["effort"])})
 
 
-# Seconds a run for a small net. Few steps of ascent: the sharpnesses are lower bounds, and closer to it with more.
+# Takes seconds per run of a small net. It has few steps of ascent, so the sharpnesses are loose lower bounds.
 QUICK = FlatnessSettings(samples=500, effort=Effort(top=1, products=12, ascent=4, directions=5))
 
 
@@ -61,10 +61,10 @@ class Kept(NamedTuple):
     """A measurement that a run keeps.
 
     Args:
-        epoch: after which.
-        settings: what it was computed with.
-        about: in words, batch norm's mode among it; see `Objective.about`.
-        numbers: those of `Row` but for its name; None for what was not finite.
+        epoch: the epoch after which it was made.
+        settings: the settings that it was computed with.
+        about: a description, with batch norm's mode; see `Objective.about`.
+        numbers: those of `Row` without its name; None for a number that was not finite.
     """
 
     epoch: int
@@ -74,11 +74,11 @@ class Kept(NamedTuple):
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "Kept":
-        """Back from `as_dict`.
+        """The inverse of `as_dict`.
 
         Raises:
-            KeyError: it lacks something, as those of another version may.
-            TypeError: it is something else.
+            KeyError: an entry is missing, as may be in files of another version.
+            TypeError: the content is of another kind.
         """
         settings, about, numbers = (dict(content[key]) for key in ("settings", "about", "numbers"))
         if {*numbers} != {*Row._fields} - {"parameters"} or not about.keys() >= {"batch_norm", "samples"}:
@@ -86,7 +86,7 @@ class Kept(NamedTuple):
         return cls(int(content["epoch"]), FlatnessSettings.of(settings), about, numbers)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The measurement as JSON stores it."""
         return {**self._asdict(), "settings": self.settings.as_dict()}
 
 
@@ -98,16 +98,16 @@ def measure_run(
     data_dir: Path | None = None,
     progress: Progress = silent,
 ) -> None:
-    """Measure the flatness at a run's last checkpoint into ``curvature.json``; nothing where that is done.
+    """Measure the flatness at a run's last checkpoint and store it in ``curvature.json``, unless it is there already.
 
-    What was measured before, after other epochs or with other settings, stays; what was asked for last comes last.
+    Measurements after other epochs or with other settings are kept. The measurement requested last is the last entry.
 
     Args:
-        run: its folder.
-        settings: what decides the numbers.
-        device: where to compute; default the CPU.
-        data_dir: where data sets lie by name.
-        progress: told what is being done.
+        run: the folder of the run.
+        settings: the settings that determine the numbers.
+        device: the device to compute on; default the CPU.
+        data_dir: the folder that contains the data sets.
+        progress: called with the name of the work, the units just done, and their total.
 
     Raises:
         Failed: the model, the loss or the data raise an error.
@@ -132,10 +132,10 @@ def measure_run(
 
 
 def try_to_measure(subject: Subject, settings: FlatnessSettings) -> None:
-    """One product with the Hessian of two samples, with fresh weights.
+    """Compute one product with the Hessian of two samples, at the initial weights, to see whether it can be measured.
 
     Raises:
-        Failed: the model, the loss or the data raise an error: such a net has no second derivative that torch knows.
+        Failed: the model, the loss or the data raise an error, for example because torch has no second derivative.
     """
     with theirs("measuring"):
         few = subject.objective(samples=2, batch_norm=settings.batch_norm, batch=2)
@@ -145,7 +145,7 @@ def try_to_measure(subject: Subject, settings: FlatnessSettings) -> None:
 def _measured(
     subject: Subject, settings: FlatnessSettings, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, float | None]]:
-    """What was computed with, in words, and the numbers."""
+    """The description of the computation, and the numbers."""
     objective = partial(
         subject.objective,
         samples=settings.samples,
@@ -164,12 +164,15 @@ def _measured(
 
 
 def kept_in(run: Path) -> list[Kept]:
-    """What a run keeps, what was asked for last at the end, but for what is damaged or of another version."""
+    """The measurements that a run keeps, the one requested last at the end.
+
+    Measurements that are damaged or of another version are left out.
+    """
     return [kept for entry in entries_of(run / FILE) if (kept := _understood(entry))]
 
 
 def entries_of(file: Path) -> list[Any]:
-    """The measurements in a file of a run, as JSON has them; none where it is not there or damaged."""
+    """The measurements in a file of a run, as JSON stores them; empty if the file is missing or damaged."""
     try:
         entries = read_json(file)["measured"] if file.is_file() else []
     except (UserError, KeyError):
@@ -190,17 +193,20 @@ def _is_of(entry: Any, epoch: int, settings: FlatnessSettings) -> bool:
 
 
 def most(runs: Iterable[Sequence[Kept]]) -> FlatnessSettings | None:
-    """What most runs were measured with, of equals what was asked for last; None where none was."""
+    """The settings with which most runs were measured; None if no run was measured.
+
+    If several settings are equally frequent, the one requested last in the first such run wins.
+    """
     settings = [each for kept in runs for each in dict.fromkeys(one.settings for one in reversed(kept))]
     return max(settings, key=settings.count, default=None)
 
 
 def settings_like(runs: Path, *, along: bool = False) -> FlatnessSettings | None:
-    """What most measured runs of a comparison were measured with, for the others to be measured likewise.
+    """The settings with which most runs of a comparison were measured, for measuring the other runs in the same way.
 
     Args:
         runs: the folder of the comparison.
-        along: what counts is what they were measured with along training, before their last epoch, where any was.
+        along: count only measurements before the last epoch of a run, if there are any.
     """
     measured = [kept_in(file.parent) for file in sorted(runs.glob(f"*/seed*/{FILE}"))]
     before_last = [[one for one in kept if one.epoch < max(k.epoch for k in kept)] for kept in measured]

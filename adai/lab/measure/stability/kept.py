@@ -1,4 +1,4 @@
-"""The stability margin of a run along training, kept in its folder: ``stability.json``, every measurement once."""
+"""The stability margins of a run along training, kept in its folder in ``stability.json``."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -20,14 +20,14 @@ FILE = "stability.json"
 
 
 class StabilitySettings(NamedTuple):
-    """What decides the numbers.
+    """The settings that determine the numbers.
 
     Args:
-        samples: of the training data, drawn with the seed; None for all.
-        batch: samples at a time; None for as many as the run trains with, so that batch norm sees what it sees there.
-        batch_norm: its statistics, as `adai.lab.measure.objective.Objective` takes them.
-        dtype: to compute in, ``float32`` or ``float64``, which is taken below a loss of
-            `adai.lab.measure.curvature.kept.FITTED` in any case.
+        samples: the number of training samples, drawn with the seed; None for all.
+        batch: samples per minibatch; None for the batch size of the run, so that batch norm sees batches of that size.
+        batch_norm: the mode of batch norm; see `adai.lab.measure.objective.Objective`.
+        dtype: the dtype to compute in, ``float32`` or ``float64``. Below a loss of
+            `adai.lab.measure.curvature.kept.FITTED` it is always ``float64``.
         tol: relative accuracy of the eigenvalue.
         seed: of the samples and of the start of Lanczos.
     """
@@ -41,11 +41,11 @@ class StabilitySettings(NamedTuple):
 
 
 class Margin(NamedTuple):
-    """The numbers of a measurement; None for what is not finite.
+    """The numbers of a measurement; None for a number that is not finite.
 
     Args:
         loss: on the samples, in the unit of the loss.
-        lr: learning rate of the step before.
+        lr: learning rate of the last step.
         margin: see `adai.lab.measure.stability.margin.stability`.
         largest_lr: the largest stable learning rate.
     """
@@ -60,10 +60,10 @@ class KeptMargin(NamedTuple):
     """A measurement.
 
     Args:
-        epoch: after which.
-        settings: what it was computed with.
-        about: in words, batch norm's mode among it; see `adai.lab.measure.objective.Objective.about`.
-        numbers: what came out.
+        epoch: the epoch after which it was made.
+        settings: the settings that it was computed with.
+        about: a description, with batch norm's mode; see `adai.lab.measure.objective.Objective.about`.
+        numbers: the results.
     """
 
     epoch: int
@@ -73,17 +73,17 @@ class KeptMargin(NamedTuple):
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "KeptMargin":
-        """Back from `as_dict`.
+        """The inverse of `as_dict`.
 
         Raises:
-            KeyError: it lacks something, as those of another version may.
-            TypeError: it is something else.
+            KeyError: an entry is missing, as may be in files of another version.
+            TypeError: the content is of another kind.
         """
         settings, numbers = (dict(content[key]) for key in ("settings", "numbers"))
         return cls(int(content["epoch"]), StabilitySettings(**settings), dict(content["about"]), Margin(**numbers))
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The measurement as JSON stores it."""
         return {**self._asdict(), "settings": self.settings._asdict(), "numbers": self.numbers._asdict()}
 
 
@@ -95,7 +95,7 @@ def margin_at(
     data_dir: Path | None = None,
     progress: Progress = silent,
 ) -> KeptMargin:
-    """Measure at the last checkpoint of a run's folder, or at one of its checkpoints.
+    """Measure the margin at the last checkpoint of a run's folder, or at one of its checkpoints.
 
     Raises:
         UserError: the run, its data or its task cannot be read, no limit is known for its optimizer, or its loss or
@@ -122,7 +122,7 @@ def margin_at(
         progress("top eigenvalue", more, expected)
 
     found = measure(at, optimizer, subject.model, tol=settings.tol, seed=settings.seed, progress=counted)
-    progress("top eigenvalue", max(0, expected - taken), expected)  # it was a guess
+    progress("top eigenvalue", max(0, expected - taken), expected)  # the expected number was an estimate
     numbers = finite({"loss": found.loss, "lr": found.lr, "margin": found.margin, "largest_lr": found.largest_lr})
     return KeptMargin(subject.epoch or 0, settings, at.about(), Margin(**numbers))
 
@@ -134,7 +134,7 @@ def measure_margin(
     device: torch.device | None = None,
     data_dir: Path | None = None,
 ) -> None:
-    """Measure at a run's last checkpoint into ``stability.json``; nothing where that is done. What is there stays.
+    """Measure at a run's last checkpoint and add the result to ``stability.json``, unless it is there already.
 
     Raises:
         UserError: as `margin_at`, or the folder cannot be written.
@@ -150,7 +150,7 @@ def measure_margin(
 
 
 def margins_in(run: Path) -> list[KeptMargin]:
-    """What a run keeps, but for what is damaged or of another version."""
+    """The measurements that a run keeps, without those that are damaged or of another version."""
     return [kept for entry in entries_of(run / FILE) if (kept := _understood(entry))]
 
 
