@@ -125,7 +125,7 @@ def closure_on_a_batch():
         loss.backward()
         return loss
 
-    return made.model, Closure(made.model, evaluate, CPU)
+    return made.model, Closure(list(made.model.parameters()), list(made.model.buffers()), evaluate)
 
 
 def test_a_closure_evaluates_anew_with_the_same_dropout_and_takes_batch_norm_in_once():
