@@ -3,6 +3,9 @@
 import csv
 import json
 import re
+import shlex
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,6 +87,7 @@ def test_it_trains_and_goes_on_bit_for_bit_after_an_interruption(label, tmp_path
     assert (broken.config()["optimizer"], broken.config()["label"]) == (KINDS[label][0], label)
 
 
+@pytest.mark.slow
 def test_all_are_tuned_compared_and_drawn(tmp_path, capsys):
     names = [f"{label}={spec}" for label, (spec, _, _) in KINDS.items()]
     options = {label: own for label, (_, own, _) in KINDS.items()}
@@ -313,6 +317,26 @@ def test_stability_refuses_what_it_does_not_know_by_name(tmp_path, capsys):
     train(settings("lion", epochs=1), tmp_path)
     assert main(["stability", str(tmp_path), "--out", str(tmp_path / "s")]) == 2
     assert "no stability limit is known for Lion" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_documented_commands_run(tmp_path, monkeypatch):
+    """Those of "An optimizer of your own" in docs/compare.md, with the file that it shows, on few images."""
+    page = (Path(__file__).parents[1] / "docs" / "compare.md").read_text()
+    section = page.split("## An optimizer of your own\n")[1].split("\n## ")[0]
+    (tmp_path / "mine.py").write_text(re.search(r"```python\n(.*?)```", section, re.S)[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    commands = re.findall(r"^adai (.*)$", section, re.M)
+    assert len(commands) == 5
+    for command in commands:
+        seeds = ["--seeds", "1"] if command.startswith("compare") else []
+        assert main([*shlex.split(command), "--limit", "64", "--epochs", "1", "--batch", "32", *seeds]) == 0, command
+    monkeypatch.delitem(sys.modules, "mine")
+    assert "heavy (mine:Heavy)" in (tmp_path / "runs" / "heavy" / "report.html").read_text()
+    assert Run(tmp_path / "runs" / "one").config()["options"] == {"lr": 0.05, "weight_decay": 0.0, "beta": 0.8}
+    tuned = json.loads((tmp_path / "runs" / "tuned" / "tuning" / "tuning.json").read_text())
+    assert tuned["ranges"]["heavy"]["beta"] == [0.5, 0.99]
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
