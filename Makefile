@@ -22,6 +22,7 @@ small: env
 	$(SMALL) figure6 $(AT)
 	$(BIN)/adai report results/small/cifar10-resnet8
 	$(BIN)/adai paper results
+	$(BIN)/adai paper claims
 
 test: lint
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

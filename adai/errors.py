@@ -1,5 +1,5 @@
-"""What a command answers with one line and exit status 2."""
+"""The error that a command reports in one line, with exit status 2."""
 
 
 class UserError(Exception):
-    """The user asked for something that cannot be done; the message says what is wrong and what to do, in one line."""
+    """The user's request cannot be carried out. The message says in one line what is wrong and what to do."""

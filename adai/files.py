@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Writes files whole or not at all."""
 
 import os
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from adai.errors import UserError
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file under another name and rename it: readers find the old file or the new one, whole."""
-    part = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, from which matplotlib takes the format
+    """Let ``write`` write a temporary file, then rename it: readers see either the whole old or the whole new file."""
+    part = path.with_name(f".{os.getpid()}.{path.name}")  # keeps the suffix, which gives matplotlib the format
     try:
         write(part)
         os.replace(part, path)
@@ -18,10 +18,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def made(folder: Path) -> Path:
-    """The folder, made with those above it if it is not there.
+    """The folder, created with its parents if it does not exist.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

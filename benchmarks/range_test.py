@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--optimizers", nargs="+", default=["adai", "sgd", "adamw"])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--others", type=int, default=5)
+    parser.add_argument("--rules", nargs="+", metavar="RULE", help="only these, as the table names them (default: all)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="only print the tables of these files")
     options = parser.parse_args()
@@ -159,7 +160,7 @@ def main() -> None:
                 (f"{WITH_WARM_UP}, but no warm-up", test.suggested, options.others),
             ]
             for rule, lr, seeds in rates:
-                if lr is None or not seeds:
+                if lr is None or not seeds or (options.rules and rule not in options.rules):
                     continue
                 table.append(row_of(kind, optimizer, rule, lr, seeds))
                 print(line(table[-1]), flush=True)

@@ -263,7 +263,7 @@ def test_tests_reject_heavy_tails_and_leave_still_parameters_out():
 def test_too_few_values_for_a_tail_are_said(minibatches, size, what):
     columns = np.random.default_rng(0).standard_normal((minibatches, size))
     noise = Noise(10, 1000, columns[0], columns, np.arange(size), np.ones(size), (columns**2).sum(1), 60.0)
-    with pytest.raises(ValueError, match=f"noise of {what}, but tail indices need that of 40"):
+    with pytest.raises(ValueError, match=f"noise of {what}, but tail indices need at least 40"):
         noise_laws(noise)
 
 

@@ -26,6 +26,7 @@ from adai.lab.queue.compare import compare
 from adai.lab.results.folders import RunFolder
 from adai.lab.results.run import writing_to
 from adai.paper import figure5, figure6, figure7, results
+from adai.paper.claims import page as claims
 from adai.paper.data import check
 from adai.paper.experiments import SCALES, Experiment, Scale, remarked
 from adai.paper.items import ITEMS, Item
@@ -40,6 +41,9 @@ def run(options: argparse.Namespace) -> int:
     console = terminal()
     if options.item == "results":
         console.print(f"Written: {results.write(options.folder)}", soft_wrap=True)
+        return 0
+    if options.item == "claims":
+        console.print(f"Written: {claims.write(options.folder, options.out)}", soft_wrap=True)
         return 0
     scale = SCALES[options.scale]
     folder: Path = options.out or Path("runs") / (f"paper-{scale.name}" if scale.note else "paper")

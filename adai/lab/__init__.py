@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Recipe", "Settings", "Task", "compare", "find_lr", "load", "stability", "train"]
 
-# Where each of them lives.
+# The modules of the exports. They are imported on first use, so that importing one does not import the others.
 _HOMES = {
     "Comparison": "adai.lab.results.comparison",
     "Recipe": "adai.lab.optimizers.recipes",

@@ -1,4 +1,4 @@
-"""The learning rate over a run, as a factor on the recipe's: warm-up, then the paper's milestones, a cosine, or 1."""
+"""The learning rate over a run, as a factor on the recipe's: warm-up, then the paper's milestones, a cosine or 1."""
 
 import math
 from typing import NamedTuple
@@ -12,11 +12,11 @@ class Schedule(NamedTuple):
     milestones: tuple[int, ...]
 
     def factor(self, epoch: int) -> float:
-        """The factor on the learning rate in an epoch; the first is epoch 0, so milestone 80 is met by the 81st."""
+        """The factor on the learning rate in an epoch, counted from 0: milestone 80 takes effect in the 81st epoch."""
         return float(10.0 ** -sum(epoch >= milestone for milestone in self.milestones))
 
     def scaled(self, epochs: int) -> "Schedule":
-        """The same for a run of another length: milestones at the same share of it, at the epoch that starts next."""
+        """The schedule for a run of another length: milestones at the same fractions, rounded up to the next epoch."""
         milestones = tuple(-(-milestone * epochs // self.epochs) for milestone in self.milestones)
         return self._replace(epochs=epochs, milestones=milestones)
 
@@ -32,10 +32,10 @@ KINDS = ("paper", "cosine", "constant")
 
 
 def factor(step: int, *, kind: str, task: str, epochs: int, steps: int, warmup: int) -> float:
-    """The factor on the learning rate in a step, the first being 0.
+    """The factor on the learning rate in a step; steps count from 0.
 
-    It rises linearly over the warm-up, which is cut to half of a short run. Then the paper's milestones for the task
-    (``paper``), a cosine to 0 at the end (``cosine``), or 1.
+    It rises linearly over the warm-up, which lasts at most half of the run. Then it follows the paper's milestones for
+    the task (``paper``), a cosine to 0 at the end (``cosine``), or stays 1.
 
     Args:
         step: from 0.

@@ -1,4 +1,4 @@
-"""What decides the results of a run, with defaults for each data set."""
+"""The settings that determine the results of a run, with defaults for each data set."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -16,37 +16,38 @@ WARMUP_STEPS = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides the results of a run: two runs with equal settings on one machine give the same numbers.
+    """The settings that determine the results of a run: equal settings give the same numbers on one machine.
 
-    `Settings.of` fills in what is not given; the defaults here are those of a task of which nothing is known.
+    `Settings.of` fills in the defaults that suit a task; the defaults here are for a task that the lab does not know.
 
     Attributes:
         task: a data set that `adai.lab.tasks.data.load` knows, or ``package.module:factory``.
-        model: a name from `adai.lab.models.MODELS`; None where the task brings its own.
+        model: a name from `adai.lab.models.MODELS`; None if the task has its own.
         optimizer: a name from `adai.lab.optimizers.recipes.RECIPES`, or ``torch:NAdam``, ``pytorch_optimizer:Lion``,
             ``package.module:thing``.
-        label: the optimizer's in a comparison; empty for its own name.
-        options: the optimizer's, learning rate and weight decay among them, as JSON has them: tuples are lists.
+        label: the optimizer's name in a comparison; empty for the usual one.
+        options: the optimizer's options, including learning rate and weight decay. Tuples are stored as lists, as JSON
+            does.
         epochs: passes over the training examples.
-        batch: examples a step, over all processes.
-        seed: of the weights, of the order of the examples and of all else that is drawn.
+        batch: examples per step, over all processes.
+        seed: of the weights, the order of the examples and all other random numbers.
         device: as torch names it.
         schedule: ``paper``, ``cosine`` or ``constant``, as in `adai.lab.schedules`.
-        warmup_steps: over which the learning rate rises; 0 for none.
+        warmup_steps: the number of steps over which the learning rate rises; 0 for no warm-up.
         precision: ``fp32``, or autocast to ``bf16`` or ``fp16``, the latter with a scaled loss.
         channels_last: keep images as (N, H, W, C) in memory.
         compile: run the model through `torch.compile`.
-        accumulate: cut each batch into so many, one after the other, to save memory. The step is the same but for batch
-            norm, whose statistics are those of a part.
-        clip_norm: clip the gradient to this global norm; None does not.
+        accumulate: split each batch into this number of parts, one after the other, to save memory. The step is the
+            same except for batch norm, whose statistics are those of a part.
+        clip_norm: clip the gradient to this global norm; None does not clip.
         augment: crop and mirror training images at random.
-        image_size: read images as they are needed and cut each to this size; None holds them all in memory as they are.
-        deterministic: take only deterministic algorithms; on a CPU all are.
-        limit: so many training and test images at most, for quick tries; None takes all.
-        validation: the share of the training examples that is held out and takes the place of the test examples, to
-            choose settings by; 0 is none.
-        workers: processes that read data that is not held in memory.
-        processes: as many as `torchrun` started.
+        image_size: read images when they are needed and crop each to this size; None keeps all in memory, uncropped.
+        deterministic: use only deterministic algorithms; on a CPU all are deterministic.
+        limit: the largest number of training images and of test images, for quick tries; None uses all.
+        validation: the share of the training examples that is held out and used instead of the test examples, to
+            choose settings; 0 for none.
+        workers: the number of processes that read data that is not in memory.
+        processes: the number of processes that `torchrun` started.
 
     Raises:
         UserError: a name is unknown.
@@ -95,17 +96,17 @@ class Settings:
 
     @classmethod
     def of(cls, task: str, *, lr: float | None = None, weight_decay: float | None = None, **given: Any) -> Self:
-        """The settings for a task: what is given and not None, and for the rest what suits the task.
+        """The settings for a task: those that are given and not None, and defaults that suit the task for the others.
 
         CIFAR gets the paper's run (Appendix D.1: ResNet, batch 128, 200 epochs, the learning rate divided by 10 at two
-        milestones), with crops and flips. Everything that is not the paper's run, nets of our own among it, starts with
-        the same linear warm-up for every optimizer.
+        milestones), with crops and flips. All other runs, including those with nets of our own, start with a linear
+        warm-up, the same for every optimizer.
 
         Args:
             task: as in the class.
             lr: learning rate; default the recipe's.
             weight_decay: default the recipe's.
-            given: the other settings by name; ``options`` are the optimizer's that differ from the recipe's.
+            given: the other settings by name; ``options`` are the optimizer's options that differ from the recipe's.
 
         Raises:
             UserError: a name is unknown, or the optimizer does not take one of the options, or lacks one.
@@ -147,11 +148,11 @@ class Settings:
 
     @property
     def name(self) -> str:
-        """What is learnt, in a few words."""
+        """A short name of the task, for messages."""
         return f"the task {self.task}" if self.model is None else f"{self.model} on {self.task}"
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON takes it. An empty label is left out, as in runs of earlier versions."""
+        """All settings as JSON stores them. An empty label is left out, as in runs of earlier versions."""
         return {key: value for key, value in dataclasses.asdict(self).items() if key != "label" or value}
 
 

@@ -94,7 +94,7 @@ def picture(comparison: Comparison, found: Courses, name: str, key: str, heading
     figure, ax = one_axes()
     said, drawn = [], []
     for entrant, of_seeds in found:
-        look = style(entrant.name)
+        look = style(entrant.name, comparison.names)
         lasts = []
         for course in of_seeds.values():
             epochs = [one.epoch for one in course]

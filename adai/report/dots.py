@@ -43,7 +43,7 @@ def dots(
     if factors:
         log_where_it_helps(ax, "x", [everything])
     for number, (entrant, of_runs) in enumerate(known):
-        look = style(entrant.name)
+        look = style(entrant.name, [each.name for each, _ in values])
         if ax.get_xscale() == "linear":
             ax.plot([0, median(of_runs)], [number, number], color=look.light, lw=2.5, alpha=0.35, solid_capstyle="butt")
         ax.plot(of_runs, np.full(of_runs.size, number), look.marker, color=look.light, ms=6, alpha=0.8, ls="")

@@ -47,7 +47,7 @@ def picture(comparison: Comparison, found: Courses, equal: Flatness | None) -> P
     figure, ax = one_axes()
     drawn: list[Sequence[np.ndarray]] = []
     for name, of_seeds in found.items():
-        look = style(name)
+        look = style(name, comparison.names)
         for course in of_seeds.values():
             x, y = (np.array([one.number(key) or math.nan for one in course]) for key in ("loss", "largest"))
             ax.plot(x, y, color=look.light, dashes=look.dashes, lw=1.0, alpha=0.7)

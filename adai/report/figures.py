@@ -15,7 +15,7 @@ from adai.report.dots import dots
 from adai.report.drift import drift_pictures
 from adai.report.panels import LAST_EPOCHS, add_legend, draw_curves, draw_scatter
 from adai.report.picture import RC, Missing, Picture, one_axes
-from adai.report.style import style
+from adai.report.style import Style, style
 
 
 def pictures(comparison: Comparison, measure: Measure) -> list[Picture | Missing]:
@@ -31,7 +31,7 @@ def pictures(comparison: Comparison, measure: Measure) -> list[Picture | Missing
             _cost(comparison, "memory", "memory of the optimizer’s state", "MB", _megabytes("optimizer_state_bytes")),
             *([_cost(comparison, "peak", "peak memory", "MB", _megabytes("peak_memory_bytes"))]
               if comparison.recorded("peak_memory_bytes") else []),
-            *(_inertia(entrant) for entrant in adaptive),
+            *(_inertia(entrant, style(entrant.name, comparison.names)) for entrant in adaptive),
             *drift_pictures(comparison),
             *([] if adaptive or not any(e.name in ("adai", "adaiw") for e in comparison.entrants)
               else [Missing("inertia", "Inertia", "quantiles of the inertia μ")]),
@@ -94,18 +94,18 @@ def _megabytes(column: str) -> Callable[[Record], float]:
     return lambda run: median(run.column(column)) / 1e6
 
 
-def _inertia(entrant: Entrant) -> Picture:
+def _inertia(entrant: Entrant, look: Style) -> Picture:
     """Median of μ over the parameters, with the ranges from 10 to 90 % and from 1 to 99 %; means over the runs."""
     figure, ax = one_axes()
     runs = [run for run in entrant.runs if not run.died] or entrant.runs
-    colour = style(entrant.name).light
+    colour = look.light
     low, ten, half, ninety, high = (
         mean_over_runs(over_runs(runs, f"inertia_{q}")) for q in ("01", "10", "50", "90", "99")
     )
     epochs = np.arange(1, half.size + 1)
     ax.fill_between(epochs, low, high, color=colour, alpha=0.15, linewidth=0, label="1 to 99 %")
     ax.fill_between(epochs, ten, ninety, color=colour, alpha=0.28, linewidth=0, label="10 to 90 %")
-    ax.plot(epochs, half, color=colour, marker=style(entrant.name).marker, markevery=max(1, half.size // 8), ms=5,
+    ax.plot(epochs, half, color=colour, marker=look.marker, markevery=max(1, half.size // 8), ms=5,
             label="median")  # fmt: skip
     ax.set(xlabel="epoch", ylabel="inertia μ", ylim=(min(-0.02, np.nanmin(low)), 1.02))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -114,4 +114,4 @@ def _inertia(entrant: Entrant) -> Picture:
         f"Median over the parameters from {short(half[0])} to {short(half[-1])}; in the last epoch the middle 80 % "
         f"between {short(ten[-1])} and {short(ninety[-1])}. Means over seeds."
     )
-    return Picture(f"inertia-{entrant.name}", f"Inertia of {entrant.label} by epoch", text, figure)
+    return Picture(f"inertia-{entrant.name.replace(' ', '_')}", f"Inertia of {entrant.label} by epoch", text, figure)

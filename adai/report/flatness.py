@@ -172,7 +172,8 @@ def _against_loss(comparison: Comparison, measured: Flatness) -> Picture:
     figure, ax = one_axes()
     said, drawn = [], []
     for entrant in comparison.entrants:
-        look, (loss, largest) = style(entrant.name), (measured.values(entrant.name, key) for key in ("loss", "largest"))
+        look = style(entrant.name, comparison.names)
+        loss, largest = (measured.values(entrant.name, key) for key in ("loss", "largest"))
         x, y = (np.array([column[seed] for seed in loss.keys() & largest.keys()]) for column in (loss, largest))
         if x.size:
             ax.scatter(x, y, s=36, marker=look.marker, color=look.light, alpha=0.8, linewidths=0, clip_on=False)

@@ -117,13 +117,13 @@ def draw(ax: Axes, lines: Mapping[str, Mapping[float, Tried]], factors: Sequence
 
     Args:
         ax: where; its title has to leave room above.
-        lines: by optimizer, as `adai.report.style.style` knows it, and factor.
+        lines: by optimizer and factor.
         factors: of the axis, from the lowest on.
     """
     shown: list[Sequence[float]] = []
     ax.set_xscale("log")
     for number, (name, tried) in enumerate(lines.items()):
-        look = style(name)
+        look = style(name, list(lines))
         aside = 1.05 ** (number - (len(lines) - 1) / 2)  # bars side by side
         points = [(f * aside, fmean(t.values), min(t.values), max(t.values)) for f, t in tried.items() if t.values]
         if points:

@@ -14,10 +14,11 @@ from matplotlib import rc_context
 
 from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.results.comparison import WHERE, Comparison, Record, read
+from adai.lab.results.comparison import WHERE, Comparison, Entrant, Record, read
 from adai.lab.results.learning_rates import Grid, read_grid
 from adai.lab.results.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
 from adai.lab.results.summary import ERROR, LOSS, Measure, Summary, summarise, verdict
+from adai.lab.results.words import joined
 from adai.report import learning_rates, tables
 from adai.report.figures import pictures
 from adai.report.measures import views
@@ -109,7 +110,9 @@ def _section(comparison: Comparison, section: Section) -> dict[str, Any]:
     table = section.table
     return {
         **section._asdict(),
-        "lines": [(variable(n), cells) for n, cells in zip(section.optimizers, table.rows, strict=True)]
+        "lines": [
+            (variable(n, comparison.names), cells) for n, cells in zip(section.optimizers, table.rows, strict=True)
+        ]
         if table
         else [],
         "downloads": [_download(file) for file in section.files],
@@ -122,10 +125,10 @@ def _learning_rates(folder: Path, grid: Grid) -> dict[str, Any]:
     """Write the files of the grid of learning rates; returns what the page needs of it."""
     points = folder / "lr-grid.csv"
     learning_rates.write_points(points, grid)
-    table = learning_rates.cells(grid)
+    table, names = learning_rates.cells(grid), grid.optimizers
     return {
         "table": table,
-        "lines": [(variable(name), cells) for name, cells in zip(grid.optimizers, table.rows, strict=True)],
+        "lines": [(variable(name, names), cells) for name, cells in zip(names, table.rows, strict=True)],
         "downloads": [_download(points)],
         "figure": _written(folder / "figures", learning_rates.picture(grid)),
     }
@@ -179,7 +182,10 @@ def _render(
         verdict=verdict(summary),
         css=Markup(css.replace("/* light */", light).replace("/* dark */", dark)),
         table=table,
-        lines=[(variable(row.optimizer), cells) for row, cells in zip(summary.rows, table.rows, strict=True)],
+        lines=[
+            (variable(row.optimizer, comparison.names), cells)
+            for row, cells in zip(summary.rows, table.rows, strict=True)
+        ],
         measure=summary.measure.name,
         notes=notes(summary),
         figures=figures,
@@ -187,8 +193,8 @@ def _render(
         rates=rates,
         runs=[_line(e.label, run, summary) for e in comparison.entrants for run in e.runs],
         stopped=sum(run.status != "finished" for e in comparison.entrants for run in e.runs),
-        options=[(e.label, ", ".join(f"{k} = {v}" for k, v in e.options.items())) for e in comparison.entrants],
-        settings=_flat({k: v for k, v in config.items() if k not in (*WHERE, "optimizers", "command")}),
+        options=[(_called(e), ", ".join(f"{k} = {v}" for k, v in e.options.items())) for e in comparison.entrants],
+        settings=_flat({k: v for k, v in config.items() if k not in (*WHERE, "optimizers", "contenders", "command")}),
         versions=_flat(comparison.where),
         command=config.get("command") or "not recorded",
         downloads=[_download(comparison.path / f"summary.{kind}") for kind in ("csv", "md", "tex")],
@@ -204,6 +210,9 @@ def notes(summary: Summary) -> list[str]:
         "Means and standard deviations are taken over the runs that finished and learned.",
         DID_NOT_LEARN[summary.measure],
     ]
+    if several := [row for row in summary.rows if row.gradients > 1]:
+        said = joined([f"{row.label} {row.gradients:.3g}" for row in several])
+        lines.append(f"Gradient evaluations a step: {said}, one for each other optimizer. All have equally many steps.")
     if differences:
         bootstrap = max(d.seeds for d in differences) >= BOOTSTRAP_SEEDS
         lines.append(
@@ -218,6 +227,11 @@ def notes(summary: Summary) -> list[str]:
     if any(d.seeds < MIN_SEEDS for d in differences):
         lines.append(f"Below {MIN_SEEDS} shared seeds there is no verdict, whatever the interval.")
     return lines
+
+
+def _called(entrant: Entrant) -> str:
+    """Its label, and what that stands for unless it is the name of a recipe."""
+    return f"{entrant.label} ({entrant.spec})" if entrant.spec != entrant.name else entrant.label
 
 
 def _line(label: str, run: Record, summary: Summary) -> list[str]:

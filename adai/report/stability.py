@@ -79,7 +79,7 @@ def picture(comparison: Comparison, found: Courses) -> Picture:
     figure, ax = one_axes()
     lowest = 1.0
     for name, of_seeds in found.items():
-        look = style(name)
+        look = style(name, comparison.names)
         for course in of_seeds.values():
             epochs = [one.epoch for one in course]
             margins = np.array([one.number("margin") or math.nan for one in course])  # a logarithm has no 0

@@ -1,5 +1,6 @@
 """How figures look: each optimizer has its colour, marker and dashes in every figure of every report."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from adai.lab.optimizers.recipes import RECIPES
@@ -33,14 +34,24 @@ _STYLES = [
     Style("#94209a", "#f08cf5", "h", (4, 1, 1, 1)),
 ]
 
+# Nobody else looks like these.
+_ADAIS = ("adai", "adaiw")
+
 # Of a figure's text and lines. In the page they follow the reader's light or dark setting.
 INK = "#22211f"
 GRID = "#d8d5cf"
 
 
-def style(name: str) -> Style:
-    """The style of an optimizer; one that has no recipe takes one by its name."""
-    return _STYLES[_number(name)]
+def style(name: str, names: Sequence[str] = ()) -> Style:
+    """The style of an optimizer.
+
+    Recipes have the same in every report. Others take those that are left, but for Adai's, in their order.
+
+    Args:
+        name: its label.
+        names: all labels of the comparison. Those without a recipe differ from all others, up to twelve of them.
+    """
+    return _STYLES[_number(name, names)]
 
 
 def simulated(rule: str) -> Style:
@@ -48,14 +59,20 @@ def simulated(rule: str) -> Style:
     return style({"momentum": "sgd", "sgd": "sgd-plain"}.get(rule, rule))
 
 
-def variable(name: str) -> str:
-    """The CSS variable that holds the optimizer's colour."""
-    return f"--c{_number(name)}"
+def variable(name: str, names: Sequence[str] = ()) -> str:
+    """The CSS variable that holds the optimizer's colour; see `style`."""
+    return f"--c{_number(name, names)}"
 
 
-def _number(name: str) -> int:
-    names = list(RECIPES)
-    return (names.index(name) if name in names else sum(name.encode(errors="backslashreplace"))) % len(_STYLES)
+def _number(name: str, names: Sequence[str]) -> int:
+    recipes = list(RECIPES)
+    if name in recipes:
+        return recipes.index(name) % len(_STYLES)
+    others = [each for each in names if each not in recipes]
+    taken = {recipes.index(each) for each in (*names, *_ADAIS) if each in recipes}
+    free = [number for number in range(len(_STYLES)) if number not in taken]
+    place = others.index(name) if name in others else sum(name.encode(errors="backslashreplace"))
+    return free[place % len(free)]
 
 
 def variables() -> dict[str, tuple[str, str]]:

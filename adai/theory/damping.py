@@ -1,16 +1,16 @@
 """Momentum as a damped spring: which directions of a minimum ring, and which creep. Not in the paper; from its eq. 9.
 
 Along an eigenvector of a minimum eq. 9 is a damped oscillator, Mθ'' + γMθ' + Hθ = 0, with the **damping ratio** ζ =
-γM/(2√(HM)). At ζ = 1 it is critically damped, below it rings, above it creeps.
+γM/(2√(HM)). At ζ = 1 it is critically damped; below 1 it oscillates (rings), above 1 it creeps.
 
-For an average of gradients γM = 1 and M = η/(1 - μ), so ζ = √((1 - μ)/(4ηH)): with one inertia for all, sharp
-directions ring while flat ones creep. Adai has 1 - μ_i = β0 H_i/H̄ (noise follows the Hessian, nothing is clipped; H̄ is
-the mean eigenvalue), which gives **every direction the same ζ = √(β0/(4ηH̄))**.
+For an average of gradients γM = 1 and M = η/(1 - μ), so ζ = √((1 - μ)/(4ηH)): with one inertia for all parameters,
+sharp directions ring while flat ones creep. Adai has 1 - μ_i = β0 H_i/H̄ (noise follows the Hessian, nothing is clipped;
+H̄ is the mean eigenvalue), which gives **every direction the same ζ = √(β0/(4ηH̄))**.
 
-Relaxation goes at the rate ηH a step where ζ ≫ 1, whatever the inertia, and at 2ηH at ζ = 1. So inertia speeds a flat
-direction up by a factor of 2 at most; only a larger η does more, and η has its limit in `adai.theory.stability`.
+The relaxation rate per step is ηH for ζ ≫ 1, whatever the inertia, and 2ηH at ζ = 1. So inertia speeds up a flat
+direction by a factor of 2 at most. Only a larger η does more, and `adai.theory.stability` gives the limit of η.
 
-All this is for 1 - μ ≪ 1; `critical_rates` and `relaxation` are exact for any μ.
+All this assumes 1 - μ ≪ 1; `critical_rates` and `relaxation` are exact for any μ.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ def ratio(eta: ArrayLike, beta1: ArrayLike, beta3: ArrayLike, H: ArrayLike) -> A
     """ζ = γM/(2√(HM)) = (1 - β1)/(2√(ηβ3H)) of eq. 6 at a minimum; √((1 - β1)/(4ηH)) for an EMA. A pure number.
 
     Raises:
-        ValueError: H ≤ 0, where nothing pulls back; or a symbol is out of its bounds.
+        ValueError: H ≤ 0, so that no force pulls back, or a symbol is out of its bounds.
     """
     friction, mass = dynamics.friction(beta1, beta3), dynamics.mass(eta, beta3)
     (H,) = checked(H=H)
@@ -38,10 +38,10 @@ def ratio(eta: ArrayLike, beta1: ArrayLike, beta3: ArrayLike, H: ArrayLike) -> A
 def adai_ratio(
     eta: ArrayLike, beta0: ArrayLike, H_all: ArrayLike, eps: ArrayLike = 1e-3, min_inertia: ArrayLike = 0.0
 ) -> Array:
-    """ζ_i of Adai along every eigenvector, noise following the Hessian: (…, n); √(β0/(4ηH̄)) where nothing is clipped.
+    """ζ_i of Adai along every eigenvector if noise follows the Hessian: (…, n); √(β0/(4ηH̄)) if nothing is clipped.
 
-    Where ``min_inertia`` clips (H_i > (1 - min_inertia)H̄/β0) it is below that, where ``eps`` does (H_i < εH̄/β0)
-    above.
+    Directions clipped by ``min_inertia`` (H_i > (1 - min_inertia)H̄/β0) have a smaller ζ, and those clipped by ``eps``
+    (H_i < εH̄/β0) a larger one.
     """
     (H,) = checked(H_all=H_all)
     mu = exact.adai_inertia(beta0, np.abs(H), eps, min_inertia)
@@ -49,7 +49,7 @@ def adai_ratio(
 
 
 class Band(NamedTuple):
-    """Learning rates between which a direction rings."""
+    """The direction rings at learning rates between ``low`` and ``high``."""
 
     low: Array
     high: Array
@@ -58,8 +58,9 @@ class Band(NamedTuple):
 def critical_rates(mu: ArrayLike, H: ArrayLike) -> Band:
     """η of critical damping, exactly: θ rings where (1 - √μ)/(1 + √μ) < ηH < (1 + √μ)/(1 - √μ).
 
-    The lower one is ηH = (1 - μ)/4, ζ = 1, as μ → 1. Below it both roots of the step are real and positive: it creeps.
-    From the upper one up to the limit 2(1 + μ)/(1 - μ) both are real and negative: it overshoots at every step.
+    As μ → 1, the lower bound is ηH = (1 - μ)/4, which is ζ = 1. Below it both roots of the step are real and positive,
+    and θ creeps. Between the upper bound and the stability limit ηH = 2(1 + μ)/(1 - μ) both roots are real and
+    negative, and θ overshoots in every step.
     """
     mu, H = checked(mu=mu, H=H)
     root = np.sqrt(mu)
@@ -67,9 +68,9 @@ def critical_rates(mu: ArrayLike, H: ArrayLike) -> Band:
 
 
 def relaxation(eta: ArrayLike, mu: ArrayLike, H: ArrayLike, T: int) -> Array:
-    """θ_t/θ_0 for t = 0 … T of an average that has settled at m_0 = 0, along eigenvectors: (T + 1, …), no noise.
+    """θ_t/θ_0 for t = 0 … T along eigenvectors, without noise: (T + 1, …). The average is settled, with m_0 = 0.
 
-    The mean over noise that does not depend on θ, where the inertia is constant.
+    If the inertia is constant, this is also the mean over noise that does not depend on θ.
     """
     eta, mu, H = np.broadcast_arrays(*checked(eta=eta, mu=mu, H=H))
     path = np.ones((T + 1, *H.shape))

@@ -1,4 +1,4 @@
-"""The records of what the paper does not have: how large the learning rate may be, and which directions ring."""
+"""Records of results that are not in the paper: how large the learning rate may be, and which directions oscillate."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,13 +17,13 @@ _MU = (0.1, 0.9, 0.99)
 
 
 def _hessian(H: ArrayLike) -> Array:
-    """An eigenvalue or a matrix as it is, several eigenvalues as a diagonal matrix."""
+    """One eigenvalue or a matrix unchanged; several eigenvalues as a diagonal matrix."""
     (H,) = checked(H=H)
     return np.diag(H) if H.ndim == 1 else H
 
 
 def _largest(name: str, H: ArrayLike, decay: Mapping[str, float] | None = None, **options: ArrayLike) -> Array:
-    """The largest stable learning rate of a rule, of options within their bounds: one, or one for each parameter."""
+    """The largest stable learning rate of a rule. Each option has one value, or one for each parameter."""
     H = _hessian(H)
     parameters = H.shape[-1] if H.ndim else 1
     values = dict(zip(options, checked(**options), strict=True))
@@ -64,11 +64,11 @@ OURS: tuple[Result, ...] = (
         ),
         valid="a quadratic, μ frozen, no noise, no weight decay, after the start (stability-start); directions of "
         "negative curvature grow at any rate and are left out",
-        note="Where gradients are large, μ is 0, and the limit is plain SGD's: a nineteenth of that of an average with "
-        "β1 = 0.9. With v̂ ∝ |H| the sharpest directions have the least inertia. So a large learning rate leaves sharp "
-        "minima, which is a reason for flat minima beside the paper's; and Adai can blow up where SGD with momentum of "
-        "the same effective rate does not. Several eigenvalues stand for a diagonal H; a matrix need not commute with "
-        "μ. Proof: adai/theory/stability.py.",
+        note="Parameters with large gradients have μ = 0, and their limit is that of plain SGD: a nineteenth of the "
+        "limit of an average with β1 = 0.9. If v̂ ∝ |H|, the sharpest directions have the least inertia. So a large "
+        "learning rate leaves sharp minima, which is another reason for flat minima besides the paper's; and Adai can "
+        "blow up at a rate at which SGD with momentum of the same effective rate does not. Several eigenvalues mean a "
+        "diagonal H; a matrix need not commute with μ. Proof: adai/theory/stability.py.",
         quantity=_LIMIT,
         inputs={"eta": 1.0, "H": _MATRIX, "mu": _MU, "beta1": 0.9},
         sweep=Sweep("mu", 0.05, 0.95),
@@ -84,8 +84,8 @@ OURS: tuple[Result, ...] = (
             _formula("adam", lambda H, P, beta1: _largest("adam", H, P=P, beta1=beta1)),
         ),
         valid="a quadratic, v̂ frozen, no noise, no weight decay, after the start (stability-start)",
-        note="38/η at β1 = 0.9, where full-batch training with Adam settles: the adaptive edge of stability (Cohen et "
-        "al., arXiv 2207.14484). RMSprop is without momentum.",
+        note="At β1 = 0.9 Adam's limit is 38/η. Full-batch training with Adam settles there: the adaptive edge of "
+        "stability (Cohen et al., arXiv 2207.14484). RMSprop is without momentum.",
         quantity=_LIMIT,
         inputs={"eta": 0.001, "H": _MATRIX, "P": (0.03, 0.01, 0.002), "beta1": 0.9},
         sweep=Sweep("beta1", 0.05, 0.95),
@@ -104,7 +104,7 @@ OURS: tuple[Result, ...] = (
             Formula("these μ, raised to min_inertia where below", _floored),
         ),
         valid="as stability",
-        note="The first is a lower bound of the second. A floor of 0.7 makes it 17/3 = 5.67 times SGD's limit.",
+        note="The first is a lower bound of the second. With min_inertia = 0.7 it is 17/3 = 5.67 times SGD's limit.",
         quantity=_LIMIT,
         inputs={"eta": 1.0, "H": _MATRIX, "mu": _MU, "min_inertia": 0.7},
         sweep=Sweep("min_inertia", 0.05, 0.95),
@@ -126,8 +126,9 @@ OURS: tuple[Result, ...] = (
             ),
         ),
         valid="as stability",
-        note="Decoupled decay is not averaged: it adds λ to the preconditioned curvature, where L2 adds λ to the "
-        "curvature before. Any rule: put its step weight for D. With plain SGD both are 2/(λmax(H) + λ).",
+        note="Decoupled decay is not averaged, so it adds λ to the preconditioned curvature; L2 adds λ to the "
+        "curvature before preconditioning. For another rule, replace D by its step weight. With plain SGD both are "
+        "2/(λmax(H) + λ).",
         quantity=_LIMIT,
         inputs={"eta": 1.0, "H": _MATRIX, "mu": _MU, "weight_decay": 0.1},
         sweep=Sweep("weight_decay", 0.001, 10),
@@ -149,10 +150,11 @@ OURS: tuple[Result, ...] = (
             ),
         ),
         valid="along an eigenvector, μ constant, m_0 = 0, 1,000 steps",
-        note="m̂_1 = g_1, so the first step is plain SGD's: θ_1 = (1-ηH)θ_0, and what is above ηH = 2 grows, whatever "
-        "its inertia. The step weight falls from 1 to (1-μ)/(1+μ) over about 1/(1-μ) steps, for μ near 1 as 1/(2t). So "
-        "far inside the limit of the settled average (ηH = 38 for μ = 0.9) the start multiplies θ by large factors. A "
-        "warm-up makes the first steps smaller. The same holds of Adam's m̂ with P^-½ H P^-½ for H.",
+        note="m̂_1 = g_1, so the first step is plain SGD's: θ_1 = (1-ηH)θ_0, and a direction with ηH > 2 grows, "
+        "whatever its inertia. The step weight falls from 1 to (1-μ)/(1+μ) over about 1/(1-μ) steps, for μ near 1 as "
+        "1/(2t). So even far below the limit of the settled average (ηH = 38 for μ = 0.9) the start multiplies θ by "
+        "large factors. A warm-up makes the first steps smaller. The same is true for Adam's m̂, with P^-½ H P^-½ in "
+        "place of H.",
         quantity="max |θ_t/θ_0|",
         inputs={"eta": 10.0, "H": 1.0, "mu": 0.9},
         sweep=Sweep("eta", 0.5, 37),
@@ -170,12 +172,12 @@ OURS: tuple[Result, ...] = (
             ),
         ),
         valid="eq. 9 at a minimum, so 1-μ ≪ 1; noise follows the Hessian (eq. 5)",
-        note="From eq. 8 with γM = 1 and M = η/(1-μ). ζ = 1 is critical damping; below it a direction rings, above it "
-        "creeps. With one inertia for all, sharp directions ring while flat ones creep. Inertia speeds a flat "
-        "direction up by a factor of 2 at most (the rate a step is ηH at ζ ≫ 1, 2ηH at ζ = 1); only a larger η does "
-        "more. In the figure the dots are the optimizers themselves on a quadratic with noise of variance |H|/B, the "
-        "lines the same with the averages frozen. Adai's dots ring a little more because v̂ fluctuates; the nearer β2 "
-        "is to 1, the nearer they are to the lines.",
+        note="This follows from eq. 8 with γM = 1 and M = η/(1-μ). ζ = 1 is critical damping; below it a direction "
+        "oscillates (rings), above it the direction creeps. With one inertia for all parameters, sharp directions ring "
+        "while flat ones creep. Inertia speeds up a flat direction by a factor of 2 at most (the rate per step is ηH "
+        "at ζ ≫ 1, 2ηH at ζ = 1); only a larger η does more. In the figure the dots are the optimizers themselves on a "
+        "quadratic with noise of variance |H|/B, and the lines are the same with frozen averages. Adai's dots ring "
+        "slightly more because v̂ fluctuates; the closer β2 is to 1, the closer they are to the lines.",
         quantity="ζ_i",
         inputs={"eta": 0.0753, "beta0": 0.1, "H_all": (4.0, 1.0, 0.25, 0.0625), "eps": 0.001},
         picture="θ/θ_0 against ηHT along four eigenvectors: EMA momentum rings along the sharp ones and creeps along "

@@ -1,4 +1,4 @@
-"""docs/theory.md, made from the table of results."""
+"""Generates docs/theory.md from the table of results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,9 @@ from adai.theory.symbols import SYMBOLS
 HEAD = """# The theory, checked
 
 The numbered results of *Adai: Separating the Effects of Adaptive Learning Rate and Momentum Inertia* (Xie et al.,
-arXiv 2006.15815): as printed, as they have to be, and the exact answer where there is one. `adai theory --docs docs`
-makes this page and its figures from the table in `adai/theory/results.py`; `adai theory KEY` gives the numbers for
-inputs of your own. At the end stands what the paper does not have, kind N: ours.
+arXiv 2006.15815): as printed, corrected, and the exact answer if there is one. `adai theory --docs docs`
+generates this page and its figures from the table in `adai/theory/results.py`; `adai theory KEY` prints the numbers for
+your own inputs. Results that are ours and not in the paper are at the end, with kind N.
 """
 
 
@@ -32,12 +32,12 @@ def markdown() -> str:
 
 
 def shown(value: Any) -> str:
-    """A number, or each of several, in six digits."""
+    """One or several numbers in six digits, separated by commas."""
     return ", ".join(f"{x:.6g}" for x in np.atleast_1d(number(value)))
 
 
 def ratio(result: Result, inputs: Mapping[str, Any]) -> Any:
-    """Printed over the best answer there is: exact if known, else corrected; None where there is no other."""
+    """The printed value over the best known one: the exact value if known, else the corrected one; None if neither."""
     if result.printed is None:
         return None
     values = [formula.value(inputs) for _, formula in result.formulas]
@@ -48,21 +48,21 @@ def ratio(result: Result, inputs: Mapping[str, Any]) -> Any:
 
 
 def quotient(printed: Value, other: Value) -> Any:
-    """Printed over another; of escape times by their parts, which do not overflow."""
+    """The ratio of two values. Escape times are divided part by part, which does not overflow."""
     if isinstance(printed, Escape) and isinstance(other, Escape):
         return printed.prefactor / other.prefactor * np.exp(printed.exponent - other.exponent)
     return number(printed) / number(other)
 
 
 def judged(result: Result, inputs: Mapping[str, Any], value: Value) -> str:
-    """The input that the value limits, over the value, and whether that is stable: below 1."""
+    """The input that the value limits, divided by the value, and whether this is stable: below 1."""
     (given,) = checked(**{result.limits: inputs[result.limits]})
     margin = given / number(value)
     return f"{shown(margin)}, {'stable' if np.all(margin < 1) else 'not stable'}"
 
 
 def judgement(result: Result, inputs: Mapping[str, Any]) -> str:
-    """What heads the judgements."""
+    """The heading of the column of `judged`."""
     return f"{SYMBOLS[result.limits].flag} {shown(inputs[result.limits])} / limit"
 
 

@@ -1,8 +1,8 @@
-"""One record for each numbered result of the paper: printed, corrected, exact, where valid, and what is wrong.
+"""One record for each numbered result of the paper: printed, corrected, exact, when it is valid, and what is wrong.
 
-At the end come the records of `adai.theory.ours`, which the paper does not have. This table is what `adai theory`
-prints, what docs/theory.md is made of and what the tests go through. The formulas are written out here and computed by
-the functions named beside them; nothing is stated a second time.
+The records of `adai.theory.ours`, which are not in the paper, come at the end. `adai theory` prints this table,
+docs/theory.md is generated from it, and the tests check each record. Each formula is written out here, next to the
+function that computes it.
 """
 
 import numpy as np
@@ -46,7 +46,7 @@ RESULTS: tuple[Result, ...] = (
         valid="Fisher information = Hessian: negative log-likelihood in nats, true model, batches drawn with "
         "replacement",
         note="Uᵀ diag U needs the eigenvectors in rows. At a saddle |H| is an assumption: L = (y - w1 w2 x)²/2 at w = "
-        "0 has eigenvalues ±1 and no noise at all. Without replacement C shrinks by (N-B)/(N-1).",
+        "0 has eigenvalues ±1 but no noise. If batches are drawn without replacement, C is smaller by (N-B)/(N-1).",
         quantity="D",
         inputs={"eta": 0.01, "B": 10, "H": -2.0},
     ),
@@ -58,8 +58,8 @@ RESULTS: tuple[Result, ...] = (
         printed=Formula("β3 = 0 in SGD-style momentum"),
         corrected=Formula("β3 = 1"),
         valid="torch.optim.SGD with momentum is eq. 6 with β3 = 1; its dampening is not eq. 6 with β3 < 1",
-        note="β3 = 0 takes the gradient away; eq. 31 has β3 = 1. torch leaves the first gradient undampened, which "
-        "moves θ by -η(1-β3)g_1(1-β1^T)/(1-β1) for good.",
+        note="β3 = 0 removes the gradient; eq. 31 has β3 = 1. torch does not dampen the first gradient, which "
+        "shifts θ permanently by -η(1-β3)g_1(1-β1^T)/(1-β1).",
     ),
     Result(
         key="eq7",
@@ -69,7 +69,7 @@ RESULTS: tuple[Result, ...] = (
         printed=Formula("r_t = -m_t,  F = g_t"),
         corrected=Formula("r_t = -m_t,  F = -g_t"),
         valid="always",
-        note="The sign: with it eq. 9 follows.",
+        note="The sign is wrong; with the corrected sign eq. 9 follows.",
     ),
     Result(
         key="eq8",
@@ -90,7 +90,7 @@ RESULTS: tuple[Result, ...] = (
         printed=Formula("sign(H) η/(2B) (1 - e^{-2HηT})", saddle.sgd_printed),
         exact=(_SGD,),
         valid="η|H| ≪ 1 and, for H < 0, η²H²T ≪ 1",
-        note="Exact for the continuous eq. 2; of the algorithm it misses the factor 1 - ηH/2 at a minimum, and about "
+        note="Exact for the continuous eq. 2. For the algorithm it misses the factor 1 - ηH/2 at a minimum, and about "
         "e^{η²H²T} at a saddle. Eq. 13 lacks the inverse of Σ; before eq. 23, D = η|H|/(2B) lacks the bars.",
         quantity=_MSD,
         inputs={"eta": 0.1, "B": 10, "H": -2.0, "T": 20},
@@ -104,7 +104,7 @@ RESULTS: tuple[Result, ...] = (
         printed=Formula("|H| η² T/B", saddle.sgd_taylor_printed),
         exact=(_SGD,),
         valid="|H|ηT ≪ 1",
-        note="Called second order, it is first order in |H|ηT; the next term is -sign(H) H²η³T²/B.",
+        note="The paper calls it second order, but it is first order in |H|ηT; the next term is -sign(H) H²η³T²/B.",
         quantity=_MSD,
         inputs={"eta": 0.01, "B": 10, "H": -2.0, "T": 100},
         sweep=Sweep("T", 1, 1000),
@@ -121,11 +121,12 @@ RESULTS: tuple[Result, ...] = (
         ),
         exact=(_WARM, _COLD),
         valid="printed: γt ≫ 1 and |H| ≪ γ²M; corrected: η → 0, any t, any H",
-        note="Counted twice: to the drift of an equilibrium velocity the overdamped diffusion is added, which has that "
-        "velocity's share in it, instead of the diffusion from a fixed velocity. On a plane, x = γt, the excess is "
-        "D/(γ³M²)(1 - e^{-x})(3 - e^{-x}), for small x a factor 2/x. In the paper's own model inertia makes the "
-        "displacement smaller than SGD's of the same ηβ3/(1-β1). At a minimum the drift term never decays. A.2's |H| ≪ "
-        "γM should be |H| ≪ γ²M, and both densities there lack the inverse of Σ.",
+        note="The equilibrium velocity is counted twice. The formula adds the overdamped diffusion to the drift of an "
+        "equilibrium velocity, but that diffusion already contains this drift; the diffusion from a fixed velocity "
+        "should be added instead. On a plane, with x = γt, the excess is D/(γ³M²)(1 - e^{-x})(3 - e^{-x}), which is a "
+        "factor 2/x for small x. In the paper's own model inertia makes the displacement smaller than that of SGD with "
+        "the same ηβ3/(1-β1). At a minimum the drift term never decays. A.2's |H| ≪ γM should be |H| ≪ γ²M, and both "
+        "densities there lack the inverse of Σ.",
         quantity=_MSD,
         inputs=_SADDLE,
         sweep=Sweep("T", 1, 1000),
@@ -141,8 +142,8 @@ RESULTS: tuple[Result, ...] = (
         ),
         exact=(_WARM,),
         valid="|H|ηTβ3/(1-β1) ≪ 1, not |H|ηT ≪ 1 as printed; corrected also 1 - β1 ≪ 1",
-        note="Counts twice as Theorem 3.1 does. The remainder is -sign(H)H²η³T²β3³/(B(1-β1)³): the O() of eq. 31 hides "
-        "(1-β1)⁻³, a factor 1000 at β1 = 0.9.",
+        note="It counts the equilibrium velocity twice, as Theorem 3.1 does. The remainder is "
+        "-sign(H)H²η³T²β3³/(B(1-β1)³): the O() of eq. 31 hides (1-β1)⁻³, a factor 1000 at β1 = 0.9.",
         quantity=_MSD,
         inputs=_SADDLE,
         sweep=Sweep("T", 1, 1000),
@@ -161,7 +162,7 @@ RESULTS: tuple[Result, ...] = (
             lambda eta, beta1, beta3, B, H, T: saddle.overdamped(*dynamics.motion(eta, beta1, beta3, B, H, T)),
         ),
         valid="as diffusion without inertia: |H| ≪ γ²M and γt ≫ 1",
-        note="Agrees at first order in t; at a minimum it ends at twice the stationary variance.",
+        note="Both agree at first order in t; at a minimum the printed one ends at twice the stationary variance.",
         quantity="σ²",
         inputs={**_SADDLE, "H": 0.1},
         sweep=Sweep("T", 1, 10000),
@@ -190,10 +191,11 @@ RESULTS: tuple[Result, ...] = (
         printed=Formula(f"π [√(1 + 4|H_b|/(γ²M)) + 1]/|H_b| {_EXPONENT}", escape.momentum_printed),
         corrected=Formula(f"γM π [√(1 + 4|H_b|/(γ²M)) + 1]/H_a {_EXPONENT}", escape.momentum),
         valid="exponent ≫ 1, s in (0, 1); noise constant on each side of the junction",
-        note="γM = (1-β1)/β3 is missing: none for an EMA, 10 times too long for SGD-style momentum with β1 = 0.9. "
-        "Proof: SGD-style with η and EMA with η/(1-β1) make the same path, but are given different numbers of "
-        "iterations; 1/|H| is no time in eq. 8, γM/|H| is. Origin: eq. 42 needs D̂/(γM)², eqs. 40 and 58 need "
-        "(2π/γM)^{n/2}. And H_a for |H_b|: see eq47. 'Reduces to SGD' holds only with the factor.",
+        note="The factor γM = (1-β1)/β3 is missing. It is 1 for an EMA; for SGD-style momentum with β1 = 0.9 the "
+        "printed time is 10 times too long. Proof: SGD-style with η and EMA with η/(1-β1) follow the same path, but "
+        "the formula gives them different numbers of iterations; in eq. 8, 1/|H| is not a time, γM/|H| is. Origin: "
+        "eq. 42 needs D̂/(γM)², eqs. 40 and 58 need (2π/γM)^{n/2}. H_a replaces |H_b|: see eq47. 'Reduces to SGD' "
+        "holds only with the factor.",
         quantity=_TAU,
         inputs={**_ESCAPE, "eta": 0.002, "beta1": 0.9, "beta3": 1.0},
         sweep=Sweep("H_a", 0.5, 4),
@@ -216,9 +218,9 @@ RESULTS: tuple[Result, ...] = (
             Formula("eq. 1 on two parabolas: integral equation", passage.parabolas_discrete),
         ),
         valid="exponent ≫ 1 on either side of the junction; two parabolas, s = |H_b|/(H_a + |H_b|)",
-        note="Eq. 2 is an Itô equation. The factor |H_b|/H_a is 1 where both curvatures are equal. Taken literally, "
-        "C = |L''|/B vanishes at the inflexion point and nothing ever escapes. Appendix E records the first passage of "
-        "b itself, for SGD half of this.",
+        note="Eq. 2 is an Itô equation. The factor |H_b|/H_a is 1 if both curvatures are equal. Taken literally, "
+        "C = |L''|/B vanishes at the inflexion point, so nothing ever escapes. Appendix E records the first passage of "
+        "b itself, which for SGD takes half of this time.",
         quantity=_TAU,
         inputs={"eta": 0.02, "B": 1.0, "H_a": 2.0, "H_b": -1.0, "delta_L": 0.06},
         sweep=Sweep("H_a", 0.5, 4),
@@ -233,7 +235,7 @@ RESULTS: tuple[Result, ...] = (
         ),
         corrected=Formula("J = -D ∇[…];  (2π/γM)^{n/2};  D̂⁻¹ with D̂/(γM)² in eq. 42;  S_b"),
         valid="always",
-        note="The powers of γM do not cancel: they are where Theorem 3.2 loses its factor. Appendix B's 6-sigma rule, "
+        note="The powers of γM do not cancel: here Theorem 3.2 loses its factor. Appendix B's 6-sigma rule, "
         "ΔL > 3D/(γM), is 2.45 sigma on one side.",
     ),
     Result(
@@ -248,7 +250,8 @@ RESULTS: tuple[Result, ...] = (
         ),
         exact=(_ADAM, _ADAM_DEBIASED),
         valid="ideal preconditioner (Assumption 4); printed: (1-β1)T ≫ 1",
-        note="Counts twice as Theorem 3.1 does. D/(γ²M) should be D/(γ³M²), which is the same because γM = 1 for Adam.",
+        note="It counts the equilibrium velocity twice, as Theorem 3.1 does. D/(γ²M) should be D/(γ³M²), which is the "
+        "same because γM = 1 for Adam.",
         quantity=_MSD,
         inputs={"eta": 0.001, "beta1": 0.9, "B": 128, "H": -1.0, "T": 100},
         sweep=Sweep("T", 1, 500),
@@ -264,8 +267,8 @@ RESULTS: tuple[Result, ...] = (
         ),
         exact=(_ADAM, _ADAM_DEBIASED),
         valid="√(B|H|) ηT ≪ 1, not |H|ηT ≪ 1 as printed",
-        note="Counts twice as Theorem 3.1 does. The condition is stricter by √(B/|H|): at B = 128, |H| = 1, η = 0.001 "
-        "and T = 300, where |H|ηT = 0.3, the truth is 59 times more.",
+        note="It counts the equilibrium velocity twice, as Theorem 3.1 does. The true condition is stricter by "
+        "√(B/|H|): at B = 128, |H| = 1, η = 0.001 and T = 300, where |H|ηT = 0.3, the exact value is 59 times larger.",
         quantity=_MSD,
         inputs={"eta": 0.001, "beta1": 0.9, "B": 128, "H": -1.0, "T": 300},
         sweep=Sweep("T", 1, 500),
@@ -279,10 +282,10 @@ RESULTS: tuple[Result, ...] = (
             f"π [√(1 + 4η√(B|H_b|)/(1-β1)) + 1] |det(H_a⁻¹H_b)|^{{1/4}}/|H_b| {_ADAM_EXPONENT}", escape.adam_printed
         ),
         corrected=Formula("printed × (|H_b|/H_a)^{β1/(1+β1)}", escape.adam),
-        valid="ideal preconditioner, exponent ≫ 1, η → 0; a real Adam with β2 = 0.999 does not follow V(θ) on its way "
-        "out",
-        note="m is averaged before it is divided by √C, and the two are correlated: that drifts θ unless β1 = 0 or "
-        "H_a = |H_b|. τ is in the adaptive time of the saddle: iterations are τ/(η√(B/|H_b|)), not τ/η.",
+        valid="ideal preconditioner, exponent ≫ 1, η → 0; a real Adam with β2 = 0.999 does not follow V(θ) while it "
+        "escapes",
+        note="m is averaged before it is divided by √C, and the two are correlated. This gives θ a drift unless β1 = 0 "
+        "or H_a = |H_b|. τ is in the adaptive time of the saddle: iterations are τ/(η√(B/|H_b|)), not τ/η.",
         quantity=_TAU,
         inputs={**_ESCAPE, "beta1": 0.9},
         sweep=Sweep("H_a", 0.25, 4),
@@ -297,7 +300,7 @@ RESULTS: tuple[Result, ...] = (
         ),
         corrected=Formula("√(B|H_b|) for √B|H_b|, as in the main text", escape.adam_printed),
         valid="as Proposition 2",
-        note="The same only where |H_b| = 1.",
+        note="The two are equal only if |H_b| = 1.",
         quantity=_TAU,
         inputs={"eta": 0.005, "beta1": 0.9, "B": 100, "H_a": 10.0, "H_b": -25.0, "s": 0.3, "delta_L": 0.01},
         sweep=Sweep("H_b", -0.5, -50),
@@ -336,8 +339,9 @@ RESULTS: tuple[Result, ...] = (
                 ),
             ),
         ),
-        valid="1 - μ_i ≪ 1 and no clipping; there alone is the drift independent of the Hessian",
-        note="Twice what eq. 12 gives with 1 - μ_i = n β0 V_i/‖V‖₁. The dynamics is Adai's, not SGD's with momentum.",
+        valid="1 - μ_i ≪ 1 and no clipping; only then is the drift independent of the Hessian",
+        note="The printed value is twice that of eq. 12 with 1 - μ_i = n β0 V_i/‖V‖₁. The dynamics is Adai's, not that "
+        "of SGD with momentum.",
         quantity="⟨Δθ_i²⟩",
         inputs={"eta": 0.1, "beta0": 0.1, "B": 10, "H_all": (4.0, 1.0, 0.5, 0.01), "eps": 0.001},
         sweep=Sweep("beta0", 0.001, 0.3),
@@ -352,9 +356,9 @@ RESULTS: tuple[Result, ...] = (
         ),
         corrected=Formula("printed × |H_b|/H_a", escape.adai),
         valid="exponent ≫ 1, V proportional to |H| at b, no clipping",
-        note="No γM is missing, for it is 1. The prefactor is Theorem 3.2's: see eq47. 'Slightly accelerated' holds "
-        "where the way out is sharper than the mean; in the paper's test function it is flatter. With n = 1 Adai is "
-        "EMA momentum.",
+        note="No γM is missing here, because it is 1. The prefactor is that of Theorem 3.2: see eq47. 'Slightly "
+        "accelerated' holds if the escape direction is sharper than the mean; in the paper's test function it is "
+        "flatter. With n = 1 Adai is EMA momentum.",
         quantity=_TAU,
         inputs={**_ESCAPE, "beta0": 0.1, "H_all": (-1.0, 0.1, 0.1, 0.4)},
         sweep=Sweep("H_a", 0.5, 4),
@@ -367,7 +371,8 @@ RESULTS: tuple[Result, ...] = (
         printed=Formula("Γ̂ = (n-2)/S: E Γ̂/Γ = (n-2)/(n-1)", lambda n: estimate.bias(n, "paper")),
         exact=(Formula("unbiased: (n-1)/S", lambda n: estimate.bias(n, "mvue")),),
         valid="exponential escape times, none censored",
-        note="Neither maximum likelihood (n/S) nor unbiased ((n-1)/S), but the one of least mean squared error.",
+        note="This is neither the maximum likelihood estimate (n/S) nor the unbiased one ((n-1)/S), but the one with "
+        "the least mean squared error.",
         quantity="E Γ̂/Γ",
         inputs={"n": 100},
     ),
@@ -380,8 +385,9 @@ RESULTS: tuple[Result, ...] = (
         corrected=Formula("[χ²_{.025,2n}, χ²_{.975,2n}]/(2S)", lambda n: np.full(np.shape(n), 0.95)),
         exact=(Formula("coverage of the printed interval", estimate.coverage_printed),),
         valid="n ≫ 100, exponential escape times, none censored",
-        note="Normal and symmetric: it misses on the high side four times as often as on the low. Escape times that "
-        "are not exponential (Adam from Appendix E's start, sharp valleys) need the bootstrap.",
+        note="The printed interval is normal and symmetric: it misses on the high side four times as often as on the "
+        "low side. Escape times that are not exponential (Adam from Appendix E's start, sharp valleys) need the "
+        "bootstrap.",
         quantity="coverage",
         inputs={"n": 100},
         sweep=Sweep("n", 3, 1000),
@@ -394,7 +400,7 @@ RESULTS: tuple[Result, ...] = (
         printed=Formula("η m̂/√(v̂ + ε); first step η g/√(g² + ε)", dynamics.adam_first_step_printed),
         corrected=Formula("η m̂/(√v̂ + ε); first step η g/(|g| + ε)", dynamics.adam_first_step),
         valid="g² ≫ ε",
-        note="ε stands outside the root in Kingma and Ba and in torch. Inside, 1e-8 acts like 1e-4.",
+        note="In Kingma and Ba and in torch ε is outside the root. Inside the root, 1e-8 acts like 1e-4.",
         quantity="θ_0 - θ_1",
         inputs={"eta": 0.001, "g": 1e-4, "eps": 1e-8},
         sweep=Sweep("g", 1e-8, 1),
@@ -410,9 +416,9 @@ RESULTS: tuple[Result, ...] = (
         ),
         corrected=Formula("the left root of 2u³ + (6 sd² - 16)u + 5/2", styblinski.minimum),
         valid="printed: sd = 0. Two valleys: sd² < 1.9357",
-        note="The mean over the samples adds 3 sd² u²: with sd = 2 the loss is convex, its one minimum is at u = "
-        "-0.3054, and the experiment times a relaxation and the crossing of a level, not of a barrier. k only rescales "
-        "the learning rate.",
+        note="The mean over the samples adds 3 sd² u². With sd = 2 the loss is convex and its only minimum is at u = "
+        "-0.3054, so the experiment measures a relaxation and the crossing of a level, not of a barrier. k only "
+        "rescales the learning rate.",
         quantity="left minimum u",
         inputs={"sd": 2.0},
         sweep=Sweep("sd", 0.1, 2.5),
@@ -422,10 +428,10 @@ RESULTS: tuple[Result, ...] = (
 
 
 def find(key: str) -> Result:
-    """The record of this key.
+    """The record with this key.
 
     Raises:
-        ValueError: there is none; names those that there are.
+        ValueError: no result has this key; the message lists the keys.
     """
     for result in RESULTS:
         if result.key == key:

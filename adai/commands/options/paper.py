@@ -50,6 +50,16 @@ def add_paper(commands: Commands) -> None:
     )
     results.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="FOLDER", help="results")
     results.set_defaults(run=later("paper"))
+    claims = items.add_parser(
+        "claims",
+        help="what holds of the paper's claims, from a folder of kept runs",
+        description="Draw docs/claims.md: each claim of the paper with a verdict and our numbers.",
+    )
+    claims.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="FOLDER", help="results")
+    claims.add_argument(
+        "--out", type=Path, default=Path("docs/claims.md"), metavar="FILE", help="default: docs/claims.md"
+    )
+    claims.set_defaults(run=later("paper"))
 
 
 def _item(items: Commands, name: str, text: str) -> ArgumentParser:

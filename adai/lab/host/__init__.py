@@ -1,1 +1,1 @@
-"""What a run is done on: device, processes, random generators, and the boundary to others' code."""
+"""The host of a run: device, processes, random generators, and the boundary to the user's code."""

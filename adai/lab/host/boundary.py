@@ -1,4 +1,4 @@
-"""The one boundary to code and data that are not ours: whatever they raise becomes one line, its traceback a file."""
+"""The boundary to the user's code and data: an error becomes a message of one line, and a file with the traceback."""
 
 import textwrap
 import traceback
@@ -13,11 +13,11 @@ ERROR = "error.txt"
 
 
 class Failed(UserError):
-    """A task, a model, a loss or a data set raised an error, the cause of this one; other runs may go on.
+    """A task, a model, a loss or a data set raised an error, which is the cause of this one. Other runs may continue.
 
     Args:
         message: what failed, and why.
-        reason: why alone; default the message.
+        reason: only why; default the message.
     """
 
     def __init__(self, message: str, reason: str | None = None) -> None:
@@ -27,21 +27,21 @@ class Failed(UserError):
 
 @contextmanager
 def theirs(what: str) -> Iterator[None]:
-    """Run somebody else's code.
+    """Run the user's code in this block.
 
     Args:
-        what: that code, for the message ``<what> failed: <error>``.
+        what: a name of the code, for the message ``<what> failed: <error>``.
 
     Raises:
-        Failed: it raised an error, or left by `sys.exit`.
-        UserError: as it was raised.
+        Failed: the code raised an error, or called `sys.exit`.
+        UserError: the code raised a `UserError`; it is passed on.
     """
     try:
         yield
     except UserError as error:
         if str(error) == original(error):
             raise
-        raise UserError(original(error)) from error  # of a process that reads data
+        raise UserError(original(error)) from error  # it comes from a worker process that reads data
     except (Exception, SystemExit) as error:
         reason = in_a_line(error)
         raise Failed(f"{what} failed: {reason}", reason) from error
@@ -49,10 +49,10 @@ def theirs(what: str) -> Iterator[None]:
 
 @contextmanager
 def traced(folder: Path) -> Iterator[None]:
-    """Keep the traceback of what fails in the block in ``error.txt`` of the folder, and say so.
+    """If the user's code fails in the block, write the traceback to ``error.txt`` in the folder, and say so.
 
     Raises:
-        UserError: somebody else's code failed.
+        UserError: the user's code failed.
     """
     try:
         yield
@@ -61,21 +61,21 @@ def traced(folder: Path) -> Iterator[None]:
 
 
 def explain(folder: Path, error: BaseException) -> str:
-    """Why a run failed, in one line; where it is more than bad input, the traceback goes to the run's folder."""
+    """Why a run failed, in one line. Unless it was only bad input, the traceback is written to the run's folder."""
     if isinstance(error, Failed):
         return f"{error.reason}{_kept(folder, error)}"
     return str(error) if isinstance(error, UserError) else f"{in_a_line(error)}{_kept(folder, error)}"
 
 
 def in_a_line(error: BaseException) -> str:
-    """The error's kind and what it says; of one that was caught here before, that of its cause."""
+    """The error's type and message; for a `Failed` error, those of its cause."""
     if isinstance(error, Failed):
         return error.reason
     return textwrap.shorten(f"{type(error).__name__}: {original(error)}", 300)
 
 
 def original(error: BaseException) -> str:
-    """What the error says; where it comes from a process that reads data, what was said there, without traceback."""
+    """The error's message; if the error comes from a worker process that reads data, the message there."""
     text = str(error)
     if text.startswith("Caught ") and "in DataLoader worker process" in text:
         return text.strip().splitlines()[-1].partition(": ")[2]
@@ -84,7 +84,7 @@ def original(error: BaseException) -> str:
 
 def _kept(folder: Path, error: BaseException) -> str:
     if isinstance(error, Failed) and isinstance(error.__cause__, UserError):
-        return _kept(folder, error.__cause__)  # which says it all, unless it stands for another
+        return _kept(folder, error.__cause__)  # a UserError needs no traceback, unless it is a Failed error
     if isinstance(error, UserError) and not isinstance(error, Failed):
         return ""
     text = "".join(traceback.format_exception(error))

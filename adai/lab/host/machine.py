@@ -1,4 +1,4 @@
-"""What a result is computed on."""
+"""The device and machine of a result."""
 
 import platform
 from typing import Any
@@ -10,10 +10,10 @@ from adai.errors import UserError
 
 
 def device_named(name: str) -> torch.device:
-    """The device of that name, where a number can be put.
+    """The device of that name, after a test that it can store a number.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such device, or it cannot be used.
     """
     try:
         device = torch.device(name)
@@ -24,7 +24,7 @@ def device_named(name: str) -> torch.device:
 
 
 def about(device: torch.device, command: str) -> dict[str, Any]:
-    """What is worth keeping beside a result: the command, versions, the machine."""
+    """The information to store with a result: the command, versions, the machine."""
     return {
         "command": command,
         "adai": __version__,
@@ -36,7 +36,7 @@ def about(device: torch.device, command: str) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's name, as far as the system provides it."""
     try:
         with open("/proc/cpuinfo") as file:
             for line in file:

@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, whatever becomes of it."""
+"""Child processes that end when their parent ends, for whatever reason."""
 
 import multiprocessing
 import os
@@ -9,9 +9,9 @@ from multiprocessing.context import BaseContext
 
 
 def end_with_parent() -> None:
-    """Have this process end as soon as the one that started it is gone, also if that was killed.
+    """Make this process end as soon as its parent has ended, also if the parent was killed.
 
-    Without it a killed command would leave processes behind that keep its files and pipes open.
+    Otherwise a killed command would leave processes behind that keep its files and pipes open.
     """
     threading.Thread(target=_wait_for_the_end_of_the_parent, daemon=True).start()
 
@@ -24,15 +24,15 @@ def _wait_for_the_end_of_the_parent() -> None:
 
 
 def of_readers() -> BaseContext:
-    """How processes that read data start: as fast as can be.
+    """The fastest way to start processes that read data.
 
-    They run no threads of torch's, so on Linux forking is safe; elsewhere they import everything anew. A process that
-    was itself spawned would spawn them by default, which takes seconds for each.
+    They run none of torch's threads, so on Linux forking is safe; on other systems they import everything again. By
+    default, a process that was itself spawned would spawn them, which takes seconds for each.
     """
     return multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
 def begin_reading(number: int) -> None:
-    """What a process that reads data does first."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not what the run's process does on it
+    """Set up a process that reads data; it calls this first."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # not the handler of the run's process
     end_with_parent()

@@ -1,4 +1,4 @@
-"""All the global random generators that a model or a data set may draw from."""
+"""The global random generators that a model or a data set may use."""
 
 import random
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ import torch
 
 
 def seed(number: int) -> None:
-    """Seed them all."""
+    """Seed all generators."""
     torch.manual_seed(number)
     random.seed(number)
     np.random.seed(number % 2**32)
 
 
 def get(device: torch.device) -> dict[str, Any]:
-    """Where they stand, as tensors, numbers and tuples."""
+    """The state of all generators, as tensors, numbers and tuples."""
     generator = np.random.get_state(legacy=False)
     keys = torch.from_numpy(generator["state"]["key"].astype(np.int64))  # torch has no uint32 to save
     generator |= {"state": {**generator["state"], "key": keys}}
@@ -28,7 +28,7 @@ def get(device: torch.device) -> dict[str, Any]:
 
 
 def put(state: dict[str, Any], device: torch.device) -> None:
-    """Put them back there."""
+    """Restore the state of all generators."""
     torch.set_rng_state(state["torch"])
     random.setstate(state["python"])
     generator = state["numpy"]
@@ -40,7 +40,7 @@ def put(state: dict[str, Any], device: torch.device) -> None:
 
 @contextmanager
 def untouched(device: torch.device) -> Iterator[None]:
-    """After the block they stand where they stood before it."""
+    """Restore the state of all generators when the block ends."""
     before = get(device)
     try:
         yield

@@ -1,4 +1,4 @@
-"""One run on several processes, as `torchrun` starts them: who is who, and what they tell each other."""
+"""A run on several processes that `torchrun` started: their ranks, and the communication between them."""
 
 import inspect
 import os
@@ -15,18 +15,18 @@ T = TypeVar("T")
 
 
 class Ranks(NamedTuple):
-    """This process among those of the run; alone by default, and then nothing is sent."""
+    """The rank of this process and the number of processes. By default it is alone, and nothing is sent."""
 
     rank: int = 0
     world: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that reads, writes and speaks."""
+        """Whether this is the process that reads and writes files and prints."""
         return self.rank == 0
 
     def share(self, where: Tensor) -> Tensor:
-        """This process's part of what all of them are to do."""
+        """This process's part of the work of all processes."""
         return where.tensor_split(self.world)[self.rank] if self.world > 1 else where
 
     def total(self, numbers: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ class Ranks(NamedTuple):
         return numbers
 
     def agreed(self, value: T) -> T:
-        """What the first process has."""
+        """The value of the first process."""
         if self.world == 1:
             return value
         box = [value]
@@ -44,7 +44,7 @@ class Ranks(NamedTuple):
         return box[0]
 
     def gathered(self, value: T) -> list[T]:
-        """What every process has, by rank."""
+        """The values of all processes, by rank."""
         if self.world == 1:
             return [value]
         box: list[Any] = [None] * self.world
@@ -54,7 +54,8 @@ class Ranks(NamedTuple):
     def parallel(self, model: nn.Module) -> nn.Module:
         """The model with gradients averaged over the processes.
 
-        Buffers are agreed on before an evaluation, not at each pass: processes may differ in how many they do.
+        Buffers are synchronised before an evaluation, not in each forward pass, because processes may differ in the
+        number of passes.
         """
         if self.world == 1:
             return model
@@ -65,22 +66,22 @@ class Ranks(NamedTuple):
         return DistributedDataParallel(model, **options)
 
     def agree_on_buffers(self, model: nn.Module) -> None:
-        """Give every process the first one's running statistics of batch norm, so that all evaluate the same net."""
+        """Copy the first process's buffers (batch norm's statistics) to all, so that all evaluate the same net."""
         if self.world > 1:
             for buffer in model.buffers():
                 dist.broadcast(buffer, src=0)
 
 
 def world_size() -> int:
-    """How many processes `torchrun` has started; 1 without it."""
+    """The number of processes that `torchrun` started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def ranks(device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes for as long as the block runs: NCCL on CUDA, gloo elsewhere.
+    """Join the other processes for the duration of the block: NCCL on CUDA, gloo on other devices.
 
-    A process group that is there already is used, and stays.
+    An existing process group is used and not destroyed.
     """
     if dist.is_available() and dist.is_initialized():
         yield Ranks(dist.get_rank(), dist.get_world_size())
@@ -97,7 +98,7 @@ def ranks(device: torch.device) -> Iterator[Ranks]:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The device of this process: under `torchrun`, ``cuda`` is the card of the process's number on its machine."""
+    """The device of this process: under `torchrun`, ``cuda`` means the GPU whose index is the process's local rank."""
     if device.type == "cuda" and device.index is None and world_size() > 1:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     return device

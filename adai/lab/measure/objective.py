@@ -1,6 +1,6 @@
 """The mean loss of a model over fixed data, as a function of its parameters, with derivatives.
 
-Curvature and gradient noise are properties of a loss; this is the one place where a model, a loss and data become one.
+Curvature and gradient noise are properties of a loss. `Objective` combines a model, a loss and data into one.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from adai.lab.tasks.targets import Counted, Loss
 
 BatchNorm = Literal["running", "batch"]
 Prepare = Callable[[Tensor], Tensor]
-Progress = Callable[[str, int, int], None]  # told what is being done, how many more, and of how many
+Progress = Callable[[str, int, int], None]  # called with the name of the work, the units just done, and their total
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """No progress shown."""
+    """Show no progress."""
 
 
-_TOGETHER = 32  # columns of the whole Hessian computed at a time
+_TOGETHER = 32  # columns of the whole Hessian that are computed at a time
 
 
 class Objective:
@@ -38,27 +38,29 @@ class Objective:
 
     Use it for the loss that training minimises, without augmentation, dropout or weight decay. Everything is summed
     over minibatches, so memory does not grow with the number of samples. The caller's model is copied and never
-    touched. Dropout is off. Frozen parameters are constants.
+    changed. Dropout is off. Frozen parameters are constants.
 
-    The weights are those of `adai.lab.tasks.targets.Counted`: 1 for each sample, unless the loss weighs classes or
-    leaves targets out. Samples none of whose targets count are left out, and are none of the n.
+    The weights are those of `adai.lab.tasks.targets.Counted`: 1 for each sample, unless the loss weights classes or
+    ignores targets. Samples whose targets are all ignored are removed and do not count in n.
 
     Args:
-        model: maps inputs to what the loss takes.
-        inputs: (n, …), on any device; a minibatch of them at a time goes through ``prepare``.
+        model: maps inputs to the outputs that the loss takes.
+        inputs: (n, …), on any device; ``prepare`` is applied to one minibatch at a time.
         targets: (n, …).
-        loss: of a minibatch's outputs and targets; its mean over the minibatch. Default: cross-entropy in nats.
-        prepare: makes inputs of the stored ones, say normalised floats of bytes. Default: as they are.
-        batch_norm: ``running``: with the statistics gathered in training, as at inference, so each sample has a loss of
-            its own. ``batch``: with those of each minibatch, as in training; the loss then depends on ``batch``. So it
-            does in either mode where a layer gathers none.
-        batch: samples in a minibatch: memory against speed, and with ``batch_norm="batch"`` part of the definition.
-        dtype: compute in it; default the model's own.
+        loss: the mean loss over a minibatch, from its outputs and targets. Default: cross-entropy in nats.
+        prepare: converts stored inputs to the model's inputs, for example bytes to normalised floats. Default: no
+            conversion.
+        batch_norm: ``running``: use the statistics gathered in training, as at inference, so each sample has a loss of
+            its own. ``batch``: use those of each minibatch, as in training; the loss then depends on ``batch``. A layer
+            that gathers no statistics uses those of the minibatch in either mode.
+        batch: samples per minibatch. It trades memory for speed; with ``batch_norm="batch"`` it also changes the loss.
+        dtype: the dtype to compute in. Default: the model's own.
 
     Raises:
-        ValueError: not as many targets as inputs, none at all, no trainable parameter, or ``batch`` below 1.
-        UserError: no target counts; the same θ and data do not give the same loss twice, or a loss or gradient that is
-            not finite; or with batch statistics a minibatch of one sample.
+        ValueError: the numbers of inputs and targets differ or are 0, there is no trainable parameter, or ``batch`` is
+            below 1.
+        UserError: all targets are ignored; the same θ and data give two different losses; the loss or gradient is not
+            finite; or with batch statistics a minibatch has only one sample.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Objective:
         self._whole_weight = float(self._loss.weight(targets))
         self.theta: Tensor = _joined(list(named.values()))
         self.batch = batch
-        self._vectorises = True  # until it is tried and found not to
+        self._vectorises = True  # until vmap fails
         if self._by_minibatch and 1 in (batch, self.samples % batch):
             raise UserError(
                 f"{self.samples} samples in minibatches of {batch} leave one alone, which has no statistics; take "
@@ -111,16 +113,16 @@ class Objective:
 
     @property
     def size(self) -> int:
-        """How many parameters."""
+        """The number of parameters."""
         return self.theta.numel()
 
     @property
     def samples(self) -> int:
-        """How many samples, n."""
+        """The number of samples, n."""
         return len(self._targets)
 
     def about(self) -> dict[str, Any]:
-        """What was computed with: to be written into every result."""
+        """The settings of the computation, to be written into every result."""
         mode = f"statistics of each minibatch of {self.batch}" if self._by_minibatch else "running statistics"
         return {
             "parameters": self.size,
@@ -148,7 +150,7 @@ class Objective:
 
         Args:
             theta: by default the model's own parameters.
-            progress: told how many more samples are done.
+            progress: called with the number of samples just done.
         """
         at = self.theta if theta is None else theta
         total = torch.zeros_like(at)
@@ -160,7 +162,7 @@ class Objective:
     def hvp(self, vectors: Tensor) -> Tensor:
         """H v for v (size,), or for each row of (k, size): the gradient of vᵀ∇L, H = ∇²L being symmetric.
 
-        Several at once share the way forward through the model and ∇L, which is almost half of the work.
+        Several vectors share the forward pass and the computation of ∇L, which is almost half of the work.
 
         Source: B. Pearlmutter, Fast Exact Multiplication by the Hessian, Neural Computation 6 (1994).
         """
@@ -176,7 +178,7 @@ class Objective:
         """H, (size, size), symmetric: for nets of up to about 10,000 parameters, where it takes 800 MB in float64.
 
         Args:
-            progress: told how many more columns are done.
+            progress: called with the number of columns just done.
         """
         H = torch.empty(self.size, self.size, dtype=self.theta.dtype, device=self.theta.device)
         for start in range(0, self.size, _TOGETHER):
@@ -190,7 +192,7 @@ class Objective:
         return (H + H.T).div_(2)
 
     def _rows(self, units: Tensor, xy: tuple[Tensor, Tensor]) -> Tensor:
-        """H v of the minibatch's loss for every row v, at once where the model's derivatives can be vectorised."""
+        """H v of the minibatch's loss for every row v; all at once if the model's derivatives can be vectorised."""
         if self._vectorises:
             try:
                 rows: Tensor = vmap(self._vectorised_products(*xy))(units)
@@ -200,15 +202,15 @@ class Objective:
         return torch.stack(list(map(self._minibatch_products(*xy), units)))
 
     def sample_gradients(self, rows: int | None = None) -> Iterator[Tensor]:
-        """Gradients g_i of the samples' own losses, (up to ``rows``, size) at a time, in the data's order.
+        """The gradient g_i of each sample's own loss, in blocks of up to (``rows``, size), in the data's order.
 
-        Where samples weigh differently, g_i is that of w_i l_i n / Σ w: their mean is ∇L in any case.
+        If samples have different weights, g_i is the gradient of w_i l_i n / Σ w, so the mean of all g_i is always ∇L.
 
         Args:
-            rows: samples at a time; default such that a block holds 16 million numbers, and no more than ``batch``.
+            rows: samples per block; by default such that a block has 16 million numbers, and at most ``batch``.
 
         Raises:
-            UserError: batch norm takes the minibatch's statistics, so that a sample has no loss of its own.
+            UserError: batch norm uses the minibatch's statistics, so a single sample has no loss of its own.
         """
         if self._by_minibatch:
             raise UserError("with batch statistics no sample has a gradient of its own; use batch_norm='running'")
@@ -221,7 +223,7 @@ class Objective:
             yield gradients
 
     def _own_gradients(self, x: Tensor, y: Tensor) -> Tensor:
-        """At once where the model's derivatives can be vectorised: those of recurrent layers cannot."""
+        """The gradients all at once if the model's derivatives can be vectorised; recurrent layers cannot."""
         if self._vectorises:
             one = grad(lambda theta, x, y: self._minibatch_loss(theta, x.unsqueeze(0), y.unsqueeze(0)))
             try:
@@ -232,7 +234,7 @@ class Objective:
         return torch.stack([self._gradient(self.theta, *xy) for xy in zip(x.split(1), y.split(1), strict=True)])
 
     def minibatch_gradient(self, where: Tensor) -> Tensor:
-        """∇ of the mean loss over the samples with these numbers, (size,), forward once through all of them."""
+        """∇ of the mean loss over the samples with these indices, (size,), in a single forward pass."""
         return self._gradient(self.theta, *self._at(where))
 
     def _minibatches(self, batch: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -246,11 +248,11 @@ class Objective:
         return x, y.to(self.theta.dtype) if y.is_floating_point() else y
 
     def _share(self, y: Tensor) -> float:
-        """The minibatch's part of all weight."""
+        """The minibatch's share of the total weight."""
         return float(self._loss.weight(y)) / self._whole_weight
 
     def _minibatch_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """As a function of θ, for `torch.func`."""
+        """The loss as a function of θ, for `torch.func`."""
         return self._loss_of(lambda: functional_call(self._model, self.split(theta), (x,)), y)
 
     def _loss_of(self, outputs: Callable[[], Any], y: Tensor) -> Tensor:
@@ -259,14 +261,14 @@ class Objective:
 
     @contextlib.contextmanager
     def _differentiable(self) -> Iterator[None]:
-        """Have torch compute by what has a right second derivative, also what is computed again on the way back."""
+        """Make torch use only operators whose second derivative is right, also when backward recomputes a layer."""
         cudnn = torch.backends.cudnn.flags(enabled=False) if self._has_recurrence else contextlib.nullcontext()
         norm = self._weight_norm if self._weight_norm.seen else contextlib.nullcontext()
-        with sdpa_kernel(SDPBackend.MATH), cudnn, norm:  # the fused kernels of attention have none
+        with sdpa_kernel(SDPBackend.MATH), cudnn, norm:  # fused attention kernels have no second derivative
             yield
 
     def _plain_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """With θ in the model's own parameters: layers that are computed again on the way back find it there."""
+        """The loss with θ copied into the model's parameters, where layers that backward recomputes find it."""
         with torch.no_grad():
             for name, part in self.split(theta).items():
                 self._parameters[name].copy_(part)
@@ -277,9 +279,9 @@ class Objective:
         return self._loss_and_gradient(theta, x, y)[1].detach()
 
     def _loss_and_gradient(self, theta: Tensor, x: Tensor, y: Tensor, *, again: bool = False) -> tuple[Tensor, Tensor]:
-        """By plain autograd, which does all that training does; `torch.func` refuses many a net that trains.
+        """Loss and gradient by plain autograd, which handles every net that trains; `torch.func` refuses many of them.
 
-        ``again``: the gradient can be differentiated with respect to the parameters.
+        ``again``: the gradient can be differentiated again with respect to the parameters.
         """
         with torch.enable_grad(), self._differentiable():
             loss = self._plain_loss(theta, x, y)
@@ -292,7 +294,7 @@ class Objective:
 
     def _minibatch_products(self, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
         """v ↦ H v of the minibatch's loss."""
-        # Reverse over reverse: forward over reverse fails where torch takes a tangent for zero (2.13: mse_loss).
+        # Reverse over reverse, because forward over reverse fails if torch treats a tangent as zero (2.13: mse_loss).
         _, gradient = self._loss_and_gradient(self.theta, x, y, again=True)
 
         def product(v: Tensor) -> Tensor:
@@ -308,7 +310,7 @@ class Objective:
         return product
 
     def _vectorised_products(self, x: Tensor, y: Tensor) -> Callable[[Tensor], Tensor]:
-        """The same for `vmap`."""
+        """v ↦ H v of the minibatch's loss, in a form that `vmap` accepts."""
         back = vjp(lambda theta: grad(self._minibatch_loss)(theta, x, y), self.theta)[1]
 
         def product(v: Tensor) -> Tensor:
@@ -318,9 +320,9 @@ class Objective:
         return product
 
     def _check_deterministic(self) -> None:
-        """Loss and gradient of the first minibatch, twice: whatever is random in the model shows there.
+        """Compute loss and gradient of the first minibatch twice: a random part of the model makes them differ.
 
-        Then the loss of all, which has to be finite.
+        Then check that the loss over all samples is finite.
         """
         where = torch.arange(min(self.batch, self.samples))
         with self._weight_norm, torch.no_grad():
@@ -342,10 +344,10 @@ class Objective:
 
 
 class _WeightNorm(TorchFunctionMode):
-    """Weight normalisation by its formula, v g / ‖v‖, as soon as it has seen any.
+    """Computes weight normalisation by its formula, v g / ‖v‖. ``seen`` says whether the model has any.
 
-    NOTE torch 2.13: the second derivative of ``torch._weight_norm``, of which both of torch's weight norms are made, is
-    wrong (`torch.autograd.gradgradcheck` says so), and nothing is raised.
+    NOTE torch 2.13: the second derivative of ``torch._weight_norm``, which both of torch's weight norms use, is wrong
+    (`torch.autograd.gradgradcheck` shows it), and torch raises no error.
     """
 
     seen = False
@@ -369,17 +371,17 @@ def _joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def _part(tensor: Tensor, where: Tensor | slice) -> Tensor:
-    """A copy: what a model or ``prepare`` does in place stays out of the caller's data."""
+    """A copy, so that in-place changes by a model or ``prepare`` do not reach the caller's data."""
     return tensor[where].clone() if isinstance(where, slice) else tensor[where.to(tensor.device)]
 
 
 def _set_batch_norm(model: nn.Module, mode: BatchNorm) -> tuple[bool, bool]:
-    """Have batch norm take the statistics of each minibatch if that is the mode.
+    """Make batch norm use the statistics of each minibatch if that is the mode.
 
-    A layer without running statistics takes the minibatch's, also in evaluation, and so never writes a buffer.
+    A layer without running statistics uses the minibatch's, also in evaluation mode, so it never writes a buffer.
 
     Returns:
-        Whether there is any, and whether any takes the minibatch's.
+        Whether the model has batch norm, and whether any layer uses the minibatch's statistics.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     for layer in layers if mode == "batch" else []:

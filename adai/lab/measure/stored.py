@@ -1,4 +1,4 @@
-"""Parameters on disk: a run's folder, a checkpoint of one, or a state dict; and the finished runs of a comparison."""
+"""Parameters on disk: a run's folder, one of its checkpoints or a state dict; and the finished runs of a comparison."""
 
 import dataclasses
 import zipfile
@@ -19,15 +19,15 @@ State = dict[str, Any]
 
 
 def is_comparison(path: Path) -> bool:
-    """Whether that is the folder of `adai compare`."""
+    """Whether the path is a folder of `adai compare`."""
     return "optimizers" in _config(path)
 
 
 def finished_runs(path: Path) -> list[Path]:
-    """The folders of a comparison's finished runs: optimizers in the order they were asked for, then by seed.
+    """The folders of a comparison's finished runs, in the order of its optimizers, then by seed.
 
     Raises:
-        UserError: there is none.
+        UserError: the comparison has no finished run.
     """
     runs = [run for run in _runs(path) if Run(run).status == "finished"]
     if not runs:
@@ -36,10 +36,10 @@ def finished_runs(path: Path) -> list[Path]:
 
 
 def trained_runs(path: Path) -> list[Path]:
-    """The same of all runs that have a checkpoint, also of those that are unfinished or have diverged.
+    """The folders of all runs that have a checkpoint, including unfinished and diverged ones; order as `finished_runs`.
 
     Raises:
-        UserError: there is none.
+        UserError: no run has a checkpoint.
     """
     runs = [run for run in _runs(path) if any(run.glob("checkpoint-*.pt"))]
     if not runs:
@@ -67,17 +67,18 @@ def subject_at(
     device: torch.device | None = None,
     data_dir: Path | None = None,
 ) -> Subject:
-    """The parameters and buffers that lie there, in their model, with their data and loss.
+    """The subject with the parameters and buffers stored at this path.
 
     Args:
-        path: the folder of a run of `adai train`, whose last sound checkpoint is taken; one of its checkpoints; or what
-            ``torch.save(model.state_dict(), path)`` wrote.
-        otherwise: makes the subject of parameters whose run is not there to say what they belong to; default none.
-        device: where to compute.
-        data_dir: where data sets lie by name.
+        path: the folder of a run of `adai train`, whose last undamaged checkpoint is used; one of its checkpoints; or a
+            file written by ``torch.save(model.state_dict(), path)``.
+        otherwise: makes the model, data and loss for parameters that are not in a run's folder. Default: such
+            parameters are refused.
+        device: the device to compute on.
+        data_dir: the folder that contains the data sets.
 
     Raises:
-        UserError: it cannot be read, is of another net, or its data set is not there.
+        UserError: the path cannot be read, belongs to another net, or its data set does not exist.
     """
     return _subject_of(_state_at(path), path, otherwise, device=device, data_dir=data_dir)
 
@@ -85,10 +86,10 @@ def subject_at(
 def in_training(
     path: Path, *, device: torch.device | None = None, data_dir: Path | None = None
 ) -> tuple[Subject, Optimizer]:
-    """The same of a run or of one of its checkpoints, with the optimizer as it was after that epoch.
+    """The subject of a run or of one of its checkpoints, with the optimizer as it was after that epoch.
 
     Raises:
-        UserError: as `subject_at`; or it holds no optimizer, as a state dict of a model alone.
+        UserError: as `subject_at`; or the path has no optimizer state, for example a model's state dict.
     """
     state = _state_at(path)
     run = _run_of(path)
@@ -134,10 +135,10 @@ def _subject_of(
 
 
 def brings_its_own(path: Path) -> bool:
-    """Whether a run or comparison there says what the parameters belong to, so that `subject_at` need not be told.
+    """Whether a run or comparison at this path defines the net and data, so that `subject_at` needs no ``otherwise``.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the path cannot be read.
     """
     run = path if path.is_dir() else path.parent
     return (run / "config.json").is_file() and (path.is_dir() or _of_a_run(_read(path)))
@@ -148,10 +149,10 @@ def _of_a_run(state: State) -> bool:
 
 
 def settings_of(run: Path) -> Settings:
-    """What decided a run's results.
+    """The settings of a run.
 
     Raises:
-        UserError: the folder is not that of a run.
+        UserError: the folder is not the folder of a run.
     """
     config = _config(run)
     if "optimizer" not in config:
@@ -178,13 +179,13 @@ def _last_state(run: Path) -> State:
 
 def _read(file: Path) -> State:
     try:
-        # A file of torch before 1.6 is no archive, and has no checksum.
+        # Files of torch before 1.6 are not archives and have no checksum.
         with file.open("rb") as stream:
             whole = zipfile.is_zipfile(stream)
         state = checkpoints.read(file) if whole else torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except Exception as error:  # whatever a file that is no checkpoint makes zipfile or torch raise
+    except Exception as error:  # on a file that is not a checkpoint, zipfile and torch may raise anything
         raise UserError(f"{file} is not a state dict saved by torch ({type(error).__name__})") from error
     if not isinstance(state, dict):
         raise UserError(f"{file} holds a {type(state).__name__}, not a state dict")

@@ -1,4 +1,4 @@
-"""What is looked at: a model with its parameters, data and loss, by name, of a run, or your own."""
+"""The subject of a measurement: a model with its parameters, data and loss, found by name, from a run, or your own."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +20,13 @@ from adai.lab.tasks.targets import Loss
 from adai.lab.tasks.task import function_named, source
 from adai.lab.training.train import named_task
 
-_READ = 256  # samples read at a time from a source that memory does not hold
+_READ = 256  # samples read at a time from a source that is not in memory
 
 
 class Subject(NamedTuple):
-    """A model, the training data that it is measured on, and by which loss; see `Objective` for the parts.
+    """A model, the training data that it is measured on, and the loss; see `Objective` for the parts.
 
-    ``epoch`` is that of a run after which the parameters are, where they are a run's.
+    If the parameters are those of a run, ``epoch`` is the number of epochs that they were trained for.
     """
 
     model: nn.Module
@@ -43,13 +43,13 @@ class Subject(NamedTuple):
         batch: int = 256,
         dtype: torch.dtype | None = None,
     ) -> Objective:
-        """The loss over so many of the samples, drawn with the seed; over all of them by default.
+        """The loss over this number of samples, drawn with the seed; by default over all of them.
 
-        Where minibatches matter, with ``batch_norm="batch"``, all of them are in an order drawn with the seed too, as
-        in training: data are often sorted by class.
+        With ``batch_norm="batch"`` the minibatches matter, so the samples are always in an order drawn with the seed,
+        as in training: data are often sorted by class.
 
         Raises:
-            UserError: the model or the loss cannot do with these data, or see `Objective`.
+            UserError: the model or the loss cannot handle these data, or as `Objective`.
         """
         try:
             inputs, targets, prepare = self._drawn(samples, seed, shuffled=batch_norm == "batch")
@@ -65,13 +65,13 @@ class Subject(NamedTuple):
             )
         except UserError:
             raise
-        except Exception as error:  # whatever a model, a loss or a data set of your own raises
+        except Exception as error:  # a user's model, loss or data set may raise anything
             raise Failed(f"no loss of this model on its data: {in_a_line(error)}") from error
 
     def _drawn(
         self, samples: int | None, seed: int, *, shuffled: bool = False
     ) -> tuple[Tensor, Tensor, Prepare | None]:
-        """The samples in memory: as they are kept there, or else as they are read, which is then done once."""
+        """The samples as tensors: those that are in memory already, or those of the source, which is read once."""
         total = len(self.data)
         in_order = not shuffled and (samples is None or samples >= total)
         if isinstance(self.data, Tensors) and in_order:
@@ -82,7 +82,7 @@ class Subject(NamedTuple):
             at = where.to(self.data.inputs.device)
             return self.data.inputs[at], self.data.targets[at], self.data.prepare
         with random_state.untouched(next(self.model.parameters(), torch.empty(0)).device):
-            random_state.seed(seed)  # what augments its examples by itself is to do the same each time
+            random_state.seed(seed)  # a source that augments its own examples must do the same each time
             try:
                 read = list(self.data.batches(where.split(_READ), Generator().manual_seed(seed)))
             except UserError as error:
@@ -96,7 +96,7 @@ class Subject(NamedTuple):
 def by_name(
     dataset: str, model: str, *, seed: int = 0, device: torch.device | None = None, data_dir: Path | None = None
 ) -> Subject:
-    """A net of `adai.lab.models` with fresh weights drawn by the seed, on a data set's training images.
+    """A net of `adai.lab.models` with initial weights drawn with the seed, on a data set's training images.
 
     Raises:
         UserError: there is no such data set or net.
@@ -110,9 +110,10 @@ def by_name(
 
 
 def by_task(name: str, *, seed: int = 0, device: torch.device | None = None) -> Subject:
-    """What the function ``package.module:function`` returns: something with ``model``, ``train`` and perhaps ``loss``.
+    """The subject that the function ``package.module:function`` makes.
 
-    ``train`` is a map-style data set of (input, target) pairs; one that is no `TensorDataset` is read into memory.
+    It returns an object with ``model``, ``train`` and optionally ``loss``. ``train`` is a map-style data set of (input,
+    target) pairs; a data set that is not a `TensorDataset` is read into memory.
 
     Raises:
         UserError: there is no such function, or it returns something else.
@@ -129,12 +130,12 @@ def by_task(name: str, *, seed: int = 0, device: torch.device | None = None) -> 
 
 
 def by_settings(settings: Settings, *, device: torch.device | None = None, data_dir: Path | None = None) -> Subject:
-    """The model, training data and loss of a run of `adai train`, as its seed made them, without augmentation.
+    """The initial model, training data and loss of a run of `adai train` with its seed, without augmentation.
 
-    Augmentation that a task of your own does to its training data stays: each sample is then read once and kept.
+    Augmentation inside a task of your own is not removed: each sample is read once and kept.
 
     Raises:
-        UserError: the task or the data set is not there.
+        UserError: the task or the data set does not exist.
     """
     to = device or torch.device("cpu")
     factory = named_task(replace(settings, augment=False), to, data_dir)

@@ -6,14 +6,14 @@ from torch import nn
 class ThreeLayerNet(nn.Sequential):
     """Three linear layers with rectifiers between them: 89,610 parameters for 28x28 grey images in 10 classes.
 
-    From images (N, channels, size, size) to logits (N, classes). For curvature and gradient noise: without batch norm
-    the loss is a plain mean over images, so each image has a gradient of its own. The paper (Xie et al.,
+    It maps images (N, channels, size, size) to logits (N, classes). Use it for curvature and gradient noise: without
+    batch norm the loss is a plain mean over images, so each image has a gradient of its own. The paper (Xie et al.,
     arXiv 2006.15815, Appendix C) does not print the width.
 
     Args:
         channels: of an image.
         size: of an image, in pixels.
-        classes: how many.
+        classes: the number of classes.
         width: units in each of the two hidden layers.
     """
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy of its own, also of a model with tensors that were computed, as `torch.nn.utils.weight_norm` leaves."""
+    """A deep copy, also of a model that holds computed tensors, as `torch.nn.utils.weight_norm` creates."""
     computed = {
         id(tensor): tensor.detach().clone()
         for module in model.modules()

@@ -14,7 +14,7 @@ LAYERS = (6, 12, 24, 16)  # in each dense block; Table 1, DenseNet-121
 
 
 class DenseLayer(nn.Module):
-    """Adds `GROWTH` channels to what it is given: BN-ReLU-1x1 to 4 k channels, BN-ReLU-3x3 to k (DenseNet-B)."""
+    """Adds `GROWTH` channels to its input: BN-ReLU-1x1 to 4 k channels, BN-ReLU-3x3 to k (DenseNet-B)."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -28,8 +28,8 @@ class DenseLayer(nn.Module):
 def densenet121(channels: int = 3, size: int = 32, classes: int = 100) -> nn.Sequential:
     """DenseNet-121 (k = 32, compression 1/2): 7,048,548 parameters for 32x32 colour images in 100 classes.
 
-    From images (N, channels, size, size) to logits (N, classes). The blocks are those of the ImageNet form; the stem is
-    a 3x3 convolution to 2 k channels without pooling, so that 32x32 images enter the first block in full.
+    It maps images (N, channels, size, size) to logits (N, classes). The blocks are those of the ImageNet version; the
+    stem is a 3x3 convolution to 2 k channels without pooling, so 32x32 images enter the first block at full size.
     """
     width = 2 * GROWTH
     net = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False))

@@ -23,11 +23,11 @@ class Widths(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Channels that come out."""
+        """The number of output channels."""
         return self.conv1 + self.conv3 + self.conv5 + self.pool
 
 
-# Stages 3, 4 and 5; max pooling stands between them.
+# Stages 3, 4 and 5, with max pooling between them.
 STAGES = (
     (Widths(64, 96, 128, 16, 32, 32), Widths(128, 128, 192, 32, 96, 64)),
     (
@@ -42,9 +42,9 @@ STAGES = (
 
 
 class Inception(nn.Module):
-    """Four branches side by side (Figure 2b). Two 3x3 convolutions stand for the 5x5 one: as far a view.
+    """Four parallel branches (Figure 2b). Two 3x3 convolutions replace the 5x5 one: their receptive field is the same.
 
-    Source of the latter: C. Szegedy et al., Rethinking the Inception Architecture, arXiv 1512.00567, section 3.1.
+    Source of the replacement: C. Szegedy et al., Rethinking the Inception Architecture, arXiv 1512.00567, section 3.1.
     """
 
     def __init__(self, inputs: int, widths: Widths) -> None:
@@ -71,8 +71,9 @@ class Inception(nn.Module):
 def googlenet(channels: int = 3, size: int = 32, classes: int = 100) -> nn.Sequential:
     """GoogLeNet with batch norm: 6,250,596 parameters for 32x32 colour images in 100 classes.
 
-    From images (N, channels, size, size) to logits (N, classes). For images of this size one 3x3 convolution is the
-    stem, and the auxiliary classifiers, which batch norm made needless, are left out. Dropout of 40 % is the paper's.
+    It maps images (N, channels, size, size) to logits (N, classes). For images of this size the stem is one 3x3
+    convolution. The auxiliary classifiers are left out, because batch norm makes them unnecessary. Dropout of 40 % is
+    the paper's.
     """
     width = 192
     net = nn.Sequential(conv_bn_relu(channels, width, 3))

@@ -1,10 +1,10 @@
-"""What several of the networks are made of."""
+"""Layers that several networks use."""
 
 from torch import Tensor, nn
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
-    """A convolution that keeps the size (over the stride) and its batch norm, whose shift makes a bias needless."""
+    """A convolution that keeps the size (divided by the stride), and batch norm, whose shift replaces the bias."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False)
     return convolution, nn.BatchNorm2d(outputs)
 
@@ -23,7 +23,7 @@ class GlobalAverage(nn.Module):
 
 
 def he_initialize(net: nn.Module) -> None:
-    """Draw every convolution's weights from N(0, 2 / fan out); all else keeps what torch gives it.
+    """Draw every convolution's weights from N(0, 2 / fan out); all other parameters keep torch's initialisation.
 
     Source: K. He et al., Delving Deep into Rectifiers, arXiv 1502.01852, Eq. 14.
     """

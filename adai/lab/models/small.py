@@ -8,7 +8,7 @@ from adai.lab.models.layers import conv_bn_relu
 class SmallNet(nn.Sequential):
     """Two convolutions with batch norm, pooling, a linear layer: 9,978 parameters for 8x8 images in 10 classes.
 
-    From images (N, channels, size, size) to logits (N, classes).
+    It maps images (N, channels, size, size) to logits (N, classes).
     """
 
     def __init__(self, channels: int = 1, size: int = 8, classes: int = 10) -> None:
@@ -28,9 +28,9 @@ class SmallNet(nn.Sequential):
 class ConvNet(nn.Sequential):
     """Three convolutions with batch norm, pooling after each, a linear layer: 29,178 parameters for 28x28 grey images.
 
-    From images (N, channels, size, size), 8x8 or larger, to logits (N, classes). For a quick run on MNIST or CIFAR at
-    the paper's learning rates. There `SmallNet` is of no use: its linear layer takes 6,272 numbers of an image of
-    28x28, where this one takes 576, and the loss is so much sharper for it that training at lr 1 may blow up.
+    It maps images (N, channels, size, size), 8x8 or larger, to logits (N, classes). Use it for a quick run on MNIST or
+    CIFAR at the paper's learning rates. Do not use `SmallNet` there: for images of 28x28 its linear layer has 6,272
+    inputs, while this one's has 576, which makes the loss so much sharper that training at lr 1 may blow up.
     """
 
     def __init__(self, channels: int = 1, size: int = 28, classes: int = 10) -> None:

@@ -17,7 +17,7 @@ class Constructor(Protocol):
     """Makes a net that maps images (N, channels, size, size) to logits (N, classes)."""
 
     def __call__(self, channels: int, size: int, classes: int) -> nn.Module:
-        """A net with fresh weights, drawn from torch's global generator."""
+        """A net with initial weights drawn from torch's global generator."""
         ...
 
 
@@ -38,15 +38,15 @@ MODELS: dict[str, Constructor] = {
     "googlenet": googlenet,
 }
 
-# Those of the paper's Table 1, which train at its learning rates from the first step on; our own may die.
+# The nets of the paper's Table 1. They train at its learning rates without a warm-up; our own nets may die.
 PAPER_NETS = ("resnet18", "resnet34", "vgg16", "densenet121", "googlenet")
 
 
 def build_model(name: str, *, channels: int, size: int, classes: int) -> nn.Module:
-    """The net of that name with fresh weights, for images (N, channels, size, size) in so many classes.
+    """The net of that name with initial weights, for images (N, channels, size, size) and this number of classes.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no net of that name.
     """
     if name not in MODELS:
         raise UserError(f"unknown model {name!r}; choose from {', '.join(MODELS)}")

@@ -14,8 +14,8 @@ STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 def vgg16(channels: int = 3, size: int = 32, classes: int = 10) -> nn.Sequential:
     """VGG-16 with batch norm: 14,724,042 parameters for 32x32 colour images in 10 classes.
 
-    From images (N, channels, size, size) to logits (N, classes). Two things differ from the paper, as everywhere with
-    images of this size: batch norm follows each convolution, and one linear layer stands for the three, which would
+    It maps images (N, channels, size, size) to logits (N, classes). It differs from the paper in two ways, as is usual
+    for images of this size: batch norm follows each convolution, and one linear layer replaces the three, which would
     add 119 million weights on 1x1 features.
     """
     net = nn.Sequential()

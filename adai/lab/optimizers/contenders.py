@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from adai.lab.optimizers.recipes import RECIPES, WRAPPED, Range, Recipe, default
 Thing = str | Maker | Recipe
 
 LONGEST = 60  # letters of a label, which is the name of a folder and stands in tables
-_NOT_IN_LABELS = '/\\:=,"<>|?*'
+_LABEL = re.compile(r"\w[\w.+-]*( [\w.+-]+)*")
 _FOLDERS = ("figures", "lr-grid", "tuning")  # of a comparison, beside those of its optimizers
 
 
@@ -42,19 +43,29 @@ def contender(
         >>> contender("fast", "torch:NAdam", {"lr": 0.01}).options
         {'lr': 0.01, 'weight_decay': 0.0}
     """
+    base = labelled(label, thing)
+    own = {**base.options, **{name: plain(value, name, base.name) for name, value in (options or {}).items()}}
+    chosen = {**base.ranges, **(ranges or {})}
+    _check_options(base.name, base.maker, own)
+    _check_ranges(base.name, base.maker, chosen, own)
+    return base._replace(options=own, ranges=chosen)
+
+
+def labelled(label: str, thing: Thing) -> Recipe:
+    """The same before it has options of its own, which it may need.
+
+    Raises:
+        UserError: the label cannot be a folder's name or is that of another recipe; or there is no such optimizer.
+        ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
+    """
     base = _base(label, thing)
     label = label or base.name
     _check_label(label, base.spec)
-    make, own = base.maker, {name: plain(value, name, label) for name, value in (options or {}).items()}
-    _check_options(label, make, {**base.options, **own})
-    chosen = {**base.ranges, **(ranges or {})}
-    _check_ranges(label, make, chosen, base.options)
-    shown = base.label if label == base.name else label
-    return base._replace(label=shown, name=label, options={**base.options, **own}, ranges=chosen)
+    return base._replace(label=base.label if label == base.name else label, name=label)
 
 
 def _base(label: str, thing: Thing) -> Recipe:
-    """What the thing stands for, before it has a label and options."""
+    """What the thing stands for, under its own name."""
     if isinstance(thing, str):
         return recipe(thing)
     if not isinstance(thing, Recipe):
@@ -121,9 +132,8 @@ def plain(value: Any, name: str, label: str) -> Any:
 def _check_label(label: str, spec: str) -> None:
     if label in RECIPES and label != spec:
         raise UserError(f"the label {label!r} is the name of a recipe, but stands for {spec!r}; give another label")
-    bad = [letter for letter in label if letter in _NOT_IN_LABELS or not letter.isprintable()]
-    if bad or not label.strip() or label != label.strip() or label[0] in ".-" or label in _FOLDERS:
-        why = f"has {bad[0]!r} in it" if bad else "cannot be the name of a folder of runs"
+    if not _LABEL.fullmatch(label) or label in _FOLDERS:
+        why = "names another folder" if label in _FOLDERS else "may have letters, digits, spaces and _ . + - alone"
         raise UserError(f"the label {label!r} {why}; give another, as in mine=package.module:thing")
     if len(label) > LONGEST:
         raise UserError(f"the label {label!r} is longer than {LONGEST} letters; give a shorter one")
@@ -159,4 +169,4 @@ def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(names) or "none"
 
 
-__all__ = ["Thing", "contender", "importable", "plain", "split", "together"]
+__all__ = ["Thing", "contender", "importable", "labelled", "plain", "split", "together"]

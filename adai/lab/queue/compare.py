@@ -17,7 +17,7 @@ from adai.lab.host.ranks import world_size
 from adai.lab.measure.base import Asked, Measure
 from adai.lab.measure.table import asked
 from adai.lab.models.copies import copied
-from adai.lab.optimizers.contenders import contender, split, together
+from adai.lab.optimizers.contenders import contender, labelled, split, together
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Range, Recipe, own_name, recipe
 from adai.lab.queue.attempts import Failure
 from adai.lab.queue.executors import Executor, in_process
@@ -150,12 +150,12 @@ def _contenders(
         UserError: one is not there, or options or ranges are given for one that does not take part.
     """
     named = [split(each) if isinstance(each, str) else (each.name, each) for each in optimizers]
-    plain = [contender(label, thing) for label, thing in named]
-    labels = [each.name for each in plain]
+    bases = [labelled(label, thing) for label, thing in named]
+    labels = [each.name for each in bases]
     for given in (*overrides, *ranges):
         if given not in labels:
             raise UserError(f"no optimizer has the label {given!r}; those that run are {', '.join(labels)}")
-    return [contender(each.name, each, overrides.get(each.name), ranges.get(each.name)) for each in plain]
+    return [contender(each.name, each, overrides.get(each.name), ranges.get(each.name)) for each in bases]
 
 
 def _settings_of(own: Recipe, task: str, **given: Any) -> Settings:
@@ -229,6 +229,8 @@ class Part(NamedTuple):
             return self
         runs = {
             name: replace(own, options={**own.options, "lr": _rounded(own.options["lr"] * factor)})
+            if "lr" in own.options
+            else own
             for name, own in self.runs.items()
         }
         return self._replace(folder=RunFolder(folder_at(self.folder.path, factor)), runs=runs, factor=factor)

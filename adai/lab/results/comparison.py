@@ -70,11 +70,21 @@ class Record:
 
 @dataclass(frozen=True)
 class Entrant:
-    """An optimizer of the comparison with its runs, by seed."""
+    """An optimizer of the comparison with its runs, by seed.
+
+    Attributes:
+        name: its label in the comparison, or the name of a recipe.
+        options: what it runs with.
+        runs: by seed.
+        spec: what it is: the name of a recipe, ``torch:NAdam``, ``package.module:thing``.
+        given: which of its options are not its own defaults; None where that is not recorded.
+    """
 
     name: str
     options: dict[str, Any]
     runs: Sequence[Record]
+    spec: str = ""
+    given: Sequence[str] | None = None
 
     @property
     def label(self) -> str:
@@ -185,6 +195,11 @@ class Comparison:
         return " on ".join(str(self.config[key]) for key in ("model", "task") if self.config.get(key))
 
     @property
+    def names(self) -> list[str]:
+        """The labels of the optimizers."""
+        return [entrant.name for entrant in self.entrants]
+
+    @property
     def where(self) -> dict[str, Any]:
         """Versions and machine of the runs, as they themselves say, else as the comparison does."""
         told: dict[str, Any] = {}
@@ -228,6 +243,7 @@ def read(path: Path) -> Comparison:
     config = _config(path)
     asked, seeds = config["optimizers"], config.get("seeds", 0)
     options = {str(name): asked[name] if isinstance(asked, dict) else {} for name in asked}
+    contenders = config.get("contenders", {})
     planned = dict.fromkeys(options, set(range(seeds)) if isinstance(seeds, int) else set())
     for file in sorted(path.glob("*/seed*/metrics.jsonl")):
         name, seed = file.parent.parent.name, file.parent.name.removeprefix("seed")
@@ -238,6 +254,7 @@ def read(path: Path) -> Comparison:
             name,
             options.get(name, {}),
             [_record(Run(path / name / f"seed{seed}"), seed, config) for seed in sorted(wanted)],
+            **contenders.get(name, {"spec": name}),
         )
         for name, wanted in planned.items()
     ]

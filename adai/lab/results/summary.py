@@ -54,6 +54,7 @@ class Row(NamedTuple):
         state_bytes: memory of the optimizer's state.
         peak_bytes: the most memory that the device gave out.
         difference: of ``last`` to the reference over shared seeds; None for the reference, and below two shared seeds.
+        gradients: evaluations of the gradient a step, over all runs; nan where not recorded.
     """
 
     optimizer: str
@@ -68,6 +69,7 @@ class Row(NamedTuple):
     state_bytes: float
     peak_bytes: float
     difference: Difference | None = None
+    gradients: float = math.nan
 
     @property
     def runs(self) -> str:
@@ -168,6 +170,9 @@ def _row(entrant: Entrant, measure: Measure, batch: int | None) -> Row:
         median(np.array([ms_per_step(run, batch) for run in entrant.runs])),
         median(np.array([median(run.column("optimizer_state_bytes")) for run in entrant.runs])),
         median(np.array([median(run.column("peak_memory_bytes")) for run in entrant.runs])),
+        gradients=median(
+            np.array([median(run.column("gradient_evaluations") / run.column("steps")) for run in entrant.runs])
+        ),
     )
 
 

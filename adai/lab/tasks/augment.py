@@ -1,4 +1,4 @@
-"""Random crops and flips of a batch of small images at once, on whatever device they are."""
+"""Random crops and flips of a whole batch of small images, on any device."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ PADDING = 4  # pixels on each side, as is usual for CIFAR
 
 
 class Crops(NamedTuple):
-    """Where each of N images is cut out of its padded self, and whether it is mirrored; three tensors (N,)."""
+    """The position of the crop in each of N padded images, and whether to mirror it; three tensors (N,)."""
 
     top: Tensor
     left: Tensor
     mirrored: Tensor
 
     def of(self, where: Tensor) -> "Crops":
-        """Those of the images at these places."""
+        """The crops of the images at these places."""
         return Crops(self.top[where], self.left[where], self.mirrored[where])
 
     def to(self, device: torch.device) -> "Crops":
@@ -26,16 +26,17 @@ class Crops(NamedTuple):
 
 
 def draw_crops(count: int, generator: Generator) -> Crops:
-    """A crop and a coin for each of ``count`` images, uniform and independent, on the generator's device."""
+    """A random crop and flip for each of ``count`` images, uniform and independent, on the generator's device."""
     device = generator.device
     top, left = torch.randint(2 * PADDING + 1, (2, count), generator=generator, device=device)
     return Crops(top, left, torch.randint(2, (count,), generator=generator, device=device) == 1)
 
 
 def cropped(pixels: Tensor, crops: Crops) -> Tensor:
-    """Pixels (N, C, H, W) of any dtype, each image padded with 0, cut out at its own place, and mirrored or not.
+    """Pixels (N, C, H, W) of any dtype, each image padded with 0, cropped at its own position, and mirrored or not.
 
-    Bytes stay bytes, a quarter of what floats would move. This goes before the normalisation, so the frame is black.
+    Bytes stay bytes, which moves a quarter of the memory that floats would. Use it before normalisation, so that the
+    padding is black.
     """
     n, channels, height, width = pixels.shape
     device = pixels.device

@@ -1,6 +1,6 @@
 """Data sets: images as bytes in memory on the training device, from scikit-learn, the Hugging Face hub or a folder.
 
-Images are decoded once and kept in a cache folder. `adai.lab.tasks.imagenet` is for those that memory does not hold.
+Images are decoded once and kept in a cache folder. `adai.lab.tasks.imagenet` is for images that do not fit in memory.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from adai.lab.tasks.hub import Rows, find, folder_in, read, some
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1000  # images decoded, or measured, at a time
-_SHARED = 0.01  # share of the test images above which those that are training images too are worth a warning
-_VERSION = 2  # of what the cache holds: 2 has colours for palettes, and numbers classes as the training part does
+_SHARED = 0.01  # if more than this share of the test images are training images too, the user is warned
+_VERSION = 2  # of the cache's content: 2 has colours for palettes, and numbers classes as the training part does
 
 
 class Images(NamedTuple):
@@ -36,15 +36,15 @@ class Images(NamedTuple):
         return Images(self.pixels.to(device), self.labels.to(device))
 
     def few(self, limit: int | None) -> "Images":
-        """So many of them at most."""
+        """At most ``limit`` of the images; None keeps all."""
         chosen = some(len(self.labels), limit)
         return Images(self.pixels[chosen], self.labels[chosen]) if chosen else self
 
 
 class Dataset(NamedTuple):
-    """A training and a test set, and what normalises both.
+    """A training and a test set, and the numbers that normalise both.
 
-    ``mean`` and ``std`` are those of the training pixels, per channel, (C, 1, 1), in units of a byte.
+    ``mean`` and ``std`` are those of the training pixels, per channel, (C, 1, 1), in byte values from 0 to 255.
     """
 
     name: str
@@ -72,15 +72,15 @@ def load(
     Args:
         name: ``digits``, ``mnist``, ``cifar10``, ``cifar100``, a folder of parquet files or of images in class folders
             (with parts ``train`` and ``test`` or ``validation``), or the name of a data set on the Hugging Face hub.
-        device: where the bytes go.
-        data_dir: a folder with data sets by name; default the environment's ``ADAI_DATA_DIR``.
-        cache_dir: where decoded images are kept; default the environment's ``ADAI_CACHE_DIR``, or ``~/.cache/adai``.
-        limit: take so many training and test images at most, the same at every call. Only these are decoded, and then
-            they are not kept.
+        device: the device that stores the bytes.
+        data_dir: a folder that contains data sets by name; default the environment's ``ADAI_DATA_DIR``.
+        cache_dir: the folder for decoded images; default the environment's ``ADAI_CACHE_DIR``, or ``~/.cache/adai``.
+        limit: the largest number of training images and of test images, which are the same at every call. Only these
+            are decoded, and they are not kept in the cache.
 
     Raises:
-        UserError: there is no such data set, it cannot be reached, it is not one of labelled images of one size, an
-            image cannot be read or be made grey or RGB in bytes, or the classes of the parts differ.
+        UserError: there is no such data set, it cannot be reached, it does not consist of labelled images of one size,
+            an image cannot be read or converted to grey or RGB in bytes, or the classes of the parts differ.
     """
     if name == "digits":
         train, test = (part.few(limit) for part in _digits())
@@ -95,7 +95,7 @@ def load(
 
 
 def _see_that_parts_are_apart(name: str, train: Images, test: Images) -> None:
-    """Warn where test images are training images too, byte for byte: by far too many for chance."""
+    """Warn if too many test images are training images too, byte for byte."""
     seen = {image.tobytes() for image in train.pixels.numpy()}
     shared = sum(image.tobytes() in seen for image in test.pixels.numpy())
     if shared > _SHARED * len(test.labels):
@@ -108,8 +108,8 @@ def _see_that_parts_are_apart(name: str, train: Images, test: Images) -> None:
 def _digits() -> tuple[Images, Images]:
     """The 1,797 handwritten digits, 8x8, that ship with scikit-learn: no download.
 
-    They come in the order in which people wrote them, so the last third, 599 images, is by writers whom the first two
-    thirds do not show: test error on it is a good deal higher, and tells more, than on a random split.
+    They are ordered by writer, so the last third, 599 images, is by writers who are not in the first two thirds. The
+    test error on it is much higher than on a random split, and more informative.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
     """
@@ -123,14 +123,14 @@ def _digits() -> tuple[Images, Images]:
 
 
 def _cached(source: str, cache_dir: Path, limit: int | None) -> tuple[Images, Images, int]:
-    """The two parts, and how many classes there are."""
+    """The two parts, and the number of classes."""
     file = cache_dir / f"{source.strip('/').replace('/', '--')}-{_fingerprint(source)}.pt"
     if file.exists():
         try:
             parts = torch.load(file, weights_only=True)
             return Images(*parts["train"]).few(limit), Images(*parts["test"]).few(limit), int(parts["classes"])
-        except Exception as error:  # whatever a damaged file makes torch raise
-            logger.warning("%s is damaged (%s) and is made anew", file, type(error).__name__)
+        except Exception as error:  # on a damaged file, torch may raise anything
+            logger.warning("%s is damaged (%s) and is created again", file, type(error).__name__)
     rows = read(source, limit)
     classes = rows[0].classes
     train, test = _alike(*(_decoded(part) for part in rows))
@@ -146,14 +146,14 @@ def _cached(source: str, cache_dir: Path, limit: int | None) -> tuple[Images, Im
 
 
 def _fingerprint(source: str) -> str:
-    """What a folder holds, so that other files in it are decoded anew; the same for every name on the hub."""
+    """A hash of a folder's file list, so that changed files are decoded again; the same for every name on the hub."""
     files = [path for path in sorted(Path(source).rglob("*")) if path.is_file()]
     listing = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(repr((_VERSION, listing)).encode()).hexdigest()[:12]
 
 
 def _decoded(rows: Rows) -> Images:
-    """All of them; in colour as soon as one is, where grey ones are what they were in three channels."""
+    """All images decoded. If one has colour, grey images get three equal channels."""
     chunks: list[Tensor] = []
     chunk: list[Image] = []
     for number, picture in enumerate(rows.pictures(), start=1):
@@ -170,7 +170,7 @@ def _decoded(rows: Rows) -> Images:
 
 
 def _stacked(pictures: Sequence[Image]) -> Tensor:
-    """As (N, C, H, W)."""
+    """The pictures as a tensor (N, C, H, W)."""
     sizes = {picture.size[::-1] for picture in pictures}
     if len(sizes) > 1:
         raise _differ(*sizes)
@@ -185,7 +185,7 @@ def _differ(*sizes: tuple[int, ...]) -> UserError:
 
 
 def _alike(train: Images, test: Images) -> tuple[Images, Images]:
-    """Both parts in colour where one is."""
+    """Both parts with the same number of channels: in colour if one of them has colour."""
     sizes = {tuple(part.pixels.shape[2:]) for part in (train, test)}
     if len(sizes) > 1:
         raise _differ(*sizes)
@@ -195,7 +195,7 @@ def _alike(train: Images, test: Images) -> tuple[Images, Images]:
 
 
 def _moments(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel, in float64 a chunk at a time."""
+    """Mean and standard deviation per channel, computed in float64, one chunk at a time."""
     sums = torch.zeros(2, pixels.shape[1], dtype=torch.float64)
     for chunk in pixels.split(_CHUNK):
         values = chunk.double()

@@ -1,4 +1,4 @@
-"""Pictures as files hold them, made grey or RGB with a byte a channel; what cannot be is refused by name."""
+"""Decodes image files to grey or RGB with one byte per channel. Files that cannot be converted are refused by name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,8 +9,8 @@ from PIL.Image import Image
 
 from adai.errors import UserError
 
-# Modes of which Pillow makes RGB without losing anything but a colour space. Others (I;16, I, F, LAB) hold more than a
-# byte a channel, or numbers that are no brightness: which range of them matters only their owner knows.
+# Modes that Pillow converts to RGB without losing anything but a colour space. Others (I;16, I, F, LAB) have more than
+# one byte per channel, or numbers that are not brightness: only their owner knows which range matters.
 _GREY = ("1", "L", "LA")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 
@@ -18,21 +18,22 @@ _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV")
 def decoded(encoded: Mapping[str, Any], name: str) -> Image:
     """The picture, in mode ``L`` or ``RGB``.
 
-    Black and white becomes grey, a palette its colours, CMYK RGB. An alpha channel that is opaque everywhere goes.
+    Black and white becomes grey; palettes and CMYK become RGB. An alpha channel that is opaque everywhere is removed.
 
     Args:
-        encoded: ``path`` and ``bytes`` as a column of the `datasets` library holds them, either may be None.
-        name: of the picture, for what is said of it.
+        encoded: ``path`` and ``bytes`` as in a column of the `datasets` library; either may be None.
+        name: of the picture, for messages.
 
     Raises:
-        UserError: it cannot be read, has several frames, is transparent somewhere, or holds more than a byte a channel.
+        UserError: the picture cannot be read, has several frames or transparent pixels, or has more than one byte per
+            channel.
     """
     from datasets import Image as Column
 
     try:
-        # Turns it upright, too, where the file says how it was held.
+        # This also rotates the picture as the orientation in the file says.
         picture: Image = Column().decode_example({"path": encoded["path"], "bytes": encoded["bytes"]}, {})
-    except Exception as error:  # whatever a damaged file makes Pillow raise
+    except Exception as error:  # on a damaged file, Pillow may raise anything
         what = " ".join(str(error).split())[:120]
         raise UserError(
             f"cannot read the image {name} ({type(error).__name__}: {what}); mend it or take it out"
@@ -56,13 +57,13 @@ def _in_bytes(picture: Image, name: str) -> Image:
             raise UserError(
                 f"the image {name} (mode {picture.mode}) is transparent in places; put it on a background first"
             )
-        # Through RGBA: straight from a mode with a transparent colour Pillow may mark that colour.
+        # Convert through RGBA: in a direct conversion from a mode with a transparent colour, Pillow may keep that mark.
         return whole.convert("L" if picture.mode in _GREY else "RGB")
     return picture.convert("L" if picture.mode in _GREY else "RGB")
 
 
 def name_of(encoded: Mapping[str, Any], number: int) -> str:
-    """A picture's file where it has one, else its number."""
+    """The file of a picture if there is one, else its number."""
     path = encoded["path"]
-    # A file within a parquet file has a name, but nothing lies there.
+    # A picture inside a parquet file has a name, but no file of that name exists.
     return str(path) if path and Path(path).is_file() else f"number {number}" + (f" ({path})" if path else "")

@@ -7,8 +7,8 @@ from typing import Any
 
 from adai.errors import UserError
 
-# Names of the folders right below the data set's own, and the part that each is. Deeper folders are classes, whatever
-# their names: a class may be called train, or test-tube.
+# Names of the folders directly below the data set's folder, and the part that each is. Deeper folders are classes,
+# whatever their names: a class may be called train, or test-tube.
 PARTS = {
     "train": "train", "training": "train",
     "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
@@ -17,12 +17,12 @@ PARTS = {
 
 
 def class_folders(source: Path) -> Mapping[str, Any] | None:
-    """The parts of such a folder; None where it is none.
+    """The parts of a folder of images in class folders; None if the folder has no such parts.
 
-    Classes are numbered in the order of their names, in each part by itself.
+    Each part numbers its classes on its own, in the order of their names.
 
     Raises:
-        UserError: two folders are the same part, one image is in two parts, or an image lies in no class folder.
+        UserError: two folders are the same part, one image is in two parts, or an image is not in a class folder.
     """
     from datasets import ClassLabel, Dataset, Features, Image
 
@@ -48,12 +48,12 @@ def class_folders(source: Path) -> Mapping[str, Any] | None:
 
 
 def _images(part: Path) -> dict[str, list[Path]]:
-    """The images of each class that has any."""
+    """The images of each class that has images."""
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
 
     found: dict[str, list[Path]] = {}
     loose = None
-    walked = os.walk(part, followlinks=True)  # which Path.rglob does not in every Python
+    walked = os.walk(part, followlinks=True)  # Path.rglob does not follow links in every version of Python
     for file in sorted(Path(folder, name) for folder, _, names in walked for name in names):
         inside = file.relative_to(part).parts
         if file.suffix.lower() not in ImageFolder.EXTENSIONS or any(name.startswith(".") for name in inside):

@@ -1,4 +1,4 @@
-"""Labelled images as rows of the `datasets` library, nothing decoded: from a folder, or from the Hugging Face hub."""
+"""Labelled images as undecoded rows of the `datasets` library, from a folder or from the Hugging Face hub."""
 
 import contextlib
 import os
@@ -21,18 +21,18 @@ HUB = {
 }
 
 _CHUNK = 1000  # rows read at a time
-_PATIENCE = 5.0  # seconds that the hub has to answer
+_PATIENCE = 5.0  # seconds to wait for an answer of the hub
 
 
 class Rows(NamedTuple):
-    """A part of a data set, nothing decoded.
+    """A part of a data set, not decoded.
 
     Attributes:
-        rows: of the `datasets` library; their images come as ``path`` and ``bytes``.
+        rows: of the `datasets` library; their images have ``path`` and ``bytes``.
         image: the column of the images.
         label: the column of the labels.
-        names: of the classes in the training part, by number.
-        numbers: the class's number in the training part for each number in this one.
+        names: the names of the classes in the training part, by index.
+        numbers: for each class index in this part, its index in the training part.
     """
 
     rows: Any
@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """The number of classes."""
         return len(self.names)
 
     def picture(self, number: int) -> Image:
@@ -55,7 +55,7 @@ class Rows(NamedTuple):
         return _decoded(self.rows[number][self.image], number)
 
     def pictures(self) -> Iterator[Image]:
-        """All of them, in order, as of `picture`."""
+        """All images in order, each as in `picture`."""
         for start in range(0, len(self.rows), _CHUNK):
             for number, encoded in enumerate(self.rows[start : start + _CHUNK][self.image], start):
                 yield _decoded(encoded, number)
@@ -82,11 +82,11 @@ def folder_in(variable: str) -> Path | None:
 
 
 def find(name: str, data_dir: Path | str | None) -> str:
-    """What the `datasets` library is to load: a folder of that name in ``data_dir``, a folder, or a name on the hub.
+    """The source that the `datasets` library loads: a folder of that name in ``data_dir``, a folder, or a hub name.
 
     Args:
         name: of a data set, or a folder.
-        data_dir: a folder with data sets by name; default the environment's ``ADAI_DATA_DIR``.
+        data_dir: a folder that contains data sets by name; default the environment's ``ADAI_DATA_DIR``.
 
     Raises:
         UserError: ``data_dir`` does not exist.
@@ -101,18 +101,18 @@ def find(name: str, data_dir: Path | str | None) -> str:
 
 
 def read(source: str, limit: int | None = None) -> tuple[Rows, Rows]:
-    """The training and the test part, each of ``limit`` rows at most.
+    """The training and the test part, each with at most ``limit`` rows.
 
-    Classes are known by their names: where the test part numbers them otherwise, its numbers become the training
-    part's.
+    Classes are matched by name: if the test part numbers them differently, its labels are mapped to those of the
+    training part.
 
     Raises:
-        UserError: there is no such data set, it cannot be reached, it is not one of labelled images, or its parts do
-            not fit together.
+        UserError: there is no such data set, it cannot be reached, it does not consist of labelled images, or its parts
+            do not match.
     """
     parts = class_folders(Path(source)) if Path(source).is_dir() else None
     parts = _loaded(source) if parts is None else parts
-    # The hub's ImageNet has a test part without labels beside its validation part.
+    # The hub's ImageNet has a validation part, and a test part without labels.
     names = ("validation", "test") if source == HUB["imagenet"] else ("test", "validation")
     test = next((part for part in names if part in parts), None)
     if "train" not in parts or test is None:
@@ -140,19 +140,19 @@ def _loaded(source: str) -> Mapping[str, Any]:
 
 
 def _unreachable() -> bool:
-    """Whether the hub does not answer: to be asked once, as the library tries for 25 seconds."""
+    """Whether the hub does not answer. This check avoids the library's own retries, which take 25 seconds."""
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=_PATIENCE)
-    except Exception:  # which depends on the library that the hub's own library speaks HTTP with
+    except Exception:  # its type depends on the HTTP library that the hub's library uses
         return True
     return False
 
 
 @contextlib.contextmanager
 def _offline() -> Iterator[None]:
-    """Have the `datasets` library take what it has loaded before, and ask nobody."""
+    """Make the `datasets` library use only what it has cached, without network."""
     import datasets
 
     before = datasets.config.HF_HUB_OFFLINE
@@ -164,7 +164,7 @@ def _offline() -> Iterator[None]:
 
 
 def _with_names(rows: Any, builder: Any, part: str) -> Any:
-    """The rows with the classes that their own files name: the library takes the first part's for all."""
+    """The rows with the class names of their own files, because the library uses those of the first part for all."""
     import datasets
     from pyarrow.parquet import read_schema
 
@@ -182,7 +182,7 @@ def _with_names(rows: Any, builder: Any, part: str) -> Any:
 
 
 def _see_that_parts_are_apart(files: Mapping[Any, Sequence[str]], source: str) -> None:
-    """The library takes the name of any folder on the way for that of a part, so a file may be in two."""
+    """Refuse a file in two parts: the library takes any folder on its path for a part if the name matches."""
     where: dict[str, str] = {}
     for part, names in files.items():
         for name in names:
@@ -194,7 +194,7 @@ def _see_that_parts_are_apart(files: Mapping[Any, Sequence[str]], source: str) -
 
 
 def _part(source: str, part: str, rows: Any, limit: int | None) -> Rows:
-    """The columns are known by their types."""
+    """The rows of a part, with its image and label columns, which are found by their types."""
     from datasets import ClassLabel
     from datasets import Image as Column
 
@@ -227,7 +227,7 @@ def _numbered_like(train: Rows, test: Rows, source: str) -> Rows:
 
 
 def some(count: int, limit: int | None) -> list[int] | None:
-    """Which of so many to take where fewer are asked for, drawn once and for all; None for all."""
+    """The indices of ``limit`` random examples out of ``count``, the same at every call; None if all are used."""
     if limit is None or limit >= count:
         return None
     chosen: list[int] = np.random.default_rng(0).permutation(count)[:limit].tolist()

@@ -1,4 +1,4 @@
-"""Images too many or too different in size to be held as bytes: read, cropped and resized by worker processes."""
+"""Images that do not fit in memory or differ in size: worker processes read, crop and resize them."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ from torch.utils.data import Dataset
 
 from adai.lab.tasks.hub import Rows
 
-# Per channel in units of a byte, of the ImageNet training set.
+# Of the ImageNet training set, per channel, in byte values from 0 to 255.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 
 class Box(NamedTuple):
-    """What is cut out of a picture, in its pixels."""
+    """A crop of a picture, in pixels."""
 
     left: float
     top: float
@@ -25,10 +25,10 @@ class Box(NamedTuple):
 
 
 def random_box(width: int, height: int) -> Box:
-    """A random part: 8 to 100 % of the area, 3:4 to 4:3 in shape; drawn from torch's global generator.
+    """A random box: 8 to 100 % of the area, aspect ratio 3:4 to 4:3; drawn from torch's global generator.
 
-    After ten draws that do not fit it is the largest part in the middle whose shape is in that range. Source:
-    C. Szegedy et al., Going Deeper with Convolutions, arXiv 1409.4842, section 6.
+    If ten draws do not fit, it is the largest centred box whose aspect ratio is in that range. Source: C. Szegedy et
+    al., Going Deeper with Convolutions, arXiv 1409.4842, section 6.
     """
     for _ in range(10):
         area, shape, x, y = torch.rand(4).tolist()
@@ -42,7 +42,7 @@ def random_box(width: int, height: int) -> Box:
 
 
 def middle_box(width: int, height: int) -> Box:
-    """The middle of the picture, a square of 224 of the 256 parts of its shorter side: for evaluation."""
+    """The centred square whose side is 224/256 of the shorter side of the picture; for evaluation."""
     side = min(width, height) * 224 / 256
     return _middle(side, side, width, height)
 
@@ -53,11 +53,11 @@ def _middle(w: float, h: float, width: int, height: int) -> Box:
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
-    """Rows of a data set as (bytes (3, size, size), label), decoded when they are asked for.
+    """Rows of a data set as (bytes (3, size, size), label), decoded on access.
 
     Args:
-        rows: what to read.
-        train: crop and mirror at random; else the middle.
+        rows: the rows to read.
+        train: whether to crop and mirror at random; otherwise the centre is used.
         size: of the result, in pixels.
     """
 
@@ -67,11 +67,11 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         self.size = size
 
     def __len__(self) -> int:
-        """How many."""
+        """The number of pictures."""
         return len(self.rows.rows)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One of them."""
+        """A picture and its label."""
         picture = self.rows.picture(index).convert("RGB")
         box = random_box(*picture.size) if self.train else middle_box(*picture.size)
         picture = picture.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
@@ -82,6 +82,6 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """Pixels (N, 3, H, W) as float32 with about mean 0 and variance 1 per channel."""
+    """Pixels (N, 3, H, W) as float32 with mean 0 and variance 1 per channel, approximately."""
     mean, std = (torch.tensor(values, device=pixels.device).view(-1, 1, 1) for values in (MEAN, STD))
     return (pixels.float() - mean) / std

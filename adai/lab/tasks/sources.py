@@ -1,4 +1,4 @@
-"""Where a run's batches come from: tensors on the training device, or a data set read by processes."""
+"""The sources of a run's batches: tensors on the training device, or a data set that processes read."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
@@ -12,14 +12,14 @@ from adai.lab.host import random_state
 from adai.lab.host.processes import begin_reading, of_readers
 from adai.lab.tasks.augment import cropped, draw_crops
 
-Pair = tuple[Tensor, Tensor]  # inputs and targets, one a row
+Pair = tuple[Tensor, Tensor]  # inputs and targets, one example per row
 
 
 class Examples(Protocol):
-    """What a map-style `torch.utils.data.Dataset` with a length is."""
+    """A map-style `torch.utils.data.Dataset` with a length."""
 
     def __len__(self) -> int:
-        """How many examples."""
+        """The number of examples."""
         ...
 
     def __getitem__(self, index: int, /) -> Any:
@@ -32,32 +32,32 @@ class Source(Protocol):
     """Examples, numbered from 0, that come in batches on the training device."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of examples."""
         ...
 
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
         """The examples at these places, batch by batch.
 
         Args:
-            places: for each batch the numbers of its examples, on the CPU.
-            draws: whatever is drawn at random comes from here, and does not depend on how the places are cut.
+            places: for each batch the indices of its examples, on the CPU.
+            draws: the generator of all random numbers, which must not depend on how the places are split into batches.
         """
         ...
 
 
 def same(inputs: Tensor) -> Tensor:
-    """The inputs as they are."""
+    """The inputs unchanged."""
     return inputs
 
 
 class Tensors:
-    """Inputs and targets that live on the training device. Nothing waits for the host within an epoch.
+    """Inputs and targets that are on the training device. The device does not wait for the host within an epoch.
 
     Args:
-        inputs: one example a row.
-        targets: one a row.
-        prepare: what becomes of a batch of inputs last, say the normalisation.
-        augment: images (N, C, H, W) are cropped and mirrored at random first.
+        inputs: one example per row.
+        targets: one example per row.
+        prepare: is applied to each batch of inputs last, for example to normalise it.
+        augment: whether to crop and mirror images (N, C, H, W) at random first.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Tensors:
         self.augment = augment
 
     def __len__(self) -> int:
-        """How many examples."""
+        """The number of examples."""
         return len(self.targets)
 
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
-        """The examples at these places; each of them all has its own crop, drawn once an epoch."""
+        """The examples at these places. A crop is drawn for every example of the source once per epoch."""
         device = self.inputs.device
         crops = draw_crops(len(self), draws).to(device) if self.augment else None
         # One copy to the device for the whole epoch.
@@ -89,7 +89,7 @@ class Part:
 
     Args:
         whole: the source.
-        numbers: which of its examples, by their numbers.
+        numbers: the indices of the examples in the source.
     """
 
     def __init__(self, whole: Source, numbers: Tensor) -> None:
@@ -97,7 +97,7 @@ class Part:
         self.numbers = numbers
 
     def __len__(self) -> int:
-        """How many examples."""
+        """The number of examples."""
         return len(self.numbers)
 
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
@@ -106,9 +106,9 @@ class Part:
 
 
 def held_out(source: Source, share: float) -> tuple[Part, Part]:
-    """A source without a share of its examples, and these; drawn once and for all.
+    """A source without a share of its examples, and these examples; the choice is always the same.
 
-    Those that are held out are as they are, where the source is `Tensors`; another keeps whatever it does to them.
+    If the source is `Tensors`, the examples held out are not augmented; another source treats them like the others.
     """
     order = torch.randperm(len(source), generator=Generator().manual_seed(0))
     out = max(1, round(share * len(source)))
@@ -117,16 +117,16 @@ def held_out(source: Source, share: float) -> tuple[Part, Part]:
 
 
 class Loaded:
-    """A data set of (input, target) pairs, read and put together by processes beside this one.
+    """A data set of (input, target) pairs that worker processes read and collate.
 
-    These start when the first batch is asked for, and go on until `close`. What the data set draws at random from
-    torch's, Python's or numpy's global generator is decided by the batch alone, not by how many processes there are.
+    The workers start with the first batch and run until `close`. The random numbers that the data set draws from the
+    global generators of torch, Python or numpy depend only on the batch, not on the number of workers.
 
     Args:
-        data: map-style.
-        device: where batches go.
-        workers: processes; with 0 this process reads.
-        prepare: what becomes of a batch of inputs on the device, say the normalisation.
+        data: a map-style data set.
+        device: the device that batches are moved to.
+        workers: the number of worker processes; with 0 this process reads.
+        prepare: is applied to each batch of inputs on the device, for example to normalise it.
     """
 
     def __init__(
@@ -140,14 +140,14 @@ class Loaded:
         self._loader: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
-        """How many examples."""
+        """The number of examples."""
         return len(self.data)
 
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
         """The examples at these places, in this order whatever the number of workers.
 
         Raises:
-            UserError: what the data set gives is no pair of tensors.
+            UserError: an example of the data set is not a pair of tensors.
         """
         on_cuda = self.device.type == "cuda"
         if self._loader is None:
@@ -159,7 +159,7 @@ class Loaded:
                 persistent_workers=self.workers > 0,
                 multiprocessing_context=of_readers() if self.workers else None,
                 worker_init_fn=begin_reading if self.workers else None,
-                generator=Generator(),  # torch's global one would be drawn from, for seeds that nobody uses
+                generator=Generator(),  # otherwise it would draw unused seeds from torch's global generator
             )
         base = int(torch.empty((), dtype=torch.int64).random_(generator=draws))
         self._places.now = [[_seed(base, place), *place.tolist()] for place in places]
@@ -171,15 +171,15 @@ class Loaded:
             )
 
     def close(self) -> None:
-        """End the processes; the next batch starts them again."""
+        """Stop the workers; the next batch starts them again."""
         readers = getattr(self._loader, "_iterator", None)
         self._loader = None
         if readers is not None:
-            readers._shutdown_workers()  # at once; torch has no public name for it
+            readers._shutdown_workers()  # stops them at once; torch has no public function for it
 
 
 class _Places:
-    """What each batch consists of: the seed of its draws, and the numbers of its examples."""
+    """For each batch the seed of its random numbers and the indices of its examples."""
 
     now: Sequence[list[int]] = ()
 
@@ -191,7 +191,7 @@ class _Places:
 
 
 class _Seeded:
-    """A data set that is asked for a batch's seed and numbers at once."""
+    """Reads a batch of a data set from a list of its seed and the indices of its examples."""
 
     def __init__(self, data: Examples) -> None:
         self.data = data
@@ -208,12 +208,12 @@ class _Seeded:
 
 
 def _seed(base: int, place: Tensor) -> int:
-    """Of a batch: another one for each of an epoch, on any process, as no two begin with the same example."""
+    """The seed of a batch. It differs between the batches of an epoch, on all processes, as their first examples do."""
     return (base + int(place[0])) % 2**63
 
 
 def _pair(batch: Any) -> Pair:
-    """A batch as the data set gave it and torch put it together."""
+    """The inputs and targets of a batch that torch collated from the data set's examples."""
     if isinstance(batch, Mapping):
         raise UserError(
             f"the data set gives dicts with {', '.join(map(repr, batch))}; it has to give pairs (input, target)"
@@ -232,7 +232,7 @@ def _pair(batch: Any) -> Pair:
 
 
 def close(source: Source) -> None:
-    """End the processes that read for it, if any do."""
+    """Stop the source's worker processes, if it has any."""
     if isinstance(source, Part):
         close(source.whole)
     if isinstance(source, Loaded):
@@ -240,7 +240,7 @@ def close(source: Source) -> None:
 
 
 def targets_of(source: Source) -> Tensor | None:
-    """All targets, where they are in memory."""
+    """All targets if they are in memory, else None."""
     if isinstance(source, Part):
         whole = targets_of(source.whole)
         return None if whole is None else whole[source.numbers.to(whole.device)]
@@ -253,7 +253,7 @@ def in_memory(data: Any) -> tuple[Tensor, Tensor] | None:
         whole = in_memory(data.dataset)
         where = torch.as_tensor(data.indices, dtype=torch.int64)
         return whole and (whole[0][where], whole[1][where])
-    # One that has its own way to give an example, say with augmentation, is no mere pair of tensors.
+    # A subclass that returns examples in its own way, for example augmented, is not just a pair of tensors.
     plain = isinstance(data, TensorDataset) and type(data).__getitem__ is TensorDataset.__getitem__
     if not plain or len(data.tensors) != 2:
         return None

@@ -1,4 +1,4 @@
-"""Which targets a loss counts, and how much each: a mean over several batches needs these as weights."""
+"""Which targets a loss counts, and with which weight. A mean over several batches needs these weights."""
 
 import copy
 from collections.abc import Callable
@@ -13,21 +13,21 @@ from adai.errors import UserError
 
 Loss = Callable[[Any, Tensor], Tensor]
 
-IGNORED = -100  # by torch's cross_entropy and nll_loss, unless told otherwise
+IGNORED = -100  # the default ignore_index of torch's cross_entropy and nll_loss
 
 
 class Counted:
     """A loss that is a mean over a batch, L = Σ w_i l_i / Σ w_i, and the weights w_i of the targets in it.
 
     For `torch.nn.functional.cross_entropy` and ``nll_loss``, their modules, and `functools.partial` of them, w_i is the
-    class's weight, 1 by default, and 0 where the target is ``ignore_index``. The same is taken of a loss of your own
-    that has an attribute ``ignore_index``. For every other loss it is 1 an example.
+    class's weight, 1 by default, and 0 if the target is ``ignore_index``. A loss of your own with an attribute
+    ``ignore_index`` ignores these targets too. For every other loss w_i is 1 for each example.
 
     Args:
         loss: of a batch's outputs and targets.
 
     Raises:
-        UserError: the loss is a sum over the batch, or one number for each example.
+        UserError: the loss is a sum over the batch, or has one number for each example.
     """
 
     def __init__(self, loss: Loss) -> None:
@@ -35,7 +35,7 @@ class Counted:
         function = loss.func if isinstance(loss, partial) else loss
         self.of_classes = function in (cross_entropy, nll_loss) or isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss)
         self.scored = True
-        """Whether errors are counted where outputs look like scores of classes and targets like their numbers."""
+        """Whether errors are counted if outputs look like scores of classes and targets like their indices."""
         usual = IGNORED if function in (cross_entropy, nll_loss) else None
         self.loss = loss
         self.ignored: int | None = told.get("ignore_index", getattr(function, "ignore_index", usual))
@@ -46,15 +46,15 @@ class Counted:
             raise UserError(f"the loss has reduction={reduction!r}; it has to be the mean over the batch")
 
     def counts(self, targets: Tensor) -> Tensor:
-        """Where a target counts, of the targets' shape."""
+        """A mask of the targets that count, in the targets' shape."""
         if self.ignored is None or targets.is_floating_point():
             return torch.ones_like(targets, dtype=torch.bool)
         return targets != self.ignored
 
     def weight(self, targets: Tensor) -> Tensor | int:
-        """Σ w_i over the targets: by how much their mean loss counts beside others'.
+        """Σ w_i over the targets: the weight of their mean loss in a mean over several batches.
 
-        A plain number where it depends on their number alone.
+        It is a plain number if it depends only on the number of targets.
         """
         if targets.is_floating_point() or (self.ignored is None and self.weights is None):
             return len(targets)
@@ -65,13 +65,13 @@ class Counted:
         return (weights[targets.masked_fill(~counts, 0)] * counts).sum()
 
     def may_leave_out(self, targets: Tensor | None) -> bool:
-        """Whether targets may weigh differently; None for targets that are not known yet."""
+        """Whether the targets may have different weights; give None if the targets are not known yet."""
         if self.weights is not None or self.ignored is None or targets is None:
             return self.weights is not None or self.ignored is not None
         return not bool(self.counts(targets).all())
 
     def __call__(self, outputs: Any, targets: Tensor) -> Tensor:
-        """The mean; 0, with a gradient of 0, where nothing counts, for which torch's losses give nan."""
+        """The mean. If no target counts it is 0, with a gradient of 0, while torch's losses give nan."""
         if not self.of_classes or targets.is_floating_point():
             return self.loss(outputs, targets)
         return self._sum(outputs, targets) / torch.as_tensor(self.weight(targets)).clamp_min(_TINY)
@@ -84,13 +84,13 @@ class Counted:
         return cast(Any, self.loss)(outputs, targets, reduction="sum")  # type: ignore[no-any-return]
 
     def check(self, outputs: Any, targets: Tensor) -> None:
-        """See to it that targets are classes that the outputs score.
+        """Check that the targets are classes that the outputs score.
 
-        On a GPU one that is not would end the process. Where the loss is your own they may be something else than
-        classes, and then no errors are counted.
+        On a GPU a wrong target would end the process. With a loss of your own the targets may be something other than
+        classes; then no errors are counted.
 
         Raises:
-            UserError: one is not, and the loss is one of classes.
+            UserError: a target is not a class, and the loss is one of torch's losses for classes.
         """
         if not is_classification(outputs, targets):
             return
@@ -109,5 +109,5 @@ _TINY = 1e-30
 
 
 def is_classification(outputs: Any, targets: Tensor) -> bool:
-    """Whether the outputs (N, classes, …) are scores for the targets (N, …), whole numbers."""
+    """Whether the outputs (N, classes, …) are scores for integer targets (N, …)."""
     return isinstance(outputs, Tensor) and outputs.dim() == targets.dim() + 1 and not targets.is_floating_point()

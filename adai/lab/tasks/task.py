@@ -1,4 +1,4 @@
-"""What is learnt: a model, training data, test data and a loss; from a data set and a network by name, or your own."""
+"""A task: a model, training data, test data and a loss; from a data set and a network by name, or your own."""
 
 import gc
 import importlib
@@ -24,18 +24,19 @@ from adai.lab.tasks.targets import Loss
 
 
 class Task(NamedTuple):
-    """What a run learns, and is measured by.
+    """What a run trains and evaluates: a model, data and a loss.
 
-    Make the model in the function that makes the task, not outside of it: the run's seed is set just before.
+    Create the model inside the function that makes the task, not outside, because the run's seed is set just before the
+    call.
 
     Attributes:
         model: on any device.
         train: a map-style `torch.utils.data.Dataset` of (input, target) pairs. A `TensorDataset` of two tensors, or a
-            `Subset` of one, goes to the training device as a whole; any other is read by ``--workers`` processes.
+            `Subset` of one, moves to the training device as a whole; any other is read by ``--workers`` processes.
         test: the same for the test examples.
-        loss: of the model's outputs and the targets, a mean over the batch; default cross entropy. Where the targets
-            are classes and the outputs have one more dimension, their second, the run counts errors too. Targets that
-            it leaves out, its ``ignore_index``, count nowhere; a loss of your own says so by an attribute of that name.
+        loss: of the model's outputs and the targets, a mean over the batch; default cross entropy. If the targets are
+            classes and the outputs have one more dimension, with the classes in the second, the run also counts errors.
+            Targets that equal the loss's ``ignore_index`` do not count; a loss of your own may have this attribute too.
     """
 
     model: nn.Module
@@ -81,7 +82,9 @@ def source(data: Examples | Source, device: torch.device, workers: int) -> Sourc
 
 
 def image_task(data: images.Dataset, model: str, *, augment: bool) -> Factory:
-    """Classify a data set's images with a network from `adai.lab.models.MODELS`, from fresh weights at every call.
+    """The task to classify a data set's images with a network from `adai.lab.models.MODELS`.
+
+    The returned function creates new weights at every call.
 
     Args:
         data: from `adai.lab.tasks.data.load`.
@@ -103,9 +106,9 @@ def image_task(data: images.Dataset, model: str, *, augment: bool) -> Factory:
 def picture_task(
     train: Rows, test: Rows, model: str, *, size: int, augment: bool, device: torch.device, workers: int
 ) -> Factory:
-    """Classify pictures of any size, which ``workers`` processes read and cut to ``size``, as ImageNet's are.
+    """The task to classify pictures of any size, as ImageNet's, which ``workers`` processes read and crop to ``size``.
 
-    With ``augment`` the training pictures are cut out and mirrored at random.
+    With ``augment`` the training pictures are cropped and mirrored at random.
     """
 
     def task() -> Task:
@@ -119,19 +122,19 @@ def picture_task(
 
 
 def imported(name: str) -> Factory:
-    """The function ``package.module:factory``, from the working folder or wherever Python finds modules.
+    """The function ``package.module:factory``, from the working folder or from where Python finds modules.
 
     Raises:
-        UserError: there is none, or what it returns is not a `Task`.
+        UserError: there is no such function. The returned factory raises it if its result is not a `Task`.
     """
     return partial(_a_task, function_named(name), name)
 
 
 def function_named(name: str) -> Callable[[], Any]:
-    """The function ``package.module:function``, from the working folder or wherever Python finds modules.
+    """The function ``package.module:function``, from the working folder or from where Python finds modules.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such function.
     """
     if name in _here:
         return _here[name]
@@ -160,17 +163,17 @@ def _a_task(factory: Callable[[], Any], name: str) -> Task:
 
 
 def checked(factory: Factory, name: str) -> Task:
-    """A new task, after a look at what people mistake.
+    """A new task, checked for common mistakes.
 
     Args:
-        factory: makes it.
-        name: for messages.
+        factory: makes the task.
+        name: of the task, for messages.
 
     Raises:
-        UserError: the model was there before, or has nothing to train; or the data are no map-style data set of pairs.
+        UserError: the model existed before or has nothing to train; or the data are not a map-style data set of pairs.
         Failed: the factory raised an error.
     """
-    # All modules that are there now are held until the task is: else a new one could take the place of an old one.
+    # Hold all existing modules until the task is made: otherwise a new module could get the id of a deleted one.
     there = [thing for thing in gc.get_objects() if issubclass(type(thing), nn.Module)]
     with theirs(name):
         task = factory()

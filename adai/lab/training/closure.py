@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adai.lab.host import random_state
 
@@ -17,18 +17,19 @@ class Closure:
     Buffers, such as batch norm's running statistics, take the batch in once.
 
     Args:
-        model: its parameters and buffers are watched.
+        parameters: those that the evaluation depends on.
+        buffers: those that it writes to.
         evaluate: sets the gradients to those of the batch, and returns its mean loss, a tensor with one element.
-        device: of the model.
 
     Attributes:
         evaluations: how many there have been.
     """
 
-    def __init__(self, model: nn.Module, evaluate: Callable[[], Tensor], device: torch.device) -> None:
+    def __init__(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], evaluate: Callable[[], Tensor]) -> None:
         self.evaluations = 0
-        self._model, self._evaluate, self._device = model, evaluate, device
-        self._random = random_state.get(device)
+        self._parameters, self._buffers, self._evaluate = parameters, buffers, evaluate
+        self._device = parameters[0].device if parameters else torch.device("cpu")
+        self._random = random_state.get(self._device)
 
     def evaluate(self) -> Tensor:
         """Evaluate the batch for the first time."""
@@ -41,31 +42,27 @@ class Closure:
     def __call__(self) -> Tensor:
         """The loss of the batch at the parameters as they are, whose gradients are then in place."""
         if not self._unchanged():
-            buffers = [buffer.clone() for buffer in self._model.buffers()]
+            buffers = [buffer.clone() for buffer in self._buffers]
             with random_state.untouched(self._device):
                 random_state.put(self._random, self._device)
                 self.evaluate()
             with torch.no_grad():
-                for buffer, before in zip(self._model.buffers(), buffers, strict=True):
+                for buffer, before in zip(self._buffers, buffers, strict=True):
                     buffer.copy_(before)
         return self._loss
 
     def _remember(self) -> None:
-        self._at = [p.detach().clone() for p in self._model.parameters()]
-        self._gradients = [(p.grad, _version(p.grad)) for p in self._model.parameters()]
+        self._at = [p.detach().clone() for p in self._parameters]
+        self._gradients = [(p.grad, _version(p.grad)) for p in self._parameters]
 
     def _unchanged(self) -> bool:
         # Parameters are compared by value: whoever writes to ``p.data`` leaves the version as it was.
-        parameters = list(self._model.parameters())
-        return all(
+        same = all(
             p.grad is grad and _version(grad) == version
-            for p, (grad, version) in zip(parameters, self._gradients, strict=True)
-        ) and _equal(parameters, self._at)
+            for p, (grad, version) in zip(self._parameters, self._gradients, strict=True)
+        )
+        return same and all(torch.equal(p, before) for p, before in zip(self._parameters, self._at, strict=True))
 
 
 def _version(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor._version
-
-
-def _equal(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))

@@ -241,7 +241,7 @@ class Learner:
             norms.append(self._clipped())
             return self.ranks.total(loss) / self.ranks.world
 
-        closure = Closure(self.model, evaluate, self.device)
+        closure = Closure(list(self.model.parameters()), list(self.model.buffers()), evaluate)
         closure.evaluate()
         with theirs(f"a step of {self.settings.contender_label}"):
             self.optimizer.step(closure)  # type: ignore[arg-type]  # which torch takes to return a float

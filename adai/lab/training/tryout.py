@@ -1,6 +1,7 @@
 """One step of an optimizer, taken before any training: whether it works with this model, and what it needs."""
 
 import io
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -112,7 +113,9 @@ def _check_state(optimizer: Optimizer, recipe: Recipe, model: nn.Module) -> None
     except UserError:
         raise
     except Exception as error:
+        strange = re.search(r"GLOBAL (\S+)", str(error))  # torch has half a page to say of it
+        why = f"it holds {strange[1]}" if strange else in_a_line(error)
         raise UserError(
-            f"{recipe.label} cannot be kept in a checkpoint: its state_dict() has to hold tensors, numbers and texts "
-            f"alone, and load_state_dict() has to take them ({in_a_line(error)})"
+            f"{recipe.label} cannot be kept in a checkpoint ({why}): its state_dict() has to hold tensors, numbers and "
+            "texts alone, and load_state_dict() has to take them"
         ) from error

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 class Quadrature(NamedTuple):
     """Nodes and weights (probes, steps): Σ w f(node), averaged over probes, estimates the mean of f over eigenvalues.
 
-    Rows of fewer nodes, where Lanczos found all there is, are filled up with weight 0.
+    A row may have fewer nodes if Lanczos found all eigenvalues; it is filled up with nodes of weight 0.
     """
 
     nodes: Array
@@ -30,14 +30,14 @@ class Quadrature(NamedTuple):
         return float(np.mean(each)), se
 
     def density(self, at: Array, width: float) -> tuple[Array, Array]:
-        """The density at these eigenvalues, each node a Gaussian of that standard deviation; and its standard error."""
+        """The density at these eigenvalues, with a Gaussian of this width for each node; and its standard error."""
         z = (at - self.nodes[..., None]) / width
         each = np.sum(self.weights[..., None] * np.exp(-0.5 * z**2), axis=1) / (width * np.sqrt(2 * np.pi))
         se = np.std(each, axis=0, ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.full_like(at, np.nan)
         return np.mean(each, axis=0), se
 
     def grid(self, points: int = 1000) -> tuple[Array, float]:
-        """Eigenvalues over the whole range with some margin, and a width to draw with: 1/100 of the range."""
+        """Eigenvalues over the whole range with a margin, and a width to draw with: 1/100 of the range."""
         low, high = float(self.nodes.min()), float(self.nodes.max())
         width = max((high - low) / 100, 1e-6 * max(abs(low), abs(high)), 1e-12)
         return np.linspace(low - 5 * width, high + 5 * width, points), width
@@ -53,16 +53,16 @@ def lanczos_quadrature(
 ) -> Quadrature:
     """Stochastic Lanczos quadrature: Lanczos from random unit vectors; Ritz values, weighted by squared first entries.
 
-    Use it for the shape of the bulk and for outliers; moments to order 2 steps − 1 are exact for each probe. Do not
-    read single eigenvalues within the bulk off it. It takes steps × probes products and keeps as many vectors in
-    memory, fully reorthogonalised.
+    Use it for the shape of the bulk and for outliers; moments up to order 2 steps − 1 are exact for each probe. Do not
+    use it for single eigenvalues within the bulk. It computes steps × probes products and keeps the same number of
+    vectors in memory, fully reorthogonalised.
 
     Args:
         objective: the loss.
-        steps: of Lanczos, at most as many as there are parameters; more resolve finer.
-        probes: how many random vectors; more make the standard error smaller.
+        steps: the number of steps of Lanczos, at most the number of parameters; more steps give a finer resolution.
+        probes: the number of random vectors; more probes give a smaller standard error.
         seed: of the vectors.
-        progress: told how many more products were taken.
+        progress: called with the number of products just computed.
 
     Source: S. Ubaru, J. Chen, Y. Saad, SIAM J. Matrix Anal. Appl. 38 (2017); for nets B. Ghorbani, S. Krishnan,
     Y. Xiao, arXiv 1901.10159, and V. Papyan, arXiv 1811.07062.
@@ -73,20 +73,20 @@ def lanczos_quadrature(
     lines = [_Lanczos(start.to(objective.theta), steps) for start in starts]
     for _ in range(steps):
         going = [line for line in lines if not line.over]
-        if going:  # all at once: their products share the way through the model
+        if going:  # all at once, because the products share the forward pass through the model
             for line, w in zip(going, objective.hvp(torch.stack([line.v for line in going])), strict=True):
                 line.go_on(w)
         progress(probes)
     nodes, weights = np.zeros((probes, steps)), np.zeros((probes, steps))
     for probe, line in enumerate(lines):
         values, vectors = eigh_tridiagonal(line.diagonal, line.off)
-        nodes[probe] = values[0]  # the filling lies within the range
+        nodes[probe] = values[0]  # fill with a value within the range
         nodes[probe, : len(values)], weights[probe, : len(values)] = values, vectors[0] ** 2
     return Quadrature(nodes, weights)
 
 
 class _Lanczos:
-    """The diagonals of the tridiagonal matrix of at most that size, from products with each ``v`` in turn."""
+    """Builds the diagonals of a tridiagonal matrix of at most ``steps`` rows from products H v with each ``v``."""
 
     def __init__(self, start: Tensor, steps: int) -> None:
         self.v = start / start.norm()
@@ -96,16 +96,16 @@ class _Lanczos:
         self._basis = torch.zeros(steps, start.numel()).to(start)
 
     def go_on(self, w: Tensor) -> None:
-        """Take in w = H v."""
+        """Add w = H v and compute the next ``v``."""
         step = len(self.diagonal)
         self._basis[step] = self.v
         self.diagonal.append(float(w @ self.v))
-        for _ in range(2):  # once is not enough in floating point, twice is
+        for _ in range(2):  # in floating point, one orthogonalisation is not enough, but two are
             w = w - self._basis[: step + 1].T @ (self._basis[: step + 1] @ w)
         norm = float(w.norm())
         largest = max(map(abs, self.diagonal + self.off))
         if step + 1 == len(self._basis) or norm <= 100 * torch.finfo(w.dtype).eps * largest:
-            self.over = True  # an invariant subspace: nothing is left to find
+            self.over = True  # the basis is complete or spans an invariant subspace
             return
         self.off.append(norm)
         self.v = w / norm

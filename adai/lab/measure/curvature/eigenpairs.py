@@ -15,15 +15,14 @@ Which = Literal["LA", "SA", "LM"]
 
 
 class Symmetric(Protocol):
-    """A symmetric matrix that gives products: the Hessian of an `adai.lab.measure.objective.Objective`, or one like
-    it."""
+    """A symmetric matrix that computes products, such as the Hessian of an `adai.lab.measure.objective.Objective`."""
 
     theta: Tensor
     """A vector of the dtype and on the device of the products."""
 
     @property
     def size(self) -> int:
-        """How many rows."""
+        """The number of rows."""
         ...
 
     def hvp(self, vectors: Tensor) -> Tensor:
@@ -32,9 +31,13 @@ class Symmetric(Protocol):
 
 
 class Eigenpairs(NamedTuple):
-    """Eigenvalues, largest first, (k,); unit eigenvectors in the columns, (size, k); ‖H u − λ u‖ each; products taken.
+    """Eigenvalues with eigenvectors. A symmetric matrix has an eigenvalue within ‖H u − λ u‖ of each λ.
 
-    A symmetric matrix has an eigenvalue within ‖H u − λ u‖ of each λ.
+    Attributes:
+        values: eigenvalues λ, largest first, (k,).
+        vectors: unit eigenvectors u in the columns, (size, k).
+        residuals: ‖H u − λ u‖ of each, (k,).
+        products: the number of products H v that were computed.
     """
 
     values: NDArray[np.float64]
@@ -52,21 +55,21 @@ def top_eigenpairs(
     seed: int = 0,
     progress: Callable[[int], None] = lambda products: None,
 ) -> Eigenpairs:
-    """The k outermost eigenpairs of H by implicitly restarted Lanczos (ARPACK), from products H v alone.
+    """The k outermost eigenpairs of H by implicitly restarted Lanczos (ARPACK), which needs only products H v.
 
-    Do not use it for eigenvalues in the bulk: they are many, close together, and do not converge; see `density`.
+    Do not use it for eigenvalues in the bulk: these are many and close together, and do not converge; see `density`.
 
     Args:
         objective: the loss, or another matrix.
-        k: how many; at least 1 and fewer than there are parameters.
+        k: the number of eigenpairs; at least 1 and below the number of parameters.
         which: largest (``LA``), smallest (``SA``), or largest in magnitude (``LM``).
         tol: relative accuracy of the eigenvalues.
         seed: of the random start.
-        progress: told how many more products were taken; see `expected_products`.
+        progress: called with the number of products just computed; see `expected_products`.
 
     Raises:
-        ValueError: such a k.
-        UserError: no convergence, or numbers that are not finite.
+        ValueError: k is out of range.
+        UserError: Lanczos does not converge, or numbers are not finite.
 
     Source: R. Lehoucq, D. Sorensen, C. Yang, ARPACK Users' Guide, SIAM 1998.
     """
@@ -85,7 +88,7 @@ def top_eigenpairs(
         return result
 
     start: Any = np.random.default_rng(seed).standard_normal(objective.size).astype(dtype)
-    # ARPACK takes an eigenvalue for converged below an absolute floor, which H of a fitted net lies under: scale H up.
+    # ARPACK treats eigenvalues below an absolute threshold as converged. H of a fitted net is below it, so scale H up.
     scale = float(np.linalg.norm(product(start)) / np.linalg.norm(start.astype(np.float64))) or 1.0
     operator: Any = LinearOperator(
         (objective.size, objective.size), matvec=lambda v: (product(v) / scale).astype(dtype), dtype=dtype
@@ -100,7 +103,7 @@ def top_eigenpairs(
     except ArpackError as error:
         if product(start).any():
             raise UserError(f"no eigenvalues found: {error}") from error
-        # H is 0, as of a net whose units have all died: any directions will do.
+        # H is 0, for example because all units of the net have died: any directions are eigenvectors.
         values, vectors = np.zeros(k), np.linalg.qr(np.random.default_rng(seed).standard_normal((objective.size, k)))[0]
     values = scale * np.asarray(values, dtype=np.float64)
     order = np.argsort(values)[::-1]
@@ -112,10 +115,10 @@ def top_eigenpairs(
 
 
 def expected_products(k: int) -> int:
-    """About so many products k eigenpairs take, for a progress bar: it is not known before."""
+    """An estimate of the number of products for k eigenpairs, for a progress bar."""
     return 3 * _basis(k)
 
 
 def _basis(k: int) -> int:
-    """How many vectors ARPACK keeps. Its own choice is 20 at least; the outliers of a net need half of them."""
+    """The number of vectors that ARPACK keeps. Its default is at least 20; the outliers of a net need half of that."""
     return max(2 * k + 1, 10)

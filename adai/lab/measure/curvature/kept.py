@@ -18,18 +18,18 @@ from adai.lab.results.measured import Measured, file_of, most
 from adai.lab.results.outcome import DIED, Status
 from adai.lab.results.run import finite
 
-# Nats, below which float32 has lost the digits of the probabilities that curvature is made of.
+# In nats. Below this loss the probabilities, which determine the curvature, have too few digits in float32.
 FITTED = 1e-6
 
 
 class FlatnessSettings(NamedTuple):
-    """What decides the numbers: runs compare only where it is the same.
+    """The settings that determine the numbers. Only runs measured with the same settings can be compared.
 
     Args:
-        samples: of the training data, drawn with the effort's seed; None for all.
-        batch: samples at a time.
-        batch_norm: its statistics, as `Objective` takes them.
-        dtype: to compute in, ``float32`` or ``float64``, which is taken below a loss of `FITTED` in any case.
+        samples: the number of training samples, drawn with the effort's seed; None for all.
+        batch: samples per minibatch.
+        batch_norm: the mode of batch norm; see `Objective`.
+        dtype: the dtype to compute in, ``float32`` or ``float64``. Below a loss of `FITTED` it is always ``float64``.
         effort: how much to compute.
     """
 
@@ -40,21 +40,21 @@ class FlatnessSettings(NamedTuple):
     effort: Effort = Effort(top=1)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The settings as JSON stores them."""
         return {**self._asdict(), "effort": self.effort._asdict()}
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "FlatnessSettings":
-        """Back from `as_dict`.
+        """The inverse of `as_dict`.
 
         Raises:
-            TypeError: it is something else.
-            KeyError: likewise.
+            TypeError: the content is of another kind.
+            KeyError: an entry is missing.
         """
         return cls(**{**content, "effort": Effort(**content["effort"])})
 
 
-# Seconds a run for a small net. Few steps of ascent: the sharpnesses are lower bounds, and closer to it with more.
+# Takes seconds per run of a small net. It has few steps of ascent, so the sharpnesses are loose lower bounds.
 QUICK = FlatnessSettings(samples=500, effort=Effort(top=1, products=12, ascent=4, directions=5))
 
 
@@ -140,7 +140,7 @@ class Flatness(Measure):
 def _measured(
     subject: Subject, settings: FlatnessSettings, progress: Progress
 ) -> tuple[dict[str, Any], dict[str, float | None]]:
-    """What was computed with, in words, and the numbers."""
+    """The description of the computation, and the numbers."""
     objective = partial(
         subject.objective,
         samples=settings.samples,

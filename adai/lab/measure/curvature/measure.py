@@ -1,4 +1,4 @@
-"""Everything about the curvature at one set of parameters, as numbers that can be compared."""
+"""All measures of the curvature at one set of parameters, as numbers that can be compared."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,18 +15,18 @@ class Effort(NamedTuple):
     """How much to compute.
 
     Args:
-        top: eigenpairs, at least 2 for a surface.
-        products: for the trace.
-        steps: of Lanczos, for the density.
-        probes: for the density.
+        top: the number of eigenpairs, at least 2 for a surface.
+        products: the number of products H v for the trace.
+        steps: the number of steps of Lanczos for the density.
+        probes: the number of random vectors for the density.
         rho: radius of SAM's ball.
         filter_rho: radius of the ball in units of the filters' norms.
-        filter_radius: share of the filters' norms along random directions.
-        ascent: steps of ascent in either ball.
-        directions: random directions.
-        points: of the surface along each side; 0 for none.
-        surface_radius: how far the surface goes.
-        seed: of all that is drawn.
+        filter_radius: step along random directions, as a fraction of the filters' norms.
+        ascent: the number of steps of ascent in either ball.
+        directions: the number of random directions.
+        points: points of the surface along each side; 0 for no surface.
+        surface_radius: how far the surface goes to each side.
+        seed: of all random numbers.
     """
 
     top: int = 5
@@ -44,7 +44,7 @@ class Effort(NamedTuple):
 
 
 class Flatness(NamedTuple):
-    """What is a number or a few: see the functions of the same names."""
+    """The measures that are single numbers; see the functions of the same names."""
 
     loss: float
     gradient_norm: float
@@ -56,7 +56,7 @@ class Flatness(NamedTuple):
 
 
 class Curvature(NamedTuple):
-    """The same, and what is a curve or a surface."""
+    """The flatness, the spectral density, and the surface if there is one."""
 
     flatness: Flatness
     quadrature: Quadrature
@@ -64,12 +64,12 @@ class Curvature(NamedTuple):
 
 
 class Row(NamedTuple):
-    """The flatness at one set of parameters, as numbers alone.
+    """The flatness at one set of parameters, as numbers.
 
     Args:
-        parameters: which.
+        parameters: the name of the set of parameters.
         loss: in nats.
-        gradient_norm: ‖∇L‖: far from 0 it is no critical point, and eigenvalues tell half of the story.
+        gradient_norm: ‖∇L‖. If it is far from 0, this is not a critical point, and eigenvalues alone say little.
         largest: eigenvalue, λ₁.
         largest_residual: ‖H u − λ u‖ of it.
         trace: of H.
@@ -112,12 +112,12 @@ def row(name: str, found: Flatness) -> Row:
 
 
 def measure(objective: Objective, effort: Effort, progress: Progress = silent) -> Curvature:
-    """All of it, at the objective's parameters.
+    """Compute all measures at the objective's parameters.
 
     Args:
         objective: the loss.
         effort: how much to compute.
-        progress: told what is being done.
+        progress: called with the name of the work, the units just done, and their total.
     """
     flatness = measure_flatness(objective, effort, progress)
     lines = effort.steps * effort.probes
@@ -132,13 +132,13 @@ def measure(objective: Objective, effort: Effort, progress: Progress = silent) -
 
 
 def measure_flatness(objective: Objective, effort: Effort, progress: Progress = silent) -> Flatness:
-    """The numbers alone, about half of the work; arguments as of `measure`."""
+    """Compute only the numbers, which is about half of the work; arguments as in `measure`."""
     scale = filter_scale(objective)
     expected = expected_products(effort.top)
     pairs = top_eigenpairs(
         objective, effort.top, seed=effort.seed, progress=lambda n: progress("eigenvalues", n, expected)
     )
-    progress("eigenvalues", max(0, expected - pairs.products), expected)  # it was a guess
+    progress("eigenvalues", max(0, expected - pairs.products), expected)  # the expected number was an estimate
     worst = partial(
         worst_sharpness,
         objective,

@@ -1,4 +1,4 @@
-"""How much the loss rises nearby: in the worst direction, and on average."""
+"""How much the loss rises near the parameters: in the worst direction, and on average."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from adai.lab.measure.objective import Objective
 
 
 class Worst(NamedTuple):
-    """max over the ball of L − L(θ), a lower bound found by ascent; the value at one step along the gradient."""
+    """max of L − L(θ) over the ball, as a lower bound found by ascent; and the value at one step along the gradient."""
 
     value: float
     first_order: float
@@ -24,11 +24,11 @@ class Average(NamedTuple):
 
 
 def filter_scale(objective: Objective) -> Tensor:
-    """s (size,): ‖filter‖ for all weights of a filter, |θ_i| for those of tensors of one dimension (biases, norms).
+    """s (size,): ‖filter‖ for all weights of a filter, |θ_i| for elements of one-dimensional tensors (biases, norms).
 
-    A filter is what makes one output: a row of a matrix, a kernel of a convolution. What is measured in units of s does
-    not change when a layer's weights and biases are multiplied by a > 0 and the next layer's weights divided by it,
-    which leaves the function of a net with rectifiers as it is.
+    A filter computes one output: a row of a matrix, a kernel of a convolution. A measure in units of s does not change
+    if a layer's weights and biases are multiplied by a > 0 and the next layer's weights are divided by it, which does
+    not change the function of a net with rectifiers.
 
     Source: J. Kwon, J. Kim, H. Park, I. Choi, ASAM, arXiv 2102.11600, section 3; H. Li, Z. Xu, G. Taylor, C. Studer,
     T. Goldstein, arXiv 1712.09913, section 4.
@@ -53,22 +53,22 @@ def worst_sharpness(
 ) -> Worst:
     """The SAM quantity: max of L(θ + s∘u) − L(θ) over ‖u‖ ≤ ρ, by projected gradient ascent.
 
-    With s = 1 it is SAM's, with s = `filter_scale` ASAM's, which makes nets of different scales comparable. Where the
-    gradient is small next to ρλ_max it is about ρ²λ_max/2 for s = 1. It is a maximum over a ball and not concave: what
-    is found is a lower bound.
+    With s = 1 it is SAM's, with s = `filter_scale` ASAM's, which makes nets of different scales comparable. If the
+    gradient is small compared with ρλ_max, it is about ρ²λ_max/2 for s = 1. The maximum over the ball is not a concave
+    problem, so ascent finds a lower bound.
 
     Args:
         objective: the loss.
         rho: radius of the ball.
         scale: s (size,), default 1.
-        steps: of ascent from each start, of length ρ/2 before projection.
-        starts: random starts, besides the gradient's direction.
-        directions: (size, k), further starts to both sides: eigenvectors, say.
+        steps: the number of steps of ascent from each start, of length ρ/2 before projection.
+        starts: the number of random starts, in addition to the gradient's direction.
+        directions: (size, k), further starts, each to both sides, for example eigenvectors.
         seed: of the random starts.
-        progress: told how many more gradients were taken: steps for each start.
+        progress: called with the number of gradients just computed: ``steps`` in total for each start.
 
     Returns:
-        The highest value met, and ``first_order``: the rise at u = ρ s∘∇L / ‖s∘∇L‖, one step of SAM.
+        The highest value found, and ``first_order``: the rise at u = ρ s∘∇L / ‖s∘∇L‖, one step of SAM.
 
     Raises:
         ValueError: rho is not above 0.
@@ -84,7 +84,7 @@ def worst_sharpness(
         return objective.loss(objective.theta + s * u) - base
 
     def onto(u: Tensor) -> Tensor:
-        """The direction, of length ρ; no direction stays none."""
+        """u scaled to length ρ; a zero vector stays zero."""
         tiny = torch.finfo(u.dtype).tiny
         u = u / u.abs().max().clamp_min(tiny)  # squares of a fitted net's gradient would underflow
         on_sphere: Tensor = u * rho / u.norm().clamp_min(tiny)
@@ -119,18 +119,18 @@ def average_sharpness(
     """Mean over random directions d of [L(θ + r d) + L(θ − r d)]/2 − L(θ), with standard error.
 
     With s = `filter_scale` it is the rise along the filter-normalised directions of Li et al.: in each filter d is
-    Gaussian, then of the filter's norm; biases move by ± their size. Without s, d is Gaussian of norm 1 in all.
+    Gaussian, scaled to the filter's norm; biases move by ± their size. Without s, d is Gaussian and has norm 1.
 
     Args:
         objective: the loss.
-        radius: r, the share of a filter's norm by which it moves.
-        scale: `filter_scale`, or nothing.
-        directions: how many, at least 2.
+        radius: r; with ``scale``, the fraction of a filter's norm by which it moves.
+        scale: `filter_scale`, or None.
+        directions: the number of directions, at least 2.
         seed: of the directions.
-        progress: told how many more are done.
+        progress: called with the number of directions just done.
 
     Raises:
-        ValueError: fewer than 2 directions.
+        ValueError: there are fewer than 2 directions.
 
     Source: H. Li et al., Visualizing the Loss Landscape of Neural Nets, arXiv 1712.09913, section 4.
     """
@@ -150,7 +150,7 @@ def average_sharpness(
 
 
 def _of_unit_filters(objective: Objective, d: Tensor) -> Tensor:
-    """Each filter's part of d with norm 1, and the sign of the rest: times `filter_scale` it has the filters' norms."""
+    """d with each filter scaled to norm 1, and the sign of the rest; times `filter_scale` it has the filters' norms."""
     parts = []
     for t in objective.split(d).values():
         unit = t.sign() if t.ndim < 2 else t / t.flatten(1).norm(dim=1).view(-1, *[1] * (t.ndim - 1))

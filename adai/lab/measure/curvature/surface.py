@@ -26,7 +26,7 @@ def loss_surface(
     points: int = 25,
     progress: Callable[[int], None] = lambda losses: None,
 ) -> Surface:
-    """L over a square grid from −radius to radius along two directions (size,), say the top two eigenvectors.
+    """L over a square grid from −radius to radius along two directions (size,), such as the top two eigenvectors.
 
     Compare two nets only along directions of the same meaning and at the same radius; see `filter_scale`.
 
@@ -34,9 +34,9 @@ def loss_surface(
         objective: the loss.
         first: d₁.
         second: d₂.
-        radius: how far to each side, in units of the directions.
-        points: along each side; an odd number has θ itself in the middle.
-        progress: told how many more losses are computed, points² in all.
+        radius: how far the grid goes to each side, in units of the directions.
+        points: the number of points along each side; an odd number has θ itself in the middle.
+        progress: called with the number of losses just computed; there are points² in all.
     """
     steps = np.linspace(-radius, radius, points)
     loss = np.empty((points, points))

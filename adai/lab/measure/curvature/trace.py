@@ -10,7 +10,7 @@ from adai.lab.measure.objective import Objective
 
 
 class Trace(NamedTuple):
-    """An estimate of tr H, its standard error, and how many products H v it took."""
+    """An estimate of tr H, its standard error, and the number of products H v that it took."""
 
     value: float
     se: float
@@ -22,15 +22,16 @@ def trace(
 ) -> Trace:
     """Hutch++: tr H = tr QᵀHQ + mean over signs g of gᵀ(I − QQᵀ) H (I − QQᵀ)g, unbiased.
 
-    Q spans H times a third of the products, so it holds the outermost eigenvectors; what is left is estimated with
-    random signs. Exact where Q reaches the rank of H. The standard error is that of the second term given Q, the only
-    one that is random then; with few products it is uncertain itself, by about one part in √(2/3 · products).
+    A third of the products is H times random signs. Q spans these products, so it contains the outermost eigenvectors
+    approximately. The trace of the rest is estimated with random signs. The result is exact if Q reaches the rank of H.
+    The standard error is that of the second term given Q, which is the only random part then. With few products the
+    error itself is uncertain, by about one part in √(2/3 · products).
 
     Args:
         objective: the loss.
-        products: how many products H v; at least 6, a third for each part.
+        products: the number of products H v; at least 6, a third for each part.
         seed: of the signs.
-        progress: told how many more products were taken.
+        progress: called with the number of products just computed.
 
     Raises:
         ValueError: fewer than 6 products.

@@ -1,1 +1,1 @@
-"""What the noise of minibatch gradients is like."""
+"""The noise of minibatch gradients."""

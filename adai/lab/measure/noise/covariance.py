@@ -1,4 +1,4 @@
-"""The covariance of minibatch gradient noise, exactly, and eq. 5: is it the Hessian over the batch size?"""
+"""The exact covariance of minibatch gradient noise, and eq. 5: is it the Hessian over the batch size?"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -15,10 +15,10 @@ Array = NDArray[np.float64]
 
 
 def batch_factor(B: int, n: int, *, replacement: bool = False) -> float:
-    """What turns the covariance of one sample's gradient into that of the mean over a minibatch of B out of n.
+    """The covariance of the mean gradient over a minibatch of B out of n, divided by that of one sample's gradient.
 
-    1/B with replacement; (1/B) (n − B)/(n − 1) without, which is 0 for the whole data. The n samples are the whole
-    population, so C₁ = (1/n) Σ (g_i − ∇L)(g_i − ∇L)ᵀ is exact, with n and not n − 1.
+    It is 1/B with replacement and (1/B) (n − B)/(n − 1) without, which is 0 for the whole data. The n samples are the
+    whole population, so C₁ = (1/n) Σ (g_i − ∇L)(g_i − ∇L)ᵀ is exact, with n and not n − 1.
 
     Raises:
         ValueError: B is not from 1 to n.
@@ -33,13 +33,13 @@ def noise_covariance(
 ) -> Tensor:
     """C₁ = (1/n) Σ (g_i − ∇L)(g_i − ∇L)ᵀ over the n samples' gradients, centred; or UᵀC₁U.
 
-    C for minibatches of B is C₁ times `batch_factor`. Not the Fisher matrix, nor the second moment (1/n) Σ g gᵀ, which
-    is this plus ∇L ∇Lᵀ. In the precision of the objective: float64 for anything that is to be held to a formula.
+    C for minibatches of B is C₁ times `batch_factor`. It is not the Fisher matrix, nor the second moment (1/n) Σ g gᵀ,
+    which is C₁ plus ∇L ∇Lᵀ. It has the precision of the objective: use float64 to compare it with a formula.
 
     Args:
         objective: the loss, without batch statistics.
         basis: U (size, k); default the unit basis, for which C₁ is (size, size).
-        progress: told how many more samples are done.
+        progress: called with the number of samples just done.
     """
     mean = objective.gradient()
     k = objective.size if basis is None else basis.shape[1]
@@ -53,17 +53,17 @@ def noise_covariance(
 
 
 class Directions(NamedTuple):
-    """Curvature and noise along unit directions u_i: uᵢᵀHuᵢ, uᵢᵀC₁uᵢ, and how much of C₁ lies off the diagonal.
+    """Curvature and noise along unit directions u_i: uᵢᵀHuᵢ, uᵢᵀC₁uᵢ, and how much of C₁ is off the diagonal.
 
     Args:
-        H: (k,), eigenvalues where ``exact``.
+        H: (k,); eigenvalues if ``exact``.
         C: (k,).
         off_diagonal: Frobenius norm of C₁ off the diagonal over that of all of C₁ in this basis; 0 if C₁ and H commute.
-        correlation: root mean square of C_ij / √(C_ii C_jj) off the diagonal: the same with every direction weighing
-            alike, 1/√samples or so for directions that have nothing to do with each other.
-        exact: whether the directions are all eigenvectors of H, or some of them and random ones.
-        kind: ``eigenvector`` or ``random``, of each.
-        samples: n, over which both were taken.
+        correlation: root mean square of C_ij / √(C_ii C_jj) off the diagonal. It measures the same with equal weight
+            for every direction, and is about 1/√samples for independent directions.
+        exact: true if the directions are all eigenvectors of H, False if they are some eigenvectors and random ones.
+        kind: ``eigenvector`` or ``random``, for each direction.
+        samples: n, the number of samples that H and C₁ were computed from.
     """
 
     H: Array
@@ -87,11 +87,12 @@ def eigenbasis(
 ) -> Directions:
     """H and C₁ along every eigenvector of H: for nets of up to about 8,000 parameters, in float64.
 
-    It takes the whole H (8,000 parameters: 0.5 GB each for H, its eigenvectors, C₁ and work space, and minutes).
+    It computes the whole H. For 8,000 parameters this takes minutes, and 0.5 GB each for H, its eigenvectors, C₁ and
+    work space.
 
     Args:
         objective: the loss.
-        progress: told what is being done, how many more, and of how many.
+        progress: called with the name of the work, the units just done, and their total.
     """
     H = objective.hessian(lambda columns: progress("Hessian", columns, objective.size))
     progress("eigenvectors", 0, 1)
@@ -112,14 +113,14 @@ def projected(
 ) -> Directions:
     """H and C₁ along given eigenvectors and along random directions orthogonal to them: for nets of any size.
 
-    For the random ones uᵀHu is a mean over all eigenvalues: they show the bulk as a whole, not single flat directions.
+    Along a random direction uᵀHu is a mean over all eigenvalues: it shows the whole bulk, not single flat directions.
 
     Args:
         objective: the loss.
-        vectors: (size, k), orthonormal eigenvectors, such as of the eigenvalues largest in magnitude.
-        random: how many random directions, at most.
-        seed: of them.
-        progress: told what is being done, how many more, and of how many.
+        vectors: (size, k), orthonormal eigenvectors, for example of the eigenvalues with the largest magnitude.
+        random: the largest number of random directions.
+        seed: of the random directions.
+        progress: called with the name of the work, the units just done, and their total.
     """
     random = min(random, objective.size - vectors.shape[1])
     generator = torch.Generator().manual_seed(seed)
@@ -148,11 +149,11 @@ def _directions(H: Tensor, C: Tensor, kind: tuple[str, ...], *, exact: bool, sam
 
 
 class Eq5(NamedTuple):
-    """How far C = [H]⁺/B holds over the directions with H in a range.
+    """How well C = [H]⁺/B holds over the directions with H in a range.
 
     Args:
         B: batch size.
-        directions: how many are in the range.
+        directions: the number of directions in the range.
         slope: of log C against log H, least squares: 1 if C is proportional to H.
         correlation: of log C and log H.
         factor: geometric mean of B C / H: 1 if C = H/B.
@@ -179,19 +180,19 @@ def eq5(
 ) -> Eq5 | None:
     """Slope, correlation and factor of eq. 5, 95 % percentile intervals over resampled directions.
 
-    The intervals say how well the directions agree with each other, for these data and this θ. They know nothing of
-    other data, nor of seeds; and eigenvectors of one matrix are no independent draws.
+    The intervals show how well the directions agree with each other, for these data and this θ. They do not cover other
+    data or seeds, and eigenvectors of one matrix are not independent draws.
 
     Args:
         directions: H and C₁.
         B: batch size; minibatches are drawn without replacement.
-        low: least H to take, above 0.
-        high: largest.
-        resamples: how many.
+        low: the smallest H to use, above 0.
+        high: the largest H to use.
+        resamples: the number of resamples.
         seed: of the resampling.
 
     Returns:
-        None where fewer than 3 directions are in the range.
+        None if fewer than 3 directions are in the range.
     """
     C = directions.C * batch_factor(B, directions.samples)
     kept = directions.within(low, high) & (C > 0)

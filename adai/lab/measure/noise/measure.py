@@ -1,4 +1,4 @@
-"""Everything about the gradient noise at one set of parameters, as numbers that can be compared."""
+"""All measures of the gradient noise at one set of parameters, as numbers that can be compared."""
 
 from typing import NamedTuple
 
@@ -13,17 +13,17 @@ from adai.lab.measure.noise.tail import Tail, hill, mohammadi
 
 Array = NDArray[np.float64]
 
-ENOUGH = 40  # values: two of them are the largest 5 %, of which Hill's index is taken
+ENOUGH = 40  # values; 5 % of them are two values, the least for Hill's index
 
 
 class Law(NamedTuple):
-    """What a list of noise values looks like.
+    """The distribution of a list of noise values.
 
     Args:
-        values: how many, without zeros.
+        values: the number of values that are not 0.
         stable: the symmetric stable law that fits best.
         mohammadi: the tail index as Simsekli et al. estimated it, on shuffled values.
-        hill: Hill's tail index, of the largest 5 %.
+        hill: hill's tail index of the largest 5 %.
         kurtosis: excess; 0 for a Gaussian.
     """
 
@@ -38,14 +38,15 @@ class NoiseLaws(NamedTuple):
     """One minibatch across parameters against one parameter across minibatches.
 
     Args:
-        parameters: the law of one minibatch's noise, all parameters taken as draws from one law.
-        minibatches: of each followed parameter's noise, centred by its own mean.
-        typical: which of these has the median stable α: the column of `Noise.across_minibatches`.
+        parameters: the law of one minibatch's noise, with all parameters as draws from one law.
+        minibatches: the law of each followed parameter's noise, centred by its own mean.
+        typical: the column of `Noise.across_minibatches` that has the median stable α.
         tests: normality of each parameter across minibatches.
         scale: the gradient-noise scale.
-        still: followed parameters without any noise, such as behind dead units; neither tested nor fitted.
-        sparse: parameters whose noise is the same in most minibatches, so that a law has no quartiles to fit: tested,
-            but not fitted.
+        still: the number of followed parameters without any noise, for example behind dead units; neither tested nor
+            fitted.
+        sparse: the number of parameters whose noise is the same in most minibatches; tested, but not fitted, because
+            their quartiles are equal.
     """
 
     parameters: Law
@@ -58,24 +59,24 @@ class NoiseLaws(NamedTuple):
 
 
 def law(values: Array) -> Law:
-    """Fit and estimate; the values have to be centred. See `fit_stable` for the errors raised."""
+    """Fit a law to values, which must be centred. It raises the errors of `fit_stable`."""
     moving = values[values != 0]
     z = (moving - moving.mean()) / moving.std()
     return Law(len(moving), fit_stable(moving), mohammadi(moving), hill(moving), float(np.mean(z**4)) - 3)
 
 
 def noise_laws(noise: Noise, *, seed: int = 0) -> NoiseLaws:
-    """Put minibatch noise to every test.
+    """Fit and test minibatch noise in every way.
 
     Raises:
-        ValueError: no followed parameter has noise, there are too few minibatches or parameters, or a minibatch is all
-            of the data.
+        ValueError: no followed parameter has noise, there are too few minibatches or parameters, or a minibatch is the
+            whole data.
     """
     scale = noise_scale(noise)
     columns = noise.across_minibatches
     for number, what in ((len(columns), "minibatches"), (np.count_nonzero(noise.across_parameters), "parameters")):
         if number < ENOUGH:
-            raise ValueError(f"noise of {number} {what}, but tail indices need that of {ENOUGH} at least")
+            raise ValueError(f"noise of {number} {what}, but tail indices need at least {ENOUGH}")
     low, high = np.quantile(columns, [0.25, 0.75], axis=0)
     fitted, still = np.flatnonzero(high > low), int(np.sum(np.ptp(columns, axis=0) == 0))
     if not fitted.size:

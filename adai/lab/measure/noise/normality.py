@@ -1,4 +1,4 @@
-"""Is the noise of each parameter Gaussian? Tests across minibatches, and how often they reject what is."""
+"""Is the noise of each parameter Gaussian? Tests across minibatches, and how often they reject real Gaussians."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,8 +12,8 @@ from adai.theory.estimate import Interval
 
 Array = NDArray[np.float64]
 
-# Critical values at 5 % of the modified statistics, mean and variance estimated. Source: M. Stephens, in R. D'Agostino
-# and M. Stephens, Goodness-of-Fit Techniques, 1986, Table 4.7, case 3.
+# Critical values of the modified statistics at 5 %, with mean and variance estimated. Source: M. Stephens, in
+# R. D'Agostino and M. Stephens, Goodness-of-Fit Techniques, 1986, Table 4.7, case 3.
 AD_5, KS_5 = 0.752, 0.895
 
 
@@ -21,11 +21,11 @@ class Rejected(NamedTuple):
     """Shares of parameters for which a test at 5 % rejects the Gaussian.
 
     Args:
-        test: its name.
-        share: rejected among the parameters.
-        gaussian: rejected among simulated Gaussians of as many values, with its exact 95 % interval: what the share
-            would be if the noise were Gaussian.
-        parameters: how many were tested: those whose noise is not always the same.
+        test: the name of the test.
+        share: the share of parameters rejected.
+        gaussian: the share rejected among simulated Gaussians of the same number of values, with its exact 95 %
+            interval: the expected share if the noise were Gaussian.
+        parameters: the number of parameters tested: those whose noise is not constant.
     """
 
     test: str
@@ -37,7 +37,7 @@ class Rejected(NamedTuple):
 def anderson_darling(x: Array) -> Array:
     """A² (1 + 0.75/m + 2.25/m²) of each column of x (m, …), against a Gaussian of its own mean and variance.
 
-    It weighs the tails. Reject at 5 % above `AD_5`.
+    This test gives weight to the tails. Reject at 5 % above `AD_5`.
     """
     m, z = _standardised(x)
     rank = np.arange(1, m + 1).reshape(-1, *[1] * (z.ndim - 1))
@@ -48,7 +48,7 @@ def anderson_darling(x: Array) -> Array:
 def kolmogorov_smirnov(x: Array) -> Array:
     """D (√m − 0.01 + 0.85/√m) of each column of x (m, …), against a Gaussian of its own mean and variance.
 
-    As these are estimated it is Lilliefors' test, and Kolmogorov's own table, far too lenient here, does not apply.
+    Mean and variance are estimated, so this is Lilliefors' test. Kolmogorov's own table would be far too lenient.
     Reject at 5 % above `KS_5`.
     """
     m, z = _standardised(x)
@@ -65,18 +65,18 @@ _TESTS: dict[str, tuple[Callable[[Array], Array], float]] = {
 
 
 def rejected(noise: Array, *, simulated: int = 2000, seed: int = 0) -> list[Rejected]:
-    """Both tests on the noise of each parameter (minibatches, parameters), beside simulated Gaussians.
+    """Both tests on the noise of each parameter (minibatches, parameters), and on simulated Gaussians.
 
-    With enough minibatches the tests find any departure, however small; and the noise of two parameters is not
-    independent, so the share has no binomial interval. Compare it with the Gaussian rate.
+    With enough minibatches the tests find any deviation, however small. The noise of two parameters is not independent,
+    so the share has no binomial interval. Compare it with the share for Gaussians.
 
     Args:
-        noise: values; columns that are constant are left out.
-        simulated: how many Gaussian columns.
-        seed: of those.
+        noise: values; constant columns are left out.
+        simulated: the number of Gaussian columns.
+        seed: of the Gaussian columns.
 
     Raises:
-        ValueError: fewer than 8 minibatches, or noise in no parameter.
+        ValueError: there are fewer than 8 minibatches, or no parameter has noise.
     """
     if len(noise) < 8:
         raise ValueError(f"{len(noise)} minibatches, but the tests need at least 8")
@@ -94,6 +94,6 @@ def rejected(noise: Array, *, simulated: int = 2000, seed: int = 0) -> list[Reje
 
 
 def _standardised(x: Array) -> tuple[int, Array]:
-    """How many rows, and the columns sorted with mean 0 and variance 1."""
+    """The number of rows, and the columns, sorted and with mean 0 and variance 1."""
     x = np.asarray(x, dtype=np.float64)
     return len(x), np.sort((x - x.mean(axis=0)) / x.std(axis=0, ddof=1), axis=0)

@@ -1,4 +1,4 @@
-"""Gradient noise as minibatches give it."""
+"""Samples of the gradient noise of minibatches."""
 
 from typing import NamedTuple
 
@@ -12,16 +12,16 @@ Array = NDArray[np.float64]
 
 
 class Noise(NamedTuple):
-    """Noise of minibatch gradients, ∂L̂/∂θ − ∂L/∂θ, the second over all samples.
+    """Noise of minibatch gradients, ∂L̂/∂θ − ∂L/∂θ, where L is over all samples.
 
     Args:
         B: batch size.
         samples: n.
         across_parameters: (size,), one minibatch's noise.
-        across_minibatches: (minibatches, parameters), noise of some parameters.
-        parameters: the numbers of those parameters, (parameters,).
-        gradient: ∂L/∂θ of those parameters, (parameters,).
-        squares: ‖noise‖² of each minibatch, all parameters, (minibatches,).
+        across_minibatches: (minibatches, parameters), the noise of the followed parameters.
+        parameters: the indices of the followed parameters, (parameters,).
+        gradient: ∂L/∂θ of the followed parameters, (parameters,).
+        squares: ‖noise‖² of each minibatch over all parameters, (minibatches,).
         gradient_square: ‖∂L/∂θ‖².
     """
 
@@ -44,21 +44,21 @@ def minibatch_noise(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Noise:
-    """The noise of minibatches drawn independently of each other, each without repeating a sample.
+    """The noise of minibatches that are drawn independently of each other, each without repeating a sample.
 
-    With an objective of batch statistics the minibatch's own are taken, as in training; the full gradient is then the
-    mean over its minibatches of ``objective.batch``, and makes sense only for B = ``objective.batch``.
+    If the objective has batch statistics, each minibatch uses its own, as in training. The full gradient is then the
+    mean over minibatches of ``objective.batch``, which makes sense only for B = ``objective.batch``.
 
     Args:
         objective: the loss.
         B: batch size.
-        minibatches: how many.
-        parameters: how many to follow, chosen at random among all; all of them if there are fewer.
-        seed: of the minibatches and of that choice.
-        progress: told what is being done, how many more, and of how many.
+        minibatches: the number of minibatches.
+        parameters: the number of parameters to follow, chosen at random; all parameters if there are fewer.
+        seed: of the minibatches and of the choice of parameters.
+        progress: called with the name of the work, the units just done, and their total.
 
     Raises:
-        ValueError: B is not from 1 to the number of samples, fewer than 2 minibatches or no parameter.
+        ValueError: B is not from 1 to the number of samples, there are fewer than 2 minibatches, or no parameter.
     """
     n = objective.samples
     if not 1 <= B <= n or minibatches < 2 or parameters < 1:

@@ -13,12 +13,12 @@ class Scale(NamedTuple):
     """tr C₁, the noise scale and the signal-to-noise ratios.
 
     Args:
-        trace: tr C₁, the mean squared noise of a single sample's gradient, with its standard error.
-        trace_se: that error.
-        simple: tr C₁ / ‖∇L‖², in samples, with a 95 % interval from that error: the batch size at which noise and
-            gradient are of one length.
-        ratio: ‖∇L‖² / E‖noise‖² at the batch size measured.
-        parameter_ratio: median over the followed parameters of |∂L/∂θ_j| / sd of its noise, at that batch size.
+        trace: tr C₁, the mean squared noise of a single sample's gradient.
+        trace_se: the standard error of ``trace``.
+        simple: tr C₁ / ‖∇L‖², in samples, with a 95 % interval from ``trace_se``: the batch size at which noise and
+            gradient have the same length.
+        ratio: ‖∇L‖² / E‖noise‖² at the measured batch size.
+        parameter_ratio: median over the followed parameters of |∂L/∂θ_j| / sd of its noise, at the measured batch size.
     """
 
     trace: float
@@ -31,11 +31,12 @@ class Scale(NamedTuple):
 def noise_scale(noise: Noise) -> Scale:
     """The simple noise scale, from the noise of minibatches about the exact gradient.
 
-    ‖∇L‖² is exact over the data here, so none of the bias arises that two batch sizes take out during training. Near a
-    critical point the gradient vanishes and the scale has no bound: it is no property of the model alone.
+    ‖∇L‖² is exact over the data here, so there is no bias that a second batch size would have to remove, as it does
+    during training. Near a critical point the gradient vanishes and the scale is unbounded: it is not a property of the
+    model alone.
 
     Raises:
-        ValueError: the minibatch was the whole data: it has no noise.
+        ValueError: the minibatch is the whole data, which has no noise.
 
     Source: S. McCandlish, J. Kaplan, D. Amodei et al., An Empirical Model of Large-Batch Training, arXiv 1812.06162,
     eq. 2.9.

@@ -1,4 +1,4 @@
-"""Symmetric Lévy-stable laws: fit, density, and the Gaussian beside it."""
+"""Symmetric Lévy-stable laws: fit, density and random values."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from scipy.stats import levy_stable
 
 Array = NDArray[np.float64]
 
-_T = np.linspace(0.1, 1.0, 10)  # where |φ| is read off, in units of 1/scale
+_T = np.linspace(0.1, 1.0, 10)  # the t at which |φ| is evaluated, in units of 1/scale
 
 
 class Stable(NamedTuple):
@@ -35,19 +35,19 @@ class Stable(NamedTuple):
 def fit_stable(x: ArrayLike, *, rounds: int = 5) -> Stable:
     """The symmetric stable law closest to the values, by their characteristic function.
 
-    −log|φ(t)| = scale^α |t|^α, so log(−log|φ̂(t)|) is a straight line against log t, of slope α; fitted by least squares
-    over ten t from 0.1 to 1 in units of 1/scale, the scale of the last round; the first comes from the quartiles.
-    |φ| does not see location or skewness: the location is the median, and skewness is taken to be 0. Quick, where
-    scipy's likelihood takes minutes.
+    −log|φ(t)| = scale^α |t|^α, so log(−log|φ̂(t)|) is a straight line in log t with slope α. It is fitted by least
+    squares over ten t from 0.1 to 1 in units of 1/scale. Each round uses the scale of the round before; the first scale
+    comes from the quartiles. |φ| does not depend on location or skewness: the location is the median, and the skewness
+    is assumed to be 0. This is fast; scipy's likelihood takes minutes.
 
-    It takes a stable law for granted: do not read α < 2 as evidence against a finite variance.
+    The fit assumes a stable law: do not take α < 2 as evidence against a finite variance.
 
     Args:
         x: values, with an interquartile range above 0.
-        rounds: of rescaling.
+        rounds: the number of rounds.
 
     Raises:
-        ValueError: fewer than 10 values, or the quartiles are equal.
+        ValueError: there are fewer than 10 values, or the quartiles are equal.
 
     Source: I. Koutrouvelis, JASA 75 (1980); the ten points of S. Kogon, D. Williams, Characteristic Function Based
     Estimation of Stable Distribution Parameters, in A Practical Guide to Heavy Tails, Birkhäuser 1998.
@@ -66,7 +66,7 @@ def fit_stable(x: ArrayLike, *, rounds: int = 5) -> Stable:
 
 
 def _characteristic(x: Array) -> Array:
-    """φ̂ at the ten points, from a million values at a time."""
+    """φ̂ at the ten points, computed from a million values at a time."""
     total = np.zeros(len(_T), dtype=np.complex128)
     for part in np.array_split(x, max(1, len(x) // 10**6)):
         total += np.exp(1j * np.outer(_T, part)).sum(axis=1)

@@ -17,21 +17,21 @@ class Tail(NamedTuple):
 def mohammadi(x: ArrayLike, *, block: int | None = None, seed: int | None = 0) -> float:
     """α of a symmetric stable law, as Simsekli et al. estimated it, from sums over blocks of K₁ values.
 
-    A sum of K₁ independent stable values is K₁^{1/α} times as wide as one:
+    A sum of K₁ independent stable values is K₁^{1/α} times as wide as one value:
     1/α̂ = [mean log|Σ block| − mean log|x|] / log K₁. For a Gaussian α = 2.
 
-    Do not use it to show that something is *not* Gaussian: it takes a stable law for granted and reads α off the growth
-    of sums. Values that are independent and of finite variance, but not of one scale (gradients of many parameters),
-    come out below 2. The values have to be centred and, above all, independent: neighbouring parameters are not, so
-    they are shuffled first. Zeros are left out.
+    Do not use it to show that values are *not* Gaussian: it assumes a stable law and derives α from the growth of sums.
+    Independent values of finite variance but different scales (gradients of many parameters) give α below 2. The values
+    must be centred and, above all, independent. Neighbouring parameters are not, so the values are shuffled first.
+    Zeros are left out.
 
     Args:
         x: values.
-        block: K₁; default the largest whole number up to √N. What does not fill a block is left out.
-        seed: of the shuffling; None leaves the order, as Simsekli et al. did.
+        block: K₁; default the largest whole number up to √N. Values that do not fill a block are left out.
+        seed: of the shuffling; None keeps the order, as Simsekli et al. did.
 
     Raises:
-        ValueError: fewer than 4 values other than 0, or blocks that do not fit.
+        ValueError: fewer than 4 values are not 0, or ``block`` is not from 2 to their number.
 
     Source: M. Mohammadi, A. Mohammadpour, H. Ogata, Metrika 78 (2015), Corollary 2.4; used in U. Simsekli, L. Sagun,
     M. Gurbuzbalaban, arXiv 1901.06053, section 4.
@@ -51,15 +51,16 @@ def mohammadi(x: ArrayLike, *, block: int | None = None, seed: int | None = 0) -
 def hill(x: ArrayLike, *, share: float = 0.05) -> Tail:
     """Hill's estimator: 1/α̂ = mean of log(|x|_(i) / |x|_(k+1)) over the k largest; standard error α̂/√k.
 
-    For tails that are powers, of any law. Under a Gaussian there is no power, and α̂ grows slowly without bound as the
-    share gets smaller. For stable laws of α above 1.5 it is far above α at any usual share: see the tail it fits.
+    Use it for laws whose tail is a power. A Gaussian has no such tail, and α̂ grows slowly without bound as the share
+    gets smaller. For stable laws with α above 1.5, α̂ is far above α at any usual share, because the largest values are
+    not yet in the power tail.
 
     Args:
-        x: values; only their sizes count.
+        x: values; only their absolute values count.
         share: k / N.
 
     Raises:
-        ValueError: the share is not in (0, 1), or fewer than 2 values are in it.
+        ValueError: the share is not in (0, 1), or contains fewer than 2 values.
 
     Source: B. Hill, Annals of Statistics 3 (1975).
     """

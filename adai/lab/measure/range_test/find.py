@@ -10,15 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from adai.errors import UserError
 from adai.lab.host import random_state
 from adai.lab.measure.range_test.limit import limit_at
 from adai.lab.measure.range_test.restored import generators, restored, trained
 from adai.lab.measure.range_test.result import RangeTest, Rise, RunningMean
+from adai.lab.training import tryout
+from adai.lab.training.closure import Closure
 
 LOWEST, HIGHEST, STEPS, SEEDS = 1e-6, 100.0, 200, 3
 FEWEST_STEPS = 20
 
-# Told after every step how many are done, and of how many at most.
+# Called after every step with the number of steps done and their largest possible number.
 Progress = Callable[[int, int], None]
 
 
@@ -34,30 +37,30 @@ def find_lr(
     seeds: int = SEEDS,
     progress: Progress = lambda done, total: None,
 ) -> RangeTest:
-    """Train while the learning rate rises exponentially, until the loss blows up; then put everything back.
+    """Train while the learning rate rises exponentially, until the loss blows up; then restore everything.
 
-    For an optimizer and a model whose learning rate you do not know. In step i = 0, …, steps − 1 the rate is
-    lowest · (highest / lowest)^(i / (steps − 1)); a test ends where the loss has blown up (`RunningMean`). What it
-    suggests, and what a warm-up has to do with it, is said in `RangeTest`. Everything is put back as it was, also when
-    an exception flies: see `adai.lab.measure.range_test.restored`.
+    Use it to find the learning rate of an optimizer and a model. In step i = 0, …, steps − 1 the rate is
+    lowest · (highest / lowest)^(i / (steps − 1)). A test ends when the loss has blown up (`RunningMean`). `RangeTest`
+    explains the suggested rate and the role of a warm-up. Everything is restored, also after an exception: see
+    `adai.lab.measure.range_test.restored`.
 
-    **When not to use it.** It says nothing of how well a model trained with a rate generalises: for that compare whole
-    runs (`adai compare --tune`). Behind a gradient scaler or with several processes it does not know the training loop.
+    **When not to use it.** It does not show how well a model trained at a rate generalises: for that compare whole
+    runs (`adai compare --tune`). It does not support gradient scalers or several processes.
 
     Args:
-        optimizer: any; its groups keep the ratios of their rates, and a rate is that of the first group.
-            ``warmup_steps`` of Adai is 0 during the test.
-        model: is called with the inputs. In evaluation mode it is set to training mode for the test; in training mode
-            its parts keep theirs, so that layers that you have frozen with ``eval()`` stay so.
-        loss: of the model's outputs and the targets, a mean over the batch.
-        data: batches of (inputs, targets): a `DataLoader`, or a list. Started anew whenever it ends. Tensors are moved
-            to the device of the model.
+        optimizer: any optimizer. Its groups keep the ratios of their rates; the reported rate is that of the first
+            group. ``warmup_steps`` of Adai is 0 during the test.
+        model: is called with the inputs. If it is in evaluation mode, it is set to training mode for the test. If it is
+            in training mode, its parts keep their modes, so layers that you have frozen with ``eval()`` stay frozen.
+        loss: maps the model's outputs and the targets to a mean over the batch.
+        data: batches of (inputs, targets): a `DataLoader`, or a list. It is iterated again whenever it ends. Tensors
+            are moved to the device of the model.
         lowest: the first rate.
-        highest: the last rate, if nothing blows up before it.
-        steps: from the first rate to the last, at least 20.
-        seeds: so many tests, each from the model and the state as they are, with the global random generators and those
-            of a `DataLoader` seeded 0, 1, …: order, dropout and augmentation vary, the first weights do not.
-        progress: told after every step how many are done, and of how many at most.
+        highest: the last rate, if the loss does not blow up before.
+        steps: the number of steps from the first rate to the last, at least 20.
+        seeds: the number of tests. Each starts from the current model and state, with the global random generators and
+            those of a `DataLoader` seeded 0, 1, …: order, dropout and augmentation vary, the first weights do not.
+        progress: called after every step with the number of steps done and their largest possible number.
 
     Returns:
         All losses, the rate at which each test blew up, the limit by theory at the start, and the suggestion.
@@ -112,7 +115,7 @@ def rising(lowest: float, highest: float, steps: int) -> NDArray[np.float64]:
 
 
 def after(before: int, total: int, progress: Progress) -> Callable[[int], None]:
-    """What one of several tests tells its steps to, so many steps being those of the tests before it."""
+    """The progress function of one of several tests; ``before`` is the number of steps of the tests before it."""
     return lambda done: progress(before + done, total)
 
 
@@ -124,21 +127,20 @@ def rise(
     rates: NDArray[np.float64],
     stepped: Callable[[int], None],
 ) -> Rise:
-    """One test, whose traces stay: train with each rate for a step until the loss blows up.
+    """Run one test without restoring anything: train one step at each rate until the loss blows up.
 
     Args:
-        optimizer: as of `find_lr`.
-        model: likewise.
-        loss: likewise.
-        data: likewise.
-        rates: one a step.
-        stepped: told after every step how many are done.
+        optimizer: as for `find_lr`.
+        model: as for `find_lr`.
+        loss: as for `find_lr`.
+        data: as for `find_lr`.
+        rates: one per step.
+        stepped: called after every step with the number of steps done.
     """
     set_rate = _Rate(optimizer)
     if not model.training:
         model.train()
-    for each in _with_modes(optimizer):
-        each.train()
+    tryout.train(optimizer)
     device = next(model.parameters()).device
     batches = _without_end(data)
     limit: float | None = None
@@ -156,14 +158,16 @@ def rise(
 
 
 class _Rate:
-    """Sets the learning rates of all groups, whose ratios stay.
+    """Sets the learning rates of all groups and keeps their ratios.
 
-    Ratios are those of the rates that a scheduler started from, where there is one: it may stand at 0 now. A warm-up of
-    the optimizer's own, as of Adai, is off: else its steps would be taken with less than the rate.
+    If there is a scheduler, the ratios are those of the rates that it started from, because its current rate may be 0.
+    The optimizer's own warm-up, such as Adai's, is off: otherwise its steps would use less than the rate.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._groups = optimizer.param_groups
+        if not all("lr" in group for group in self._groups):
+            raise UserError(f"{type(optimizer).__name__} has no learning rate that could rise; take another optimizer")
         own = [float(group.get("initial_lr", group["lr"])) for group in self._groups]
         first = next((rate for rate in own if rate > 0), 0.0)
         self._ratios = [rate / first if first else 1.0 for rate in own]
@@ -178,30 +182,27 @@ class _Rate:
                 group["lr"] = rate * ratio
 
 
-def _with_modes(optimizer: Optimizer) -> list[Any]:
-    """The optimizer, where it has to be told that training begins, as schedule-free ones have."""
-    return [optimizer] if callable(getattr(optimizer, "train", None)) else []
-
-
 def _step(
     optimizer: Optimizer, model: nn.Module, loss: Callable[[Any, Any], Tensor], inputs: Any, targets: Any
 ) -> float:
-    """One step; the loss before it. It goes through a closure, which some optimizers need and all others take."""
-    losses: list[Tensor] = []
+    """Take one step, with a closure for the optimizers that need one. Returns the loss before the step."""
+    parameters = list(dict.fromkeys([*model.parameters(), *trained(optimizer)]))
 
-    def closure() -> float:
-        for param in (*model.parameters(), *trained(optimizer)):
-            param.grad = None  # not set to 0 in place: gradients from before the test are to stay
-        losses.append(loss(model(inputs), targets))
-        losses[-1].backward()
-        return losses[-1].item()
+    def evaluate() -> Tensor:
+        for param in parameters:
+            param.grad = None  # not set to 0 in place: the gradients from before the test are restored later
+        value = loss(model(inputs), targets)
+        value.backward()
+        return value
 
-    optimizer.step(closure)
-    return losses[0].item()
+    closure = Closure(parameters, list(model.buffers()), evaluate)
+    before = closure.evaluate().item()
+    optimizer.step(closure)  # type: ignore[arg-type]  # which torch takes to return a float
+    return before
 
 
 def _without_end(data: Iterable[Any]) -> Iterator[Any]:
-    """The batches, from the start again whenever they end."""
+    """The batches, repeated without end."""
     while True:
         empty = True
         for batch in data:

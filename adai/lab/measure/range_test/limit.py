@@ -10,18 +10,19 @@ from adai.errors import UserError
 from adai.lab.measure.stability.margin import stability
 from adai.optim import Adai
 
-# Optimizers whose first steps are those of gradient descent. Adam and its kind divide the first step by the gradient
-# itself: the limit with that preconditioner is far below rates that train, because the next step has another one.
+# Optimizers whose first steps are those of gradient descent. Adam and similar optimizers divide the first step by the
+# gradient itself: the limit with that preconditioner is far below rates that train, because the next step has another
+# preconditioner.
 _PLAIN_AT_FIRST = (Adai, SGD)
 
 
 def limit_at(
     optimizer: Optimizer, model: nn.Module, loss: Callable[[Any, Any], Tensor], batch: tuple[Any, Any]
 ) -> float | None:
-    """The largest stable rate of the next step on this batch, where the optimizer's first steps are gradient descent's.
+    """The largest stable rate of the next step on this batch, if the optimizer starts like gradient descent.
 
-    None for other optimizers, and where the curvature cannot be had: inputs that are no tensor, a loss without second
-    derivatives.
+    It is None for other optimizers, and if the curvature cannot be computed: the inputs are not a tensor, or the loss
+    has no second derivatives.
     """
     if not isinstance(optimizer, _PLAIN_AT_FIRST):
         return None

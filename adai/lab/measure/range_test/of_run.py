@@ -1,4 +1,4 @@
-"""The range test of a run of the lab: its data set and net, or a task of your own, over several seeds."""
+"""The range test of a run of the lab, over several seeds: its data set and net, or a task of your own."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -28,20 +28,20 @@ def find_lr_of_run(
     data_dir: Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> RangeTest:
-    """The range test of `find_lr` at the start of a run: a seed has weights and an order of the examples of its own.
+    """The range test of `find_lr` at the start of a run. Each seed has its own weights and order of the examples.
 
     Args:
-        settings: of the run; its learning rate, schedule and epochs do not matter, its seed is the first.
+        settings: of the run. Its learning rate, schedule and epochs have no effect; its seed is the first seed.
         lowest: the first rate.
-        highest: the last, if nothing blows up before it.
-        steps: from the first rate to the last.
-        seeds: how many, from that of the settings on.
-        data_dir: where data sets lie by name; default the environment's ``ADAI_DATA_DIR``.
-        progress: told after every step how many are done, and of how many at most.
+        highest: the last rate, if the loss does not blow up before.
+        steps: the number of steps from the first rate to the last.
+        seeds: the number of tests, with consecutive seeds.
+        data_dir: the folder that contains the data sets; default the environment's ``ADAI_DATA_DIR``.
+        progress: called after every step with the number of steps done and their largest possible number.
 
     Raises:
         ValueError: a number is out of range.
-        UserError: a device, a data set or a task is not there.
+        UserError: the device, the data set or the task does not exist.
     """
     rates = rising(lowest, highest, steps)
     device = device_named(settings.device)
@@ -57,7 +57,7 @@ def find_lr_of_run(
 
 
 class Epochs:
-    """The batches of one epoch after the other, each in an order of its own; a last batch with fewer is left out."""
+    """The batches of one epoch; each epoch has a new order. A smaller last batch is left out."""
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner

@@ -1,4 +1,4 @@
-"""A model and an optimizer that are put back exactly, whatever was done with them."""
+"""Restores a model and an optimizer exactly after a block of code."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -14,19 +14,19 @@ from adai.lab.host import random_state
 
 @contextmanager
 def restored(optimizer: Optimizer, *modules: nn.Module, data: object = None) -> Iterator[None]:
-    """After the block, also after an exception, all that a training step changes is as it was before it.
+    """Restore everything that a training step changes when the block ends, also after an exception.
 
-    That is: parameters, buffers (batch norm's statistics), gradients and the mode of every module; the optimizer's
+    It restores parameters, buffers (batch norm's statistics), gradients and the mode of every module; the optimizer's
     state, the options of its groups and its attributes, also those of an optimizer that it wraps; the global random
     generators and those of a `DataLoader`. State, options and gradients are the same objects as before, because the
-    block works on copies of them. The memory that this takes is that of parameters, buffers and state once more.
+    block works on copies of them. This needs the memory of parameters, buffers and state a second time.
 
-    Not put back: what hooks or a loss of your own write elsewhere, and where a data set keeps its own position.
+    It does not restore what hooks or a loss of your own write elsewhere, nor the position of a data set that keeps one.
 
     Args:
         optimizer: the optimizer.
-        modules: the model, and whatever else is trained.
-        data: the `DataLoader` whose generators are put back, where it is one.
+        modules: the model, and all other modules that are trained.
+        data: the data; if it is a `DataLoader`, its generators are restored.
     """
     params = list(dict.fromkeys([*(p for module in modules for p in module.parameters()), *trained(optimizer)]))
     device = params[0].device if params else torch.device("cpu")
@@ -49,7 +49,7 @@ def trained(optimizer: Optimizer) -> list[Tensor]:
 
 
 def generators(data: object) -> Iterable[Generator]:
-    """The generators that a `DataLoader`, its sampler and its batch sampler draw from; none of anything else."""
+    """The generators that a `DataLoader`, its sampler and its batch sampler draw from; empty for other data."""
     batch_sampler = getattr(data, "batch_sampler", None)
     holders = (data, getattr(data, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
     found = [getattr(holder, "generator", None) for holder in holders]
@@ -79,15 +79,15 @@ def _put_back_params(params: list[Tensor], values: list[Tensor], grads: list[Ten
 
 
 def _with_wrapped(optimizer: Optimizer) -> list[Optimizer]:
-    """The optimizer, and those that it has as attributes: SAM and Lookahead wrap another."""
+    """The optimizer, and the optimizers among its attributes: SAM and Lookahead wrap another."""
     found = [optimizer]
-    for inner in found:  # grows on the way
+    for inner in found:  # the list grows during the loop
         found += [value for value in vars(inner).values() if isinstance(value, Optimizer) and value not in found]
     return found
 
 
 def _lend_copies(optimizer: Optimizer, stack: ExitStack) -> None:
-    """Give the optimizer copies of its state and of its groups' options; the stack gives the originals back."""
+    """Give the optimizer copies of its state and of its groups' options; the stack restores the originals."""
     attributes = vars(optimizer)
     stack.callback(_put_back_mapping, attributes, dict(attributes))
     attributes.update({k: copy.copy(v) for k, v in attributes.items() if type(v) in (dict, list, set)})  # caches
@@ -95,7 +95,7 @@ def _lend_copies(optimizer: Optimizer, stack: ExitStack) -> None:
         stack.callback(_put_back_mapping, group, dict(group))
         group.update({key: copy.deepcopy(value) for key, value in group.items() if key != "params"})
     stack.callback(_put_back_mapping, optimizer.state, dict(optimizer.state))
-    # The keys are the parameters, which are not to be copied.
+    # The keys are the parameters, which must not be copied.
     optimizer.state.update({param: copy.deepcopy(state) for param, state in optimizer.state.items()})
 
 

@@ -1,4 +1,4 @@
-"""What a range test found: when the loss blew up, and which learning rate follows from it."""
+"""The result of a range test: when the loss blew up, and which learning rate follows from it."""
 
 import math
 from collections.abc import Sequence
@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-KEPT = 0.9  # of the running mean in a step
-FIRST = 10  # losses, at the lowest rates, that say where the loss starts and how noisy it is
-NOISE = 4.0  # standard deviations of the noise that a rise has to exceed
-# Of the lowest rate at which a loss blew up, and of the rate at which the median is lowest: the smaller is suggested.
-# benchmarks/range_test.py tries other rules.
+KEPT = 0.9  # weight of the old running mean in each step
+FIRST = 10  # the first losses, at the lowest rates, give the starting loss and its noise
+NOISE = 4.0  # a rise has to exceed this number of standard deviations of the noise
+# The suggestion is the smaller of BLOW_UP_SHARE times the lowest rate at which a loss blew up, and LOWEST_SHARE times
+# the rate at which the median is lowest. benchmarks/range_test.py tries other rules.
 BLOW_UP_SHARE, LOWEST_SHARE = 0.25, 0.5
-WARM_UP = 100  # steps, as the lab's runs have by default
+WARM_UP = 100  # steps; the default of the lab's runs
 
 
 class RunningMean:
     """The running mean of the losses while the rate rises, and whether they have blown up.
 
-    The mean is exponential with weight 0.1 on the newest loss, bias-corrected. The loss has blown up where it is not
-    finite, or where its mean has lost again half of what it had gained since the start, and by more than 4 standard
-    deviations of the first ten losses, which are noise: the rates are lowest there.
+    The mean is exponential with weight 0.1 on the newest loss, bias-corrected. The loss has blown up if it is not
+    finite, or if its mean has lost half of its gain since the start and has risen by more than 4 standard deviations of
+    the first ten losses. These differ only by noise, because the rates are lowest there.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class RunningMean:
         self._sum = self._weight = 0.0
 
     def blown_up_by(self, loss: float) -> bool:
-        """Take up one more loss; whether they have blown up with it."""
+        """Add a loss; returns whether the losses have blown up."""
         self._sum = KEPT * self._sum + (1 - KEPT) * loss
         self._weight = KEPT * self._weight + (1 - KEPT)
         self.values.append(self._sum / self._weight)
@@ -48,7 +48,7 @@ class RunningMean:
 
 
 class Rise(NamedTuple):
-    """One test: a loss a step, the rate at which they blew up or None, and the limit at its start or None."""
+    """One test: one loss per step, the rate at which they blew up or None, and the limit at its start or None."""
 
     losses: list[float]
     blow_up: float | None
@@ -61,8 +61,8 @@ class RangeTest(NamedTuple):
     Attributes:
         rates: of the steps, (steps,).
         losses: of each test, (seeds, steps); nan after its end.
-        blow_ups: the rate at which each test's loss blew up, (seeds,); inf where it did not up to the highest rate.
-        limits: the largest stable rate at the start of each test by theory, (seeds,); nan where there is none.
+        blow_ups: the rate at which each test's loss blew up, (seeds,); inf if it did not up to the highest rate.
+        limits: the largest stable rate at the start of each test by theory, (seeds,); nan if there is none.
     """
 
     rates: Array
@@ -72,7 +72,7 @@ class RangeTest(NamedTuple):
 
     @classmethod
     def of(cls, rates: Array, rises: Sequence[Rise]) -> Self:
-        """All of them in one."""
+        """Combine the tests of all seeds."""
         losses = np.full((len(rises), len(rates)), np.nan)
         for row, one in zip(losses, rises, strict=True):
             row[: len(one.losses)] = one.losses
@@ -81,7 +81,7 @@ class RangeTest(NamedTuple):
 
     @property
     def seeds(self) -> int:
-        """How many tests."""
+        """The number of tests."""
         return len(self.losses)
 
     @property
@@ -97,13 +97,13 @@ class RangeTest(NamedTuple):
 
     @property
     def ends(self) -> NDArray[np.int64]:
-        """How many steps each test has losses of, (seeds,)."""
+        """The number of steps with a loss in each test, (seeds,)."""
         return np.array([int(np.flatnonzero(~np.isnan(row)).max(initial=-1)) + 1 for row in self.losses])
 
     def over_seeds(self) -> tuple[Array, Array, Array]:
         """Median, lowest and highest of the running means at each rate, (steps,); a test that has ended counts as inf.
 
-        The median is inf where half of the tests have ended; lowest and highest are of those that go on.
+        The median is inf once half of the tests have ended; lowest and highest are over the tests that have not ended.
         """
         means = self.means
         ended = np.isnan(means)
@@ -115,12 +115,12 @@ class RangeTest(NamedTuple):
 
     @property
     def blow_up(self) -> float:
-        """The rate at which the loss blows up, median over the tests; inf where it does not."""
+        """The rate at which the loss blows up, median over the tests; inf if it does not."""
         return float(np.median(self.blow_ups))
 
     @property
     def limit(self) -> float | None:
-        """The largest stable rate at the start by theory, the lowest of the tests; None where there is none."""
+        """The largest stable rate at the start by theory, the lowest over the tests; None if no test has one."""
         known = self.limits[~np.isnan(self.limits)]
         return float(known.min()) if known.size else None
 
@@ -131,10 +131,10 @@ class RangeTest(NamedTuple):
 
     @property
     def suggested(self) -> float | None:
-        """For a run with a warm-up of 100 steps; None where no test blew up, so that no rate is known to be too large.
+        """The suggested rate for a run with a warm-up of 100 steps; None if no test blew up.
 
-        The smaller of a quarter of the lowest rate at which a test blew up, and half of the rate at which the median is
-        lowest.
+        It is the smaller of a quarter of the lowest rate at which a test blew up, and half of the rate at which the
+        median is lowest. If no test blew up, no rate is known to be too large.
         """
         if not np.isfinite(self.blow_ups).any():
             return None
@@ -142,5 +142,5 @@ class RangeTest(NamedTuple):
 
     @property
     def suggested_without_warm_up(self) -> float | None:
-        """For a run without a warm-up: `suggested`, or the limit at the start if smaller; None where one is unknown."""
+        """For a run without a warm-up: `suggested`, or the limit at the start if smaller; None if one is unknown."""
         return None if self.limit is None or self.suggested is None else min(self.suggested, self.limit)

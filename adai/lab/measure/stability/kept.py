@@ -20,14 +20,14 @@ from adai.lab.results.run import finite
 
 
 class StabilitySettings(NamedTuple):
-    """What decides the numbers.
+    """The settings that determine the numbers.
 
     Args:
-        samples: of the training data, drawn with the seed; None for all.
-        batch: samples at a time; None for as many as the run trains with, so that batch norm sees what it sees there.
-        batch_norm: its statistics, as `adai.lab.measure.objective.Objective` takes them.
-        dtype: to compute in, ``float32`` or ``float64``, which is taken below a loss of
-            `adai.lab.measure.curvature.kept.FITTED` in any case.
+        samples: the number of training samples, drawn with the seed; None for all.
+        batch: samples per minibatch; None for the batch size of the run, so that batch norm sees batches of that size.
+        batch_norm: the mode of batch norm; see `adai.lab.measure.objective.Objective`.
+        dtype: the dtype to compute in, ``float32`` or ``float64``. Below a loss of
+            `adai.lab.measure.curvature.kept.FITTED` it is always ``float64``.
         tol: relative accuracy of the eigenvalue.
         seed: of the samples and of the start of Lanczos.
     """
@@ -124,6 +124,6 @@ def margin_at(
         progress("top eigenvalue", more, expected)
 
     found = measure(at, optimizer, subject.model, tol=settings.tol, seed=settings.seed, progress=counted)
-    progress("top eigenvalue", max(0, expected - taken), expected)  # it was a guess
+    progress("top eigenvalue", max(0, expected - taken), expected)  # the expected number was an estimate
     numbers = finite({"loss": found.loss, "lr": found.lr, "margin": found.margin, "largest_lr": found.largest_lr})
     return Measured(subject.epoch or 0, settings._asdict(), at.about(), numbers)

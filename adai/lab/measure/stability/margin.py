@@ -1,4 +1,4 @@
-"""The stability margin: the top eigenvalue of the preconditioned Hessian, over what the learning rate allows."""
+"""The stability margin: the learning rate over the largest stable one."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,10 +22,11 @@ class Stability(NamedTuple):
 
     Attributes:
         margin: the learning rate over the largest stable one: 1 is the edge, 0.5 half of the way to it.
-        largest_lr: the largest stable learning rate of the first group, where all groups' change by the same factor.
-        lr: the learning rate of the first group as it is.
+        largest_lr: the largest stable learning rate of the first group, if the rates of all groups change by the same
+            factor.
+        lr: the current learning rate of the first group.
         loss: on the batch.
-        batch_norm: which statistics it took, in words.
+        batch_norm: a description of the statistics that batch norm used.
     """
 
     margin: float
@@ -36,7 +37,7 @@ class Stability(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """By which the learning rates of all groups may be multiplied before the edge is reached."""
+        """The factor by which the learning rates of all groups can be multiplied until they reach the edge."""
         return 1 / self.margin if self.margin else float("inf")
 
 
@@ -54,29 +55,30 @@ def stability(
     .. math::
         \text{margin} = \tfrac12 \lambda_{\max}\big((\eta S)^{1/2} (H + \lambda I) (\eta S)^{1/2}\big)
 
-    H is the Hessian of the loss on the batch, η the learning rate as it is now, λ the L2 decay, and S the optimizer's
-    step weight, a number for each parameter, from its state (`adai.theory.stability`): :math:`(1 - \mu)/(1 + \mu)` for
-    Adai, 1 for plain SGD, 1 / (1 + β) for SGD with momentum. Decoupled decay adds η times itself within the eigenvalue.
-    On a quadratic, with the averages in S settled and fixed, training is stable exactly where the margin is below 1.
+    H is the Hessian of the loss on the batch, η the current learning rate, λ the L2 decay, and S the optimizer's step
+    weight, a number for each parameter, from its state (`adai.theory.stability`): :math:`(1 - \mu)/(1 + \mu)` for Adai,
+    1 for plain SGD, 1 / (1 + β) for SGD with momentum. Decoupled decay δ adds ηδ to the matrix in the eigenvalue. On a
+    quadratic, with settled and fixed averages in S, training is stable if and only if the margin is below 1.
 
-    **When to use it.** To learn whether a run that becomes unsteady has too large a learning rate, and by how much; or,
-    with Adai and SGD, what rate a model stands without a warm-up: before the first step S is that of the first step, 1
-    for Adai. Call it between two steps, before or after `zero_grad`. **When not.** It is no proof: the loss is no
-    quadratic, and a batch has other curvature than the next. A margin a little above 1 for some steps is usual in
-    training. Clipped gradients stand more than it says. While the averages are young, the first 1/(1 - μ) steps or so,
-    bias correction makes steps larger than it assumes. Before the first steps of Adam and RMSprop, whose denominators
-    change most then, it says little.
+    **When to use it.** Use it to find out whether the learning rate of an unstable run is too large, and by how much.
+    With Adai and SGD it also gives the largest rate for a run without a warm-up: before the first step S is that of the
+    first step, which is 1 for Adai. Call it between two steps, before or after `zero_grad`. **When not.** It is not a
+    proof: the loss is not a quadratic, and each batch has another curvature. A margin slightly above 1 for some steps
+    is common in training. With clipped gradients the true limit is higher. In about the first 1/(1 - μ) steps, while
+    the averages are not settled, bias correction makes steps larger than it assumes. Before the first steps of Adam and
+    RMSprop it says little, because their denominators change most then.
 
-    It takes about 30 Hessian-vector products, each about two to four times as long as a training step. Model,
-    gradients, optimizer, buffers and random generators stay as they are; dropout is off.
+    It takes about 30 Hessian-vector products, each about two to four times as long as a training step. It does not
+    change the model, gradients, optimizer, buffers or random generators; dropout is off.
 
     Args:
         optimizer: `adai.Adai` or AdaiW; or SGD, Adam (also with ``amsgrad``), AdamW, RAdam or RMSprop of `torch.optim`.
-        model: maps the batch's inputs to what the loss takes. Parameters that the optimizer does not have are fixed.
+        model: maps the batch's inputs to the outputs that the loss takes. Parameters that the optimizer does not have
+            are fixed.
         loss: of outputs and targets, a mean over the batch.
-        batch: inputs (n, …) and targets (n, …). More samples give the curvature of the whole data rather than theirs.
-        batch_norm: ``batch``: it takes the statistics of the batch, as in training, whatever mode the model is in;
-            ``running``: those gathered so far.
+        batch: inputs (n, …) and targets (n, …). A large batch gives the curvature of the data rather than of one batch.
+        batch_norm: ``batch``: use the statistics of the batch, as in training, whatever mode the model is in;
+            ``running``: use those gathered so far.
         tol: relative accuracy of the eigenvalue.
 
     Returns:
@@ -85,7 +87,7 @@ def stability(
     Raises:
         UserError: no limit is known for the optimizer or for one of its options; the model, the loss or the state is
             not finite; or the same parameters and data give different losses.
-        ValueError: the batch is no pair of as many inputs as targets, or the optimizer has none of the model's
+        ValueError: the batch is not a pair of equally many inputs and targets, or the optimizer has none of the model's
             parameters.
 
     Source: derived and proved in `adai.theory.stability`; for Adam J. Cohen et al., arXiv 2207.14484.
@@ -103,7 +105,7 @@ def stability(
     check(optimizer)
     inputs, targets = _pair(batch)
     device = next(model.parameters(), torch.empty(0)).device
-    # What the model draws at random is refused, but drawn; and autocast would round the products.
+    # A random model is refused, but only after it has drawn numbers; and autocast would round the products.
     with random_state.untouched(device), torch.autocast(device.type, enabled=False):
         objective = Objective(
             model,
@@ -141,11 +143,12 @@ def measure(
 
     Args:
         objective: the loss at the model's parameters.
-        optimizer: whose parameters are the model's.
-        model: which the objective was made of.
+        optimizer: the optimizer of the model's parameters.
+        model: the model that the objective was made from.
         tol: relative accuracy of the eigenvalue.
         seed: of the start of Lanczos.
-        progress: told how many more products were taken; see `adai.lab.measure.curvature.eigenpairs.expected_products`.
+        progress: called with the number of products just computed; see
+            `adai.lab.measure.curvature.eigenpairs.expected_products`.
 
     Raises:
         UserError: as `stability`.
@@ -154,13 +157,13 @@ def measure(
     operator, lr, scale = _preconditioned(objective, optimizer, model)
     top = _top(operator, tol, seed, progress)
     margin = float(theory.margin(scale, top)) if scale else 0.0
-    # Without a learning rate the groups are taken to have the same.
+    # If all learning rates are 0, the groups are assumed to have the same rate.
     largest = float(theory.limit(top)) * (lr / scale if scale else 1.0)
     return Stability(margin, largest, lr, objective.loss(), str(objective.about()["batch_norm"]))
 
 
 class Preconditioned:
-    """R H R + diag(d) of an objective's Hessian H: symmetric, and of the eigenvalues of R² H + diag(d).
+    """R H R + diag(d) with an objective's Hessian H and a diagonal R: symmetric.
 
     Args:
         objective: the loss.
@@ -174,7 +177,7 @@ class Preconditioned:
 
     @property
     def size(self) -> int:
-        """How many rows."""
+        """The number of rows."""
         return self.theta.numel()
 
     def hvp(self, vectors: Tensor) -> Tensor:
@@ -186,10 +189,10 @@ class Preconditioned:
 def _preconditioned(
     objective: Objective, optimizer: Optimizer, model: nn.Module
 ) -> tuple[Preconditioned, float, float]:
-    """The matrix whose top eigenvalue, times the last number, is below 2 where training is stable.
+    """The matrix whose top eigenvalue, multiplied by the largest η, is below 2 if and only if training is stable.
 
     With a learning rate η_i, step weight S_i, L2 decay λ_i and decoupled decay δ_i of each parameter, the condition is
-    λmax((ηS)^½ (H + λ) (ηS)^½ + ηδ) < 2; the proof in `adai.theory.stability` holds with diagonal matrices too.
+    λmax((ηS)^½ (H + λ) (ηS)^½ + ηδ) < 2. The proof in `adai.theory.stability` also holds with diagonal matrices.
 
     Returns:
         The matrix with each η divided by the largest, the learning rate of the first group, and the largest η.
@@ -221,6 +224,6 @@ def _preconditioned(
 
 
 def _top(operator: Preconditioned, tol: float, seed: int, progress: Callable[[int], None]) -> float:
-    if operator.size == 1:  # Lanczos needs more rows than eigenvalues
+    if operator.size == 1:  # Lanczos needs more rows than it computes eigenvalues
         return float(operator.hvp(torch.ones_like(operator.theta)))
     return float(top_eigenpairs(operator, 1, tol=tol, seed=seed, progress=progress).values[0])

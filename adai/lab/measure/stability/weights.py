@@ -1,7 +1,7 @@
-"""How each parameter moves: learning rate, step weight and decay, read off an optimizer and its state.
+"""The learning rate, step weight and decay of each parameter, from an optimizer and its state.
 
-The formulas are those of `adai.theory.stability`; this module only says which one an optimizer follows, and where its
-state keeps what goes into it.
+`adai.theory.stability` has the formulas. This module chooses the formula of an optimizer and reads its inputs from the
+state.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,17 +20,17 @@ from adai.theory import stability as theory
 State = dict[str, Any]
 Group = dict[str, Any]
 Gradient = Callable[[Tensor], Tensor]
-"""The gradient of the loss with respect to a parameter, for optimizers whose first step depends on it."""
+"""Computes the gradient of the loss with respect to a parameter, for optimizers whose first step depends on it."""
 
 
 class Moving(NamedTuple):
-    """How a parameter moves.
+    """The numbers that determine the step of a parameter.
 
     Attributes:
-        rate: η, the learning rate of its group, after the optimizer's own warm-up.
+        rate: η, the learning rate of its group, including the optimizer's own warm-up.
         weight: S, a number or a tensor of the parameter's shape.
         l2: weight decay that is added to the gradient.
-        decoupled: weight decay that is not.
+        decoupled: decoupled weight decay.
     """
 
     rate: float
@@ -39,18 +39,18 @@ class Moving(NamedTuple):
     decoupled: float
 
 
-# S of a parameter, from the parameter, its state and its group.
+# Computes S of a parameter from the parameter, its state and its group.
 Weight = Callable[[Tensor, State, Group], Tensor | float]
 
 
 def moving(optimizer: Optimizer, gradient: Gradient) -> dict[Tensor, Moving]:
-    """How each parameter of the optimizer moves, with its averages as they are now.
+    """The numbers of each parameter of the optimizer, with the current averages.
 
-    A parameter that has not taken a step yet has the step weight of its first one.
+    A parameter that has not taken a step yet has the step weight of its first step.
 
     Args:
         optimizer: one of `KNOWN`.
-        gradient: asked for parameters of Adam's family that have not taken a step yet.
+        gradient: called for parameters of Adam's family that have not taken a step yet.
 
     Raises:
         UserError: no stability limit is known for the optimizer or for one of its options.
@@ -65,7 +65,7 @@ def moving(optimizer: Optimizer, gradient: Gradient) -> dict[Tensor, Moving]:
 
 
 def check(optimizer: Optimizer) -> None:
-    """Say now what `moving` would refuse.
+    """Raise the errors that `moving` would raise, without computing anything.
 
     Raises:
         UserError: no stability limit is known for the optimizer or for one of its options.
@@ -92,12 +92,12 @@ def _rule(optimizer: Optimizer) -> Rule:
 
 
 def _rate(group: Group, state: State) -> float:
-    """The learning rate of the last step, or of the first: Adai may be warming up."""
+    """The learning rate of the last step, or of the first one if there was none. It includes Adai's warm-up."""
     return float(group["lr"]) * float(warm_up(group.get("warmup_steps", 0), max(1.0, _steps(state))))
 
 
 def _decay(group: Group, optimizer: Optimizer) -> tuple[float, float]:
-    """L2 and decoupled weight decay. AdamW has no option that says which before torch 2.7."""
+    """L2 and decoupled weight decay. Before torch 2.7, AdamW has no option that says which one it uses."""
     decay = float(group["weight_decay"])
     return (0.0, decay) if group.get("decoupled_weight_decay", isinstance(optimizer, AdamW)) else (decay, 0.0)
 
@@ -138,7 +138,7 @@ def _adam(optimizer: Optimizer, gradient: Gradient) -> Weight:
 
 
 def _radam(optimizer: Optimizer, gradient: Gradient) -> Weight:
-    """Momentum without a denominator at first, then Adam's, rectified, with ε added before the bias correction."""
+    """RAdam: first momentum without a denominator, then a rectified Adam whose ε is added before bias correction."""
 
     def weight(p: Tensor, state: State, group: Group) -> Tensor | float:
         (beta1, beta2), t = group["betas"], _steps(state)
@@ -157,7 +157,7 @@ def _radam(optimizer: Optimizer, gradient: Gradient) -> Weight:
 
 
 def _rmsprop(optimizer: Optimizer, gradient: Gradient) -> Weight:
-    """RMSprop, centred or with momentum too. There is no bias correction."""
+    """RMSprop, also centred or with momentum. There is no bias correction."""
 
     def weight(p: Tensor, state: State, group: Group) -> Tensor:
         if _steps(state):
@@ -173,7 +173,7 @@ def _rmsprop(optimizer: Optimizer, gradient: Gradient) -> Weight:
 
 
 def _adai(optimizer: Optimizer, gradient: Gradient) -> Weight:
-    """Adai, AdaiW. The first step is the gradient's, m̂_1 = g_1, whatever the inertia."""
+    """Adai, AdaiW. The first step uses the gradient itself, m̂_1 = g_1, whatever the inertia."""
     if any(group["dampening"] != 1 for group in optimizer.param_groups):
         raise UserError(f"{type(optimizer).__name__} has a dampening other than 1; its stability limit is known for 1")
     sums = [(v_hat.sum().item(), v_hat.numel()) for v_hat in _v_hats(optimizer)]
@@ -203,7 +203,7 @@ def _v_hat(state: State, group: Group) -> Tensor:
 
 
 def _first(p: Tensor, group: Group, optimizer: Optimizer, gradient: Gradient) -> Tensor:
-    """The gradient that a first step would take in."""
+    """The gradient that the first step would use, with L2 decay."""
     l2, _ = _decay(group, optimizer)
     return _wide(gradient(p)) + l2 * _wide(p.detach())
 
@@ -221,4 +221,4 @@ KNOWN: dict[type[Optimizer], Rule] = {
     Adai: _adai,
     AdaiW: _adai,
 }
-"""The optimizers with a known limit, and how it is read off them."""
+"""The optimizers with a known limit, and the function that finds their step weights."""

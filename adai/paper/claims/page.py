@@ -1,0 +1,75 @@
+"""``docs/claims.md``: the claims of the paper, each with a verdict, our numbers, and what makes them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from adai.errors import UserError
+from adai.files import write_whole
+from adai.lab.results.run import writing_to
+from adai.paper.claims.claim import VERDICTS, Claim, Found, joined
+from adai.paper.claims.listed import CLAIMS
+
+HEAD = """# What holds of the paper's claims
+
+Xie et al. ([arXiv 2006.15815](https://arxiv.org/abs/2006.15815)) make {number} claims that can be tested.
+We find: {counts}.
+
+**Should I try Adai on my net?** Try it where you train a convolutional net with SGD and momentum, with
+`Adai.from_sgd`, and compare it on your own net: `adai compare --task package.module:function --tune 20`. Do not expect
+it to be better than SGD because the paper says so: the first two lines of the table say what we have seen. Keep AdamW
+where AdamW is the habit; the authors report that Adai falls behind Adam on Transformers.
+
+*Holds when …* means that a condition has to be added, which the sentence names. *Not shown* means that our runs do not
+decide it. Intervals are at 95 %.
+"""
+
+TAIL = """
+Drawn by `adai paper claims` from the files that each claim names. Verdicts follow from the numbers, by rules in
+`adai/paper/claims/`. [All results](../results/README.md), [the theory](theory.md).
+"""
+
+
+def write(folder: Path, file: Path) -> Path:
+    """Write the page.
+
+    Args:
+        folder: our results.
+        file: the page.
+
+    Raises:
+        UserError: there is no such folder, or the page cannot be written.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; give one with runs that are kept")
+    with writing_to(file.parent, "give another file with --out"):
+        write_whole(file, lambda part: part.write_text(text(folder, file.parent), encoding="utf-8"))
+    return file
+
+
+def text(folder: Path, beside: Path) -> str:
+    """The page, with links that are relative to a folder."""
+    found = {claim.key: claim.found(folder) for claim in CLAIMS}
+    counts = [
+        f"{number} {verdict}" for verdict in VERDICTS if (number := sum(f.verdict == verdict for f in found.values()))
+    ]
+    lines = [f"| [{claim.said}](#{claim.key}), {claim.where} | {found[claim.key].verdict} |" for claim in CLAIMS]
+    table = "\n".join(["| claim | verdict |", "|---|---|", *lines])
+    at = Path(os.path.relpath(folder, beside))
+    parts = "\n".join(_part(claim, found[claim.key], at) for claim in CLAIMS)
+    return "\n".join([HEAD.format(number=len(CLAIMS), counts="; ".join(counts)), f"{table}\n", parts]) + TAIL
+
+
+def _part(claim: Claim, found: Found, at: Path) -> str:
+    sources = _sources(claim.files, claim.commands, at)
+    return (
+        f'<a id="{claim.key}"></a>\n\n### {claim.said}\n\n{claim.where}. **{found.verdict.capitalize()}**: '
+        f"{found.sentence}{sources}\n"
+    )
+
+
+def _sources(files: Sequence[str], commands: Sequence[str], at: Path) -> str:
+    links = [f"[{file}]({(at / file).as_posix()})" for file in files]
+    made = f"made by {joined([f'`{command}`' for command in commands])}" if commands else ""
+    both = ", ".join(part for part in (joined(links) if links else "", made) if part)
+    return f"\n\n({both[0].upper()}{both[1:]}.)" if both else ""

@@ -1,0 +1,250 @@
+"""What trained nets come to: test error, flatness, speed, how often a run dies."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
+
+from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.comparison import Comparison, read
+from adai.lab.results.equal_loss import at_equal_loss, courses
+from adai.lab.results.outcome import DIED
+from adai.lab.results.stats import MIN_SEEDS, Difference, paired_difference
+from adai.paper.claims.claim import DOES_NOT_HOLD, HOLDS, HOLDS_WHEN, NOT_SHOWN, Found, joined, json_lines
+from adai.paper.experiments import SMALL
+from adai.report.drift import momentum_drift
+
+ADAPTIVE = ("adam", "amsgrad", "adamw", "adabound", "padam", "yogi", "radam")
+TABLE1 = tuple(f"{SMALL.name}/{name}" for name in ("cifar10-resnet8", "cifar100-resnet8"))
+MEASURED = ("cifar10-convnet", "digits-flatness")
+ALIKE = np.log(2)  # sharpnesses within a factor of 2 are called alike
+AS_FAST = np.log(1.1)  # and a loss that is at most a tenth higher as low
+BLOW_UPS = "stability/runs.jsonl"
+
+
+class Gap(NamedTuple):
+    """A rival's number less Adai's over shared seeds, on one data set."""
+
+    data: str
+    rival: str
+    of: Difference
+
+    def __str__(self) -> str:
+        return f"{recipe(self.rival).label} {self.of.mean:+.2f} ({self.of.low:+.2f} to {self.of.high:+.2f})"
+
+
+def better_than_sgd(folder: Path) -> Found:
+    """Adai generalizes better than SGD with momentum."""
+    return _generalizes(folder, ("sgd",))
+
+
+def better_than_adaptive(folder: Path) -> Found:
+    """Adai generalizes better than Adam and its variants."""
+    return _generalizes(folder, ADAPTIVE)
+
+
+def _generalizes(folder: Path, rivals: Sequence[str]) -> Found:
+    """Whether every rival has a higher error at the best epoch than Adai, on every data set of the small Table 1."""
+    gaps = [gap for name in TABLE1 for gap in _gaps(folder / name, rivals)]
+    enough = [gap for gap in gaps if gap.of.seeds >= MIN_SEEDS]
+    wanted = len(TABLE1) * len(rivals)
+    if len(enough) < wanted:
+        return Found(
+            NOT_SHOWN,
+            f"Not run yet: {len(enough)} of {wanted} comparisons have {MIN_SEEDS} seeds in the small Table 1; the "
+            "paper's own networks have not been run.",
+        )
+    better = [gap for gap in enough if gap.of.shown and gap.of.mean > 0]
+    worse = [gap for gap in enough if gap.of.shown and gap.of.mean < 0]
+    text = f"{'; '.join(map(_of_data, enough))} (points of test error above Adai's, small nets, 95 %)."
+    if len(better) == wanted:
+        return Found(HOLDS, f"It holds for small nets at the paper's rates. {text}")
+    if better:
+        return Found(HOLDS_WHEN, f"It is shown in {len(better)} of {wanted} comparisons. {text}")
+    return Found(DOES_NOT_HOLD if worse else NOT_SHOWN, text)
+
+
+def _of_data(gap: Gap) -> str:
+    return f"{gap.data}: {gap}"
+
+
+def _gaps(folder: Path, rivals: Sequence[str]) -> list[Gap]:
+    """Lowest test error over the epochs, rival less Adai, of shared seeds; none of a folder that is not there."""
+    if not (folder / "config.json").exists():
+        return []
+    comparison = read(folder)
+    best = {
+        entrant.name: {run.seed: float(np.nanmin(run.column("test_error"))) for run in entrant.finished}
+        for entrant in comparison.entrants
+    }
+    found = []
+    for rival in rivals:
+        shared = sorted(best.get(rival, {}).keys() & best.get("adai", {}).keys())
+        if len(shared) >= MIN_SEEDS:
+            a, b = ([best[name][seed] for seed in shared] for name in (rival, "adai"))
+            found.append(Gap(str(comparison.config["task"]), rival, paired_difference(a, b, comparisons=len(rivals))))
+    return found
+
+
+def as_flat_as_sgd(folder: Path) -> Found:
+    """Adai's minima are as flat as SGD's."""
+    gaps = _flatness(folder, "sgd")
+    text = f"At equal loss SGD's sharpness is {'; '.join(map(_times, gaps))} of Adai's (95 %)."
+    if all(gap.of.low >= -ALIKE and gap.of.high <= ALIKE for gap in gaps):
+        return Found(HOLDS, text)
+    if any(gap.of.shown for gap in gaps):
+        return Found(HOLDS_WHEN, f"By some measures they differ. {text}")
+    return Found(NOT_SHOWN, f"No difference is shown, but the intervals are too wide to call them equal. {text}")
+
+
+def flatter_than_adam(folder: Path) -> Found:
+    """Adai's minima are flatter than Adam's."""
+    gaps = _flatness(folder, "adam")
+    flatter = [gap for gap in gaps if gap.of.shown and gap.of.mean > 0]
+    text = f"At equal loss Adam's sharpness is {'; '.join(map(_times, gaps))} of Adai's (95 %)."
+    if len(flatter) == len(gaps):
+        return Found(HOLDS, text)
+    if not flatter:
+        return Found(NOT_SHOWN, text)
+    return Found(
+        HOLDS_WHEN,
+        "It holds by the top eigenvalue, not by the filter-normalised sharpness, which does not change when layers are "
+        f"rescaled. {text}",
+    )
+
+
+MEASURES = {"largest": "top eigenvalue", "filter_worst": "filter-normalised sharpness"}
+
+
+def _flatness(folder: Path, rival: str) -> list[Gap]:
+    """Logarithms of the rival's sharpness over Adai's at equal loss."""
+    found = []
+    for name in MEASURED:
+        comparison = read(folder / name)
+        equal = at_equal_loss(courses(comparison), comparison.loss_unit)
+        for key, words in MEASURES.items():
+            ours, theirs = (equal.values(who, key) if equal else {} for who in ("adai", rival))
+            shared = sorted(ours.keys() & theirs.keys())
+            if len(shared) >= MIN_SEEDS:
+                a, b = (np.log([of[seed] for seed in shared]).tolist() for of in (theirs, ours))
+                of = paired_difference(a, b, comparisons=len(MEASURED) * len(MEASURES))
+                found.append(Gap(f"{_short(comparison)}, {words}", rival, of))
+    return found
+
+
+def _short(comparison: Comparison) -> str:
+    return f"{comparison.config['model']} on {comparison.config['task']}"
+
+
+def _times(gap: Gap) -> str:
+    value, low, high = np.exp([gap.of.mean, gap.of.low, gap.of.high])
+    return f"{value:.2g} times ({low:.2g} to {high:.2g}, {gap.of.seeds} seeds; {gap.data})"
+
+
+def drift(folder: Path) -> Found:
+    """Adai's momentum drift is nearly 1000 times Adam's in early epochs."""
+    parts, ratios = [], []
+    for name in MEASURED:
+        comparison = read(folder / name)
+        entrants = {entrant.name: entrant for entrant in comparison.entrants}
+        ours, theirs = (momentum_drift(entrants[who]) for who in ("adai", "adam"))
+        ratio = float(np.nanmean(ours[:, 0]) / np.nanmean(theirs[:, 0]))
+        ratios.append(ratio)
+        parts.append(f"{ratio:.0f} on {_short(comparison)} ({len(ours)} seeds)")
+    verdict = HOLDS if min(ratios) >= 500 else DOES_NOT_HOLD if max(ratios) < 1 else HOLDS_WHEN
+    return Found(
+        verdict,
+        f"In the first epoch the ratio by eq. 12 is {joined(parts)}. It goes with the square of the ratio of learning "
+        "rates and with the mean of v̂, so it says as much of the rates as of the rules.",
+    )
+
+
+def as_fast_as_adam(folder: Path) -> Found:
+    """Adai trains as fast as Adam."""
+    comparisons = [read(folder / name) for name in (*TABLE1, *MEASURED) if (folder / name / "config.json").exists()]
+    parts, gaps = [], []
+    for comparison in comparisons:
+        losses = {
+            entrant.name: {run.seed: _half_way(run.column("train_loss")) for run in entrant.finished}
+            for entrant in comparison.entrants
+        }
+        shared = sorted(losses.get("adai", {}).keys() & losses.get("adam", {}).keys())
+        if len(shared) >= MIN_SEEDS:
+            ours, theirs = (np.log([losses[name][seed] for seed in shared]).tolist() for name in ("adai", "adam"))
+            of = paired_difference(ours, theirs)
+            value, low, high = np.exp([of.mean, of.low, of.high])
+            gaps.append(of)
+            parts.append(f"{value:.2f} times ({low:.2f} to {high:.2f}, {of.seeds} seeds; {_short(comparison)})")
+    text = f"Half-way through training, Adai's training loss is {joined(parts)} Adam's."
+    as_fast = sum(of.high <= AS_FAST for of in gaps)
+    if gaps and as_fast == len(gaps):
+        return Found(HOLDS, text)
+    if as_fast:
+        return Found(HOLDS_WHEN, f"It holds on {as_fast} of {len(gaps)} tasks. {text}")
+    return Found(NOT_SHOWN, text if gaps else "Not run yet.")
+
+
+def _half_way(losses: NDArray[np.float64]) -> float:
+    return float(losses[losses.size // 2 - 1])
+
+
+def robust(folder: Path) -> Found:
+    """Adai needs no more tuning than SGD: it trains where SGD does."""
+    rows = [row for row in json_lines(folder / BLOW_UPS) if row["factor"] == 1]
+    parts, worse = [], []
+    for steps in sorted({row["warmup_steps"] for row in rows}):
+        ours = _dead(rows, "adai", 0.0, steps)
+        floor = _dead(rows, "adai", 0.9, steps)
+        theirs = _dead(rows, "sgd", None, steps)
+        worse.append(ours.low > theirs.high)
+        warm_up = f"{steps} steps of warm-up" if steps else "no warm-up"
+        parts.append(f"with {warm_up} Adai {ours}, with min_inertia=0.9 {floor}, SGD with momentum {theirs}")
+    text = (
+        "Runs that blew up at the paper's rates, on the digits and on MNIST with and without batch norm: "
+        f"{'; '.join(parts)} (Wilson, 95 %)."
+    )
+    if any(worse):
+        return Found(DOES_NOT_HOLD, f"The rule as printed dies where SGD trains. {text}")
+    return Found(NOT_SHOWN, text)
+
+
+class Share(NamedTuple):
+    """Runs that died, of how many; Wilson's interval in percent."""
+
+    dead: int
+    runs: int
+
+    @property
+    def _interval(self) -> tuple[float, float]:
+        found = binomtest(self.dead, self.runs).proportion_ci(method="wilson")
+        return 100 * float(found.low), 100 * float(found.high)
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+        return self._interval[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        return self._interval[1]
+
+    def __str__(self) -> str:
+        return f"{self.dead} of {self.runs} ({self.low:.0f} to {self.high:.0f} %)"
+
+
+def _dead(rows: Sequence[dict[str, object]], optimizer: str, floor: float | None, steps: int) -> Share:
+    own = [r for r in rows if (r["optimizer"], r["min_inertia"], r["warmup_steps"]) == (optimizer, floor, steps)]
+    return Share(sum(row["status"] in DIED for row in own), len(own))
+
+
+def no_more_hyperparameters(folder: Path) -> Found:
+    """Adai introduces no extra hyperparameters."""
+    return Found(
+        HOLDS_WHEN,
+        "Counted, it is right: lr, β0, β2 and ε are as many as Adam has. In practice two more are needed where SGD's "
+        "momentum builds up by itself: a warm-up and, with sharp directions, a floor under the inertia (see below).",
+    )

@@ -1,0 +1,129 @@
+"""docs/claims.md: verdicts follow from the numbers, and the page is drawn from what is committed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from adai.cli import main
+from adai.paper.claims import page, simulated, trained
+from adai.paper.claims.claim import DOES_NOT_HOLD, HOLDS, HOLDS_WHEN, NOT_SHOWN, VERDICTS
+from adai.paper.claims.listed import CLAIMS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_is_drawn_from_the_committed_results():
+    assert (ROOT / "docs/claims.md").read_text(encoding="utf-8") == page.text(ROOT / "results", ROOT / "docs")
+
+
+def test_every_claim_has_one_verdict_and_a_link_that_leads_somewhere():
+    text = (ROOT / "docs/claims.md").read_text(encoding="utf-8")
+    for claim in CLAIMS:
+        found = claim.found(ROOT / "results")
+        assert found.verdict in VERDICTS
+        assert found.sentence.endswith(".")
+        assert text.count(f'<a id="{claim.key}">') == text.count(f"](#{claim.key})") == 1
+        assert all((ROOT / "results" / file).exists() for file in claim.files)
+
+
+def test_without_results_nothing_is_shown(tmp_path):
+    from_files = [claim for claim in CLAIMS if claim.files or claim.commands]
+    assert {claim.found(tmp_path).verdict for claim in from_files} == {NOT_SHOWN}
+    assert main(["paper", "claims", str(tmp_path), "--out", str(tmp_path / "claims.md")]) == 0
+    assert "Not run yet" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+
+
+def test_bad_input_gets_one_line(tmp_path, capsys):
+    assert main(["paper", "claims", str(tmp_path / "none")]) == 2
+    assert main(["paper", "claims", str(tmp_path), "--out", str(tmp_path / "none/claims.md")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "none" in lines[0]
+    assert "none" in lines[1]
+
+
+def csv_with(path: Path, rows: list[dict[str, object]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("factor", "correlation", "verdict"), [(1.1, 0.99, HOLDS), (0.4, 0.99, HOLDS_WHEN), (0.4, 0.5, DOES_NOT_HOLD)]
+)
+def test_noise_that_follows_the_hessian(tmp_path, factor, correlation, verdict):
+    row = {"parameters": "p", "B": 1, "directions": 10, "correlation": correlation, "factor": factor}
+    csv_with(tmp_path / simulated.FIGURE7, [row])
+    assert simulated.hessian_noise(tmp_path).verdict == verdict
+
+
+@pytest.mark.parametrize(("rejected", "verdict"), [(0.06, HOLDS), (0.9, DOES_NOT_HOLD)])
+def test_gaussian_noise(tmp_path, rejected, verdict):
+    row = {
+        "parameters": "p", "B": 1, "minibatches": 9, "anderson_darling_rejected": rejected,
+        "anderson_darling_gaussian": 0.05,
+    }  # fmt: skip
+    csv_with(tmp_path / simulated.FIGURE6, [row])
+    assert simulated.gaussian(tmp_path).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [
+        ([[0.1, 0.05, 0.2]] * 3, DOES_NOT_HOLD),
+        ([[-0.1, -0.2, -0.05]] * 3, HOLDS),
+        ([[-0.1, -0.2, -0.05], [0.0, -0.1, 0.1], [0.0, -0.1, 0.1]], HOLDS_WHEN),
+        ([[0.0, -0.1, 0.1]] * 3, NOT_SHOWN),
+    ],
+)
+def test_which_power_of_the_sharpness_the_escape_time_goes_with(tmp_path, differences, verdict):
+    for file, difference in zip(simulated.VALLEYS.values(), differences, strict=True):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text(json.dumps({"r_squared": {"adam": {"difference": difference}}}))
+    assert simulated.adam_escape(tmp_path).verdict == verdict
+
+
+def runs(optimizer: str, floor: float | None, dead: int, of: int) -> Iterator[str]:
+    for number in range(of):
+        status = "diverged" if number < dead else "finished"
+        row = {"optimizer": optimizer, "min_inertia": floor, "warmup_steps": 0, "factor": 1, "status": status}
+        yield json.dumps(row) + "\n"
+
+
+@pytest.mark.parametrize(("dead", "verdict"), [(9, DOES_NOT_HOLD), (0, NOT_SHOWN)])
+def test_a_rule_that_dies_where_sgd_trains_is_not_robust(tmp_path, dead, verdict):
+    lines = [*runs("adai", 0.0, dead, 10), *runs("adai", 0.9, 0, 10), *runs("sgd", None, 0, 10)]
+    (tmp_path / "stability").mkdir()
+    (tmp_path / trained.BLOW_UPS).write_text("".join(lines) + '{"cut": ')
+    found = trained.robust(tmp_path)
+    assert found.verdict == verdict
+    assert f"Adai {dead} of 10" in found.sentence
+
+
+def comparison(folder: Path, errors: dict[str, list[float]]) -> None:
+    """A folder of one epoch a run, with these test errors by optimizer and seed."""
+    folder.mkdir(parents=True)
+    seeds = len(errors["adai"])
+    config = {"task": "cifar10", "model": "resnet8", "epochs": 1, "seeds": seeds, "optimizers": dict.fromkeys(errors)}
+    (folder / "config.json").write_text(json.dumps({**config, "optimizers": {name: {} for name in errors}}))
+    for name, values in errors.items():
+        for seed, value in enumerate(values):
+            run = folder / name / f"seed{seed}"
+            run.mkdir(parents=True)
+            row = {"epoch": 1, "train_loss": 0.1, "train_error": 1.0, "test_loss": 0.1, "test_error": value}
+            (run / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("gap", "verdict"),
+    [((1.0, 1.0), HOLDS), ((1.0, 0.0), HOLDS_WHEN), ((0.0, 0.0), NOT_SHOWN), ((-1.0, 0.0), DOES_NOT_HOLD)],
+)
+def test_better_than_sgd(tmp_path, gap, verdict):
+    noise = np.array([0.01, 0.05, -0.04, 0.02])
+    for folder, shift in zip(trained.TABLE1, gap, strict=True):
+        adai = 15 + noise
+        comparison(tmp_path / folder, {"adai": adai.tolist(), "sgd": (adai + shift + noise[::-1]).tolist()})
+    assert trained.better_than_sgd(tmp_path).verdict == verdict
