@@ -77,7 +77,7 @@ def test_optimizers_and_seeds_are_added_and_other_settings_refused(tmp_path):
     assert [folder.finished(name, 1) for name in ("adam", "sgd")] == [True, False]
     assert sorted(folder.config()["optimizers"]) == ["adam", "sgd"]
     with pytest.raises(
-        UserError, match=r"holds a comparison with other settings \(epochs is . there, . here\); give another folder"
+        UserError, match=r"holds a comparison with other settings \(epochs is . there, . here\); give another `folder`"
     ):
         compare(folder, optimizers=["sgd"], seeds=1, epochs=2)
 
