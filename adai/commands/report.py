@@ -14,7 +14,7 @@ from adai.report.tables import as_table, for_terminal
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Run the command; returns the exit status."""
     show(terminal(), options.runs, options.reference)
     return 0
 

@@ -37,7 +37,7 @@ class Point(NamedTuple):
 
 
 def write_points(path: Path, grid: Grid) -> None:
-    """Write a row for every run at every rate as CSV, every number in full; what there is not stays empty."""
+    """Write a row for every run at every rate as CSV, every number in full; missing values are empty."""
     points = []
     for name in grid.optimizers:
         for factor, entrant in grid.entrants(name).items():
@@ -51,7 +51,7 @@ def write_points(path: Path, grid: Grid) -> None:
 
 
 def cells(grid: Grid) -> Cells:
-    """The table as people read it: an optimizer a row, a rate a column, and which of them is the best."""
+    """The table for readers: one row per optimizer, one column per rate, and the best rate."""
     measure = grid.measure
     unit = " in percent" if measure.unit == "%" else ""
     rows = []
@@ -74,7 +74,7 @@ def _cell(tried: Tried | None, measure: Measure) -> str:
 
 
 def picture(grid: Grid) -> Picture:
-    """The measure against the factor, a line an optimizer."""
+    """The measure against the factor, with one line per optimizer."""
     figure, ax = one_axes()
     draw(ax, {name: grid.tried(name) for name in grid.optimizers}, list(grid.at))
     ax.set(xlabel="factor on the optimizer’s own learning rate", ylabel=with_unit(grid.measure.name, grid.measure.unit))
@@ -104,7 +104,7 @@ def _ends(grid: Grid, optimizer: str) -> list[str]:
 
 
 def end_keys(ends: set[str]) -> list[Line2D]:
-    """A key for each way in which runs died."""
+    """A legend entry for each way in which runs died."""
     return [
         Line2D([], [], color=INK, lw=0, marker=marker, ms=7, mew=1.6, label=end)
         for end, marker in ENDS.items()
@@ -113,7 +113,7 @@ def end_keys(ends: set[str]) -> list[Line2D]:
 
 
 def draw(ax: Axes, lines: Mapping[str, Mapping[float, Tried]], factors: Sequence[float]) -> None:
-    """Draw what each optimizer came to at every factor, and above the axes how many runs died there, and how.
+    """Draw the results of each optimizer at every factor, and above the axes how many runs died there, and how.
 
     Args:
         ax: where; its title has to leave room above.

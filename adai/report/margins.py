@@ -1,4 +1,4 @@
-"""Stability margins of several runs or checkpoints, as a table and files."""
+"""Stability margins of several runs or checkpoints, as a table and as files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ COLUMNS = ("loss", "lr", "margin", "largest_lr")
 
 
 class Row(NamedTuple):
-    """One run, after one of its epochs; None for what is not finite."""
+    """One run after one of its epochs; None for numbers that are not finite."""
 
     run: str
     epoch: int

@@ -17,7 +17,7 @@ from adai.report.rows import write_csv
 from adai.report.section import Section
 from adai.report.style import INK, style
 
-LEAST = 1e-3  # what is drawn: a schedule that ends at 0 takes the margin with it
+LEAST = 1e-3  # the smallest margin that is drawn: if the schedule ends at 0, so does the margin
 
 
 NOTE = (
@@ -75,7 +75,7 @@ def write_courses(path: Path, found: Courses) -> None:
 
 
 def picture(comparison: Comparison, found: Courses) -> Picture:
-    """A line a run with a mark where it is largest, and the edge."""
+    """One line per run with a mark at its largest margin, and the edge."""
     figure, ax = one_axes()
     lowest = 1.0
     for name, of_seeds in found.items():
@@ -95,5 +95,5 @@ def picture(comparison: Comparison, found: Courses) -> Picture:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="epoch", ylabel="stability margin")
     add_legend(figure, comparison, lines=False)
-    said = f"{sentence(comparison, found)} A line a run, with a mark at its largest; the dotted line is the edge."
+    said = f"{sentence(comparison, found)} One line per run, with a mark at its largest; the dotted line is the edge."
     return Picture("stability", "Stability margin by epoch", said, figure)

@@ -1,4 +1,4 @@
-"""How figures look: each optimizer has its colour, marker and dashes in every figure of every report."""
+"""The style of figures: an optimizer has the same colour, marker and dashes in every figure of every report."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from adai.lab.optimizers.recipes import RECIPES
 
 
 class Style(NamedTuple):
-    """Of one optimizer; the darker colour on a light page and on paper, the lighter one on a dark page."""
+    """The style of one optimizer. ``light`` is its colour on a light page and on paper, ``dark`` on a dark page."""
 
     light: str
     dark: str
@@ -15,8 +15,8 @@ class Style(NamedTuple):
     dashes: tuple[float, ...]
 
 
-# Colours have a contrast of 3 and more with the page (a test holds them to it). They do not stand alone: no two of
-# the first eight share a marker, nor the last six with one another, and dashes differ where markers do not.
+# Each colour has a contrast of at least 3 with the page (a test checks it). Markers and dashes help too: no two of the
+# first eight styles share a marker, nor do two of the last six, and styles with the same marker have different dashes.
 _STYLES = [
     Style("#0b62a8", "#6cb4f5", "o", ()),
     Style("#00807a", "#4fd1c7", "s", (5, 1.5)),
@@ -55,7 +55,7 @@ def style(name: str, names: Sequence[str] = ()) -> Style:
 
 
 def simulated(rule: str) -> Style:
-    """The style of a rule of `adai.simulate`: that of the optimizer it is, whose recipe may have another name."""
+    """The style of a rule of `adai.simulate`: that of the same optimizer, whose recipe may have another name."""
     return style({"momentum": "sgd", "sgd": "sgd-plain"}.get(rule, rule))
 
 
@@ -82,7 +82,7 @@ def variables() -> dict[str, tuple[str, str]]:
 
 
 def themed(svg: str) -> str:
-    """An SVG whose colours are the page's: text and axes take its text colour, the rest its variables."""
+    """An SVG with the page's colours: text and axes use its text colour, everything else its variables."""
     for name, (light, _) in variables().items():
         svg = svg.replace(light, f"var({name})")
     return svg.replace(INK, "currentColor")
