@@ -19,8 +19,9 @@ from adai.lab.measure.stability.kept import StabilitySettings
 from adai.lab.measure.stability.weights import check
 from adai.lab.models.copies import copied
 from adai.lab.optimizers.contenders import contender, labelled, split, together
+from adai.lab.optimizers.named import importable
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Range, Recipe, own_name, recipe
-from adai.lab.queue.executors import Executor, in_process
+from adai.lab.queue.executors import Executor, elsewhere, in_process
 from adai.lab.queue.jobs import Failure, Job, Watch
 from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
@@ -109,6 +110,10 @@ def compare(
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     data_dir = Path(data_dir) if data_dir else None
     recipes = together(_contenders(optimizers, overrides or {}, ranges or {}))
+    if local := [name for name, own in recipes.items() if elsewhere(execute) and not importable(own.spec)]:
+        raise UserError(
+            f"{local[0]} cannot be imported by other processes; move it to a module, or run one job at a time"
+        )
     if tune and lr_grid:
         raise UserError("--tune and --lr-grid both choose learning rates; leave one of them out")
     if without := [name for name, own in recipes.items() if lr_grid and "lr" not in own.options]:

@@ -94,7 +94,7 @@ def _gradients(model: nn.Module) -> Callable[[], Tensor]:
 
     def closure() -> Tensor:
         with torch.enable_grad():
-            loss = torch.stack([(p - t).square().sum() for p, t in zip(parameters, targets, strict=True)]).sum()
+            loss = torch.stack([(p - t).abs().square().sum() for p, t in zip(parameters, targets, strict=True)]).sum()
             for p in parameters:
                 p.grad = None
             loss.backward()
