@@ -27,7 +27,7 @@ from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
 from adai.lab.tasks.task import checked
 from adai.lab.training.train import named_task
-from adai.lab.training.tryout import needs
+from adai.lab.training.tryout import needs_closure
 
 if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not
     from adai.lab.queue.tuning import Tuning
@@ -219,7 +219,7 @@ class Part(NamedTuple):
             model = checked(factory, self.common.name).model.to(device)
         for name, own in self.runs.items():
             if name not in made:
-                needs(own.recipe, model, own.precision)
+                needs_closure(own.recipe, model, own.precision)
                 made[name] = own.recipe.build(copied(model))
         return {name: made[name] for name in self.runs}
 
