@@ -14,10 +14,10 @@ from adai.report.text import ENCODING_ERRORS
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong."""
+    """An argument parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message with the way to help, and exit with status 2."""
+        """Print the message with a hint to ``--help``, and exit with status 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"adai {options.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # commands that keep something say so themselves
+    except KeyboardInterrupt:  # commands that keep results print their own message
         print(f"adai {options.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except ModuleNotFoundError as error:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _survive_any_encoding() -> None:
-    """Let standard output and error write something near to what their encoding lacks, instead of failing."""
+    """Make standard output and error replace characters that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=ENCODING_ERRORS)

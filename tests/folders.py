@@ -1,4 +1,4 @@
-"""Folders of comparisons, made up."""
+"""Makes folders of invented comparisons."""
 
 import json
 import math

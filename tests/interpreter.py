@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adai import Adai
-from adai.optim import adai as optimizers
+from adai.optim import step
 from adai.optim.engines import triton as gpu
 
 
@@ -16,19 +16,19 @@ def interpreted():
     if torch.cuda.is_available():
         pytest.skip("the interpreter is for machines without a GPU; see test_cuda.py")
     triton = pytest.importorskip("triton.runtime.interpreter", reason="Triton is not installed")
-    own = optimizers.choose
+    own = step.choose
 
-    def choose(group, batch, states, last=None):
+    def choose(group, hyper, batch, states, last=None):
         if not group["fused"] or torch.compiler.is_compiling():
-            return own(group, batch, states, last)
-        batch.check_shapes()
-        reason = gpu.refusal(batch, group)
+            return own(group, hyper, batch, states, last)
+        engine = last if isinstance(last, gpu.Fused) else gpu.Fused()
+        reason = engine.prepare(batch, states, hyper)
         if reason is not None:
             raise RuntimeError(reason)
-        return gpu.Fused(batch, states, group)
+        return engine
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optimizers, "choose", choose)
+        patch.setattr(step, "choose", choose)
         patch.setattr(Adai, "_check_capturable", lambda _: None)
         patch.setattr(triton.InterpretedFunction, "__call__", _called(triton))
         patch.setattr(triton, "_convert_float", _converted(triton))

@@ -14,6 +14,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.optim.named_optimizer import _NamedOptimizer
 
 from adai import Adai, AdaiW
+from adai.optim.saving.state import step_counts
 from tests.transcription import Transcription
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
@@ -325,3 +326,16 @@ def test_the_step_count_has_torchs_dtype(tensors, fused):
         assert ours.dtype == theirs.dtype
     finally:
         torch.set_default_dtype(before)
+
+
+def test_loading_waits_for_an_accelerator_once_however_many_tensors(monkeypatch):
+    """Step counts of `capturable` lie on the device; fetching one waits for it."""
+    steps = [torch.tensor(float(t)) for t in range(5)]
+    fetched = []
+    own = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "is_cpu", property(lambda _: False))
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda t: fetched.append(1) or own(t))
+    for name in ("item", "__float__"):
+        monkeypatch.setattr(torch.Tensor, name, lambda _: pytest.fail("the host waits for one tensor"))
+    assert step_counts(steps) == [0, 1, 2, 3, 4]
+    assert len(fetched) == 1

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from adai import Adai
-from adai.optim.engines import cpu, foreach, loop
-from adai.optim.engines.base import choose
+from adai.optim.engines import cpu
 from adai.optim.engines.batch import Batch
+from adai.optim.engines.choice import choose
 from adai.optim.engines.cpu import library
+from adai.optim.engines.foreach import Foreach
+from adai.optim.engines.loop import Loop
+from adai.optim.hyper import Hyper
 from tests.engines import SHAPES, assert_close, train
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
@@ -21,7 +24,7 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 def engine_of(optimizer):
     batch, group = Batch.empty(), optimizer.param_groups[0]
     optimizer._init_group(group, *batch, [])
-    return choose(group, batch, [optimizer.state[p] for p in group["params"]])
+    return choose(group, Hyper.of(group), batch, [optimizer.state[p] for p in group["params"]])
 
 
 @pytest.fixture
@@ -36,17 +39,17 @@ def not_built(monkeypatch, tmp_path):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_fused_is_the_default_on_cpus(tensors, dtype):
     assert isinstance(engine_of(Adai(tensors(dtype=dtype))), cpu.Fused)
-    assert engine_of(Adai(tensors(dtype=dtype), foreach=True)) is foreach
-    assert engine_of(Adai(tensors(dtype=dtype), foreach=False)) is loop
-    assert engine_of(Adai(tensors(dtype=dtype), fused=False)) is loop
-    assert engine_of(Adai(tensors(dtype=dtype), differentiable=True)) is loop
+    assert isinstance(engine_of(Adai(tensors(dtype=dtype), foreach=True)), Foreach)
+    assert isinstance(engine_of(Adai(tensors(dtype=dtype), foreach=False)), Loop)
+    assert isinstance(engine_of(Adai(tensors(dtype=dtype), fused=False)), Loop)
+    assert isinstance(engine_of(Adai(tensors(dtype=dtype), differentiable=True)), Loop)
 
 
 def test_without_the_kernel_foreach_steps_in_with_one_log_line(not_built, tensors, caplog):
     with caplog.at_level(logging.INFO):
         params = tensors()
         optimizer = Adai(params)
-        assert engine_of(optimizer) is foreach
+        assert isinstance(engine_of(optimizer), Foreach)
         optimizer.step()
         Adai(tensors()).step()
     assert [r.getMessage() for r in caplog.records if r.name.startswith("adai")] == [
@@ -55,7 +58,7 @@ def test_without_the_kernel_foreach_steps_in_with_one_log_line(not_built, tensor
     with pytest.raises(RuntimeError, match="fused=True is not possible: .* without its compiled CPU kernel"):
         Adai(params, fused=True)
     optimizer = Adai(tensors(), lr=torch.tensor(0.1))
-    assert engine_of(optimizer) is loop
+    assert isinstance(engine_of(optimizer), Loop)
 
 
 def test_what_the_kernel_cannot_do_goes_elsewhere(tensors):

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from adai import Adai, AdaiW
+from adai.optim import step
+from adai.optim.shared.mean import gated
 from tests.engines import ENGINES, each
 
 
@@ -130,3 +132,21 @@ def test_a_parameter_unfrozen_late_has_its_own_bias_correction(engine, tensors):
     assert optimizer.state[early]["step"] == 11
     assert optimizer.state[late]["step"] == 1
     torch.testing.assert_close(late.detach(), before - 0.1 * gradient, rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("engine", each(*ENGINES), indirect=True)
+@pytest.mark.parametrize("first", [0, 2], ids=["at once", "later"])
+@pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+def test_nan_spreads_to_every_parameter_wherever_it_is_decided(engine, tensors, monkeypatch, on_device, first):
+    """On a GPU the host does not ask whether the mean of v̂ is 0; a nan must not be taken for a 0 there."""
+    if on_device:
+        monkeypatch.setattr(step, "gated", lambda v_mean, *, wait: gated(v_mean, wait=False))
+    params = tensors(((3, 4), (5,), ()))
+    optimizer = Adai(params, **engine)
+    for t in range(4):
+        set_gradients(params, tensors(((3, 4), (5,), ()), seed=t))
+        if t == first:
+            params[1].grad[2] = torch.nan
+        optimizer.step()
+        assert all(p.isnan().all() == (t >= first) for p in params)
+    assert [optimizer.state[p]["step"].item() for p in params] == [4, 4, 4]

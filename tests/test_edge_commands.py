@@ -39,7 +39,7 @@ COMPARE = ["compare", "--task", f"{HERE}:points", "--seeds", "1", "--epochs", "5
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
-    """Of Adai, Adam and Yogi, for which no limit is known, measured after every second epoch."""
+    """A comparison of Adai, Adam and Yogi, measured after every second epoch. For Yogi no limit is known."""
     path = tmp_path_factory.mktemp("compare") / "runs"
     assert main([*COMPARE, "--optimizers", "adai,adam,yogi", "--stability", "2", "--out", str(path)]) == 0
     return path
@@ -80,7 +80,7 @@ def test_the_margin_kept_is_that_of_the_checkpoint(comparison):
 
 
 def test_runs_that_blew_up_are_drawn_and_counted_too(tmp_path):
-    """Two seeds of Adai: one finishes, the other diverges beyond the edge. What was measured otherwise is left out."""
+    """Two seeds of Adai: one finishes, the other diverges beyond the edge. Other settings are left out."""
     path = folder(tmp_path / "runs", {"adai": [3.0, float("nan")], "sgd": [3.0, 3.0]})
     settings, about = kept.StabilitySettings(), {"batch_norm": "running statistics", "samples": 500}
     for seed, margins in enumerate(([0.5, 1e-6], [3.0])):
@@ -115,7 +115,7 @@ def test_training_is_the_same_to_the_bit(comparison, tmp_path):
 
 
 def failing(monkeypatch, error, calls):
-    """The measurements of these numbers fail."""
+    """Make the measurements with these indices fail."""
     measure, done = kept.measure, []
 
     def sometimes(*args, **options):
@@ -127,7 +127,7 @@ def failing(monkeypatch, error, calls):
     monkeypatch.setattr(kept, "measure", sometimes)
 
 
-def test_what_was_interrupted_goes_on(tmp_path, monkeypatch):
+def test_the_same_command_resumes_after_an_interruption(tmp_path, monkeypatch):
     failing(monkeypatch, KeyboardInterrupt(), [2])
     command = [*COMPARE, "--optimizers", "adai", "--stability", "2", "--out", str(tmp_path)]
     assert main(command) == 130
@@ -139,7 +139,7 @@ def test_what_was_interrupted_goes_on(tmp_path, monkeypatch):
     assert (tmp_path / "adai" / "seed0" / kept.FILE).read_bytes() == before
 
 
-def test_training_goes_on_where_it_cannot_be_measured(tmp_path, monkeypatch, caplog):
+def test_training_continues_if_a_measurement_fails(tmp_path, monkeypatch, caplog):
     failing(monkeypatch, OverflowError("too much"), [1])
     assert main([*COMPARE, "--optimizers", "adai", "--stability", "2", "--out", str(tmp_path)]) == 0
     assert epochs(tmp_path) == [4, 5]
@@ -171,7 +171,7 @@ def test_stability_prints_a_table_and_writes_it(comparison, tmp_path, capsys):
     assert json.loads((out / "stability.json").read_text())["settings"]["batch_norm"] == "running"
 
 
-def test_of_a_comparison_every_run_is_measured_and_what_cannot_be_is_named(comparison, tmp_path, capsys):
+def test_every_run_of_a_comparison_is_measured_and_failures_are_named(comparison, tmp_path, capsys):
     assert main(["stability", str(comparison), "--out", str(tmp_path)]) == 1
     assert [row["run"] for row in rows(tmp_path / "stability.csv")] == ["adai/seed0", "adam/seed0"]
     assert "yogi/seed0: no stability limit is known for Yogi" in capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_bad_input_is_answered_in_one_line(comparison, tmp_path, capsys):
     torch.save(points().model.state_dict(), tmp_path / "net.pt")
     (tmp_path / "empty").mkdir()
     for path, what in (
-        (tmp_path / "net.pt", "net.pt holds no optimizer; give the folder of a run"),
+        (tmp_path / "net.pt", "net.pt has no optimizer state; give the folder of a run"),
         (tmp_path / "empty", "is no run and no comparison"),
         (tmp_path / "none", "none"),
         (comparison / "yogi" / "seed0", "no stability limit is known for Yogi"),

@@ -1,4 +1,4 @@
-"""What README, docs and docstrings show trains, as it stands there."""
+"""The snippets in README, docs and docstrings train a net, exactly as printed."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def test_the_first_snippet_is_from_sgd_of_what_it_replaces():
 
 
 def test_every_place_is_read():
-    """Were a block no longer found, it would no longer be trained."""
+    """A block that is no longer found would silently no longer be tested."""
     paths = [*snippets.DOCUMENTS, *snippets.SOURCES]
     found = {str(path.relative_to(snippets.ROOT)): len(snippets.constructions(path)[0]) for path in paths}
     assert {path: count for path, count in found.items() if count} == {

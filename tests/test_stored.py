@@ -58,7 +58,7 @@ def line():
 
 
 class Noisy(Dataset):
-    """Drawn by numpy's global generator: where it begins and, as augmentation, again each time."""
+    """The data are drawn with numpy's global generator, and augmented with it at each access."""
 
     def __init__(self):
         self.x = np.random.standard_normal((40, 4)).astype(np.float32)
@@ -172,7 +172,7 @@ def test_a_named_data_set_comes_without_augmentation(tmp_path):
     assert len(subject_at(tmp_path / "run", never).data) == 100
 
 
-def test_data_that_memory_does_not_hold_is_drawn_as_data_in_memory_is():
+def test_data_read_by_workers_give_the_same_samples_as_data_in_memory():
     streamed = by_settings(Settings.of(f"{HERE}:line", workers=0))
     inputs, targets, _ = streamed._drawn(7, seed=3)
     torch.testing.assert_close(targets, 2 * inputs)
@@ -184,7 +184,7 @@ def test_data_that_memory_does_not_hold_is_drawn_as_data_in_memory_is():
     assert torch.equal(in_memory._drawn(None, 0)[0], in_memory.data.inputs)
 
 
-def test_a_task_that_draws_by_itself_is_as_the_seed_makes_it_and_leaves_the_generators_where_they_are():
+def test_a_task_that_draws_random_numbers_depends_on_the_seed_and_leaves_the_generators_alone():
     settings = Settings.of(f"{HERE}:noisy", seed=5)
     np.random.seed(1)
     torch.manual_seed(1)
@@ -215,7 +215,7 @@ def flatness(comparison, *options):
 
 
 def measuring(monkeypatch, error=None, numbers=()):
-    """Have the measurements of these numbers, from 1 on, fail; returns the list of all that are begun."""
+    """Make the measurements with these numbers, counted from 1, fail; returns the list of all that started."""
     real, begun = kept.measure_flatness, []
 
     def measure(*arguments):
@@ -265,7 +265,7 @@ def test_what_a_run_keeps_is_not_computed_again_unless_something_else_is_asked(m
     assert len(asked) == 4
     assert other["sgd"]["batch_norm"] == "statistics of each minibatch of 20"
     assert other["sgd"]["largest_mean"] != table["sgd"]["largest_mean"]
-    # What was there stays, and is shown when it is asked for.
+    # Old measurements stay, and are shown on request.
     assert flatness(comparison)[1] == table
     assert flatness(comparison, "--batch-norm", "batch", "--batch", "20")[1] == other
     assert len(asked) == 4
@@ -274,7 +274,7 @@ def test_what_a_run_keeps_is_not_computed_again_unless_something_else_is_asked(m
     assert len(asked) == 5
 
 
-def test_what_another_version_wrote_stays_in_the_file(measured):
+def test_entries_of_another_version_stay_in_the_file(measured):
     file = measured / "adam" / "seed0" / "curvature.json"
     (entry,) = json.loads(file.read_text())["measured"]
     newer = {**entry, "settings": {**entry["settings"], "epsilon": 1}}
@@ -287,7 +287,7 @@ def test_what_another_version_wrote_stays_in_the_file(measured):
 
 
 def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison, capsys):
-    """Its last checkpoint is damaged: that before it is not what the table is about."""
+    """Its last checkpoint is damaged, and the one before it belongs to another epoch."""
     file = comparison / "sgd" / "seed1" / "checkpoint-000003.pt"
     file.write_bytes(file.read_bytes()[:-100])
     status, table = flatness(comparison)
@@ -295,7 +295,7 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison,
     assert (table["sgd"]["seeds"], table["adam"]["seeds"]) == ("1", "2")
     out = " ".join(capsys.readouterr().out.split())
     assert "sgd seed1: " in out
-    assert "has no sound checkpoint of epoch 3, its last" in out
+    assert "has no undamaged checkpoint of epoch 3, its last" in out
     assert "1 finished run is not in it" in out
     assert not (comparison / "sgd" / "seed1" / "curvature.json").exists()
 
@@ -349,7 +349,7 @@ def test_the_settings_of_most_runs_are_those_of_the_next(tmp_path):
         return kept.settings_like(tmp_path)
 
     assert like() == few.settings
-    measured = [[few, many]] * 3  # as many of both: what was asked for last
+    measured = [[few, many]] * 3  # a tie: the settings requested last win
     assert like() == many.settings
     measured = [[few, few._replace(epoch=2), few._replace(epoch=3)], [many], [many]]  # runs count, not measurements
     assert like() == many.settings
@@ -361,7 +361,7 @@ def test_seeds_that_are_added_are_measured_along_training_as_the_others_were(tmp
         folder = tmp_path / "sgd" / f"seed{seed}"
         folder.mkdir(parents=True)
         write_kept(folder, [few, few._replace(epoch=3), many] if seed == 0 else [few._replace(epoch=3), many])
-    assert kept.settings_like(tmp_path) == many.settings  # as many of both: what was asked for last
+    assert kept.settings_like(tmp_path) == many.settings  # a tie: the settings requested last win
     assert kept.settings_like(tmp_path, along=True) == few.settings
     assert kept.settings_like(tmp_path / "none", along=True) is None
 
@@ -445,19 +445,19 @@ def test_the_table_of_a_comparison_has_its_place(comparison, tmp_path, capsys):
     assert "the table of a comparison goes into its own folder; leave --out out" in capsys.readouterr().err
 
 
-def test_a_run_that_diverged_is_said(tmp_path, capsys):
+def test_a_run_that_diverged_is_refused_in_one_line(tmp_path, capsys):
     train(Settings.of("digits", optimizer="sgd", lr=1e30, epochs=2, limit=100, warmup_steps=0), tmp_path)
     assert main(["curvature", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "diverged before its first checkpoint, so there is nothing to look at" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["curvature", "noise"])
-def test_folders_of_something_else_are_said_in_one_line(command, comparison, tmp_path, capsys):
+def test_other_folders_are_refused_in_one_line(command, comparison, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     bare = comparison / "sgd" / "seed0"
     for file in bare.glob("*.pt"):
         file.unlink()
-    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "holds no sound checkpoint")):
+    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "has no undamaged checkpoint")):
         assert main([command, str(path), "--out", str(tmp_path / "out")]) == 2
         error = capsys.readouterr().err
         assert what in error

@@ -30,11 +30,11 @@ from adai.report.comparison import read
 from adai.report.summary import reference_of
 
 SURFACE = 21  # points along each side
-EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
+EXACT = 8192  # the largest number of parameters for which eq. 5 uses the whole Hessian
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
+    """Run the command; returns the exit status. The files are updated after each set of parameters."""
     comparisons = [] if options.eq5 else [path for path in options.states if is_comparison(path)]
     if comparisons and len(comparisons) == len(options.states) and options.out:
         raise UserError("the table of a comparison goes into its own folder; leave --out out")
@@ -61,7 +61,7 @@ def _effort(options: argparse.Namespace) -> Effort:
 
 
 def _curvature(options: argparse.Namespace, console: Console) -> None:
-    """Sets of parameters side by side, with all that there is, into the folder ``--out``."""
+    """Measure everything for several sets of parameters, and write it to the folder ``--out``."""
     effort, folder = _effort(options)._replace(points=SURFACE), made(options.out)
     refuse_others(folder / "curvature.json", {**given(options), **effort._asdict()}, "the curvature")
     found: dict[str, Curvature] = {}
@@ -83,10 +83,10 @@ def _curvature(options: argparse.Namespace, console: Console) -> None:
 
 
 def _comparison(path: Path, options: argparse.Namespace, console: Console) -> int:
-    """Every finished run of a comparison, kept in its folder, and a table by optimizer in the comparison's.
+    """Measure every finished run of a comparison, and write a table by optimizer into the comparison's folder.
 
     Returns:
-        The exit status: 0, or `FAILED` where a run could not be measured.
+        The exit status: 0, or `FAILED` if a run could not be measured.
     """
     settings = FlatnessSettings(
         options.samples, options.batch, options.batch_norm, options.dtype, _effort(options)._replace(top=1)
@@ -101,7 +101,7 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
             name = f"{run.parent.name} {run.name}"
             try:
                 measure_run(run, settings, device=device, data_dir=options.data_dir, progress=named(name))
-            except UserError as error:  # what is wrong with one run need not be with the next
+            except UserError as error:  # the other runs may be fine
                 failures.append(f"{name}: {explain(run, error)}")
             overall("runs", 1, len(runs))
     if len(failures) == len(runs):
@@ -126,7 +126,7 @@ def _check_top(options: argparse.Namespace, name: str, objective: Objective) -> 
 
 
 def _eq5(options: argparse.Namespace, console: Console) -> None:
-    """Gradient noise covariance against the Hessian."""
+    """Compare the gradient noise covariance with the Hessian."""
     folder = made(options.out)
     refuse_others(folder / "eq5.json", {**given(options), **_effort(options)._asdict()}, "eq. 5")
     found: dict[str, Directions] = {}
@@ -150,7 +150,7 @@ def _eq5(options: argparse.Namespace, console: Console) -> None:
 
 
 def _directions(objective: Objective, options: argparse.Namespace, progress: Progress) -> Directions:
-    """Every eigenvector of a small net; of a large one those of the eigenvalues largest in size, and random ones."""
+    """All eigenvectors of a small net; for a large one those with the largest eigenvalues, and random directions."""
     if objective.size <= EXACT:
         return eigenbasis(objective, progress=progress)
     expected = expected_products(options.top)

@@ -1,4 +1,4 @@
-"""`adai lr`: which learning rate?"""
+"""`adai lr`: suggests a learning rate."""
 
 import argparse
 import shlex
@@ -27,7 +27,7 @@ GIVEN = ("model", "optimizer", "weight_decay", "batch", "limit", "seed", "device
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Run the command; returns the exit status."""
     chosen = Settings.of(
         task(options), options=options_of_one(options.option), **{name: getattr(options, name) for name in GIVEN}
     )
@@ -58,7 +58,7 @@ def _test(console: Console, chosen: Settings, folder: Path, options: argparse.Na
             description = f"test {min(done * options.seeds // total + 1, options.seeds)} of {options.seeds}"
             bars.update(bar, completed=done, description=description)
 
-        own = chosen.model is None  # an error elsewhere is ours to mend
+        own = chosen.model is None  # without a task of the user's, an error is a bug of ours
         with traced(folder), theirs(f"the task {chosen.task}") if own else nullcontext():
             test = find_lr_of_run(
                 chosen,

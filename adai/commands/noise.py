@@ -18,11 +18,11 @@ from adai.report.noise import Measured, Row
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
+    """Run the command; returns the exit status. The files are updated after each set of parameters."""
     settle(options)
     console = terminal()
     if options.batch_norm == "batch":
-        options.batch = options.B  # noise is about the gradient of minibatches of one size
+        options.batch = options.B  # noise is the deviation from the gradient over minibatches of the same size
     folder = made(options.out)
     decides = {**given(options), "B": options.B, "minibatches": options.minibatches, "followed": options.parameters}
     refuse_others(folder / "noise.json", decides, "the noise")

@@ -5,7 +5,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar with what is being done, its share, and the time left."""
+    """A bar with the name of the work, the share that is done, and the time left."""
     columns = (
         TextColumn("{task.description:30}", markup=False),
         BarColumn(),

@@ -15,7 +15,7 @@ from adai.report.tables import as_table, for_terminal
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Run the command; returns the exit status."""
     show(terminal(), options.runs, options.reference)
     return 0
 
@@ -50,7 +50,7 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
 
 
 def say_flatness(console: Console, comparison: Comparison, reference: str) -> None:
-    """Print the flatness of a comparison, what it comes to at equal loss, and whether runs are missing in it."""
+    """Print the flatness of a comparison, the verdicts at equal loss, and whether runs are missing."""
     measured = comparison.flatness
     missing = flatness.left_out(comparison, measured)
     found = equal_loss.courses(comparison)

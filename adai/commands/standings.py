@@ -17,7 +17,7 @@ from adai.lab.results.run import Row
 
 
 class Standing(NamedTuple):
-    """How far a run is."""
+    """The state of a run."""
 
     rows: list[Row]
     status: str
@@ -25,16 +25,16 @@ class Standing(NamedTuple):
 
 
 class Board:
-    """Reads how far the runs are off their folders, each again and again until it has ended."""
+    """Reads the state of the runs from their folders; a run that has ended is not read again."""
 
     def __init__(self) -> None:
         self._over: dict[Path, Standing] = {}
 
     def standing(self, job: Job) -> Standing:
-        """How far that run is."""
+        """The state of a run."""
         if job.folder in self._over:
             return self._over[job.folder]
-        # The run goes on meanwhile: what is read last is never behind what was read first.
+        # The run may continue meanwhile: the values read last are never older than those read first.
         measured, status = job.measured, job.run.status
         standing = Standing(job.run.rows(), status, measured)
         if status in DIED or (status == "finished" and (measured or not job.flatness)):
@@ -42,18 +42,18 @@ class Board:
         return standing
 
     def epochs(self, job: Job) -> int:
-        """How many epochs need no more work; all of them where the run has died."""
+        """The number of epochs that need no more work; all of them if the run has died."""
         standing = self.standing(job)
         return job.settings.epochs if standing.status in DIED else len(standing.rows)
 
     def progress(self, job: Job) -> float:
-        """The same with the part of the epoch at hand."""
+        """The number of epochs done, including the part of the current epoch."""
         epochs = job.settings.epochs
         done = self.epochs(job)
         return done if done == epochs else max(done, min(job.share_of_steps, 1.0) * epochs)
 
     def measured(self, jobs: Sequence[Job]) -> tuple[int, int]:
-        """Of how many runs the flatness is known, or never will be, and of how many it was asked for."""
+        """The number of runs whose flatness is measured or never will be, and the number that should be measured."""
         asked = [self.standing(job) for job in jobs if job.flatness]
         return sum(standing.measured or standing.status in DIED for standing in asked), len(asked)
 
@@ -81,10 +81,10 @@ class Board:
 
 @contextmanager
 def standings(console: Console) -> Iterator[Watch]:
-    """Show a bar with the time left and the table below it, for as long as the block runs."""
+    """Show a bar with the time left, and the table below it, for the duration of the block."""
     board, bars = Board(), progress_bar(console)
     bar = bars.add_task("starting", total=None)
-    ended = -1  # runs, when that was said last
+    ended = -1  # the number of ended runs that was printed last
     with Live(bars, console=console, refresh_per_second=4, transient=True) as live:
 
         def show(jobs: Sequence[Job]) -> None:
@@ -93,13 +93,13 @@ def standings(console: Console) -> Iterator[Watch]:
             known, asked = board.measured(jobs)
             completed = known + sum(map(board.progress, jobs))
             if bars.tasks[bar].total != total + asked:
-                # The time left is of what is done from here on.
+                # Start again, so that the time left is estimated from the work done from now on.
                 bars.reset(bar, total=total + asked, completed=int(completed))
             text = f"{done} of {total} epochs" + (f", flatness of {known} of {asked} runs" if asked else "")
             bars.update(bar, completed=completed, description=text)
             live.update(Group(bars, board.table(jobs)))
             over = sum(board.standing(job).status != "unfinished" for job in jobs)
-            if over != ended and not console.is_terminal:  # a log file, where nothing is drawn until the end
+            if over != ended and not console.is_terminal:  # a log file, which shows no bar
                 console.print(f"{over} of {len(jobs)} runs, {text}")
             ended = over
 

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from adai.optim.engines import cpu, triton
-from adai.optim.engines.base import Engine, choose, missing
 from adai.optim.engines.batch import Batch
-from adai.optim.options import ADDED, check, check_process_group
+from adai.optim.engines.choice import missing
+from adai.optim.hyper import TENSOR_LR, check, check_beta0, tensor_lr_is_refused
 from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.saving.from_sgd import WARMUP_STEPS, groups_from_sgd
-from adai.optim.saving.state import counts_at, fresh, modernise
+from adai.optim.saving.state import fresh, modernise
+from adai.optim.shared.inertia import inertia, v_mean
 from adai.optim.shared.parts import warn_of_parts, warn_of_steps_in_backward
-from adai.optim.shared.sharding import Sharing, local
-from adai.optim.step import Work, carry_out, keeps_off_host
+from adai.optim.shared.sharding import Sharing, check_process_group
+from adai.optim.step import Engines, Work, carry_out, mark_as_begun, work_of_group
 
 # Optimizer keeps this check private and renamed it in torch 2.10.
 _CAPTURE_CHECK = next(
@@ -165,7 +165,7 @@ class Adai(Optimizer):
         self._sharing = Sharing([], process_group)
         if process_group is None:
             warn_of_parts(self)
-        self._engines: dict[tuple[int, int], Engine] = {}  # those on CPUs, by group and share
+        self._engines: Engines = {}
 
     @classmethod
     def from_sgd(cls, sgd: torch.optim.SGD, **options: Any) -> Self:
@@ -225,12 +225,7 @@ class Adai(Optimizer):
         super().__setstate__(state)
         self._engines = {}
         for group in self.param_groups:
-            if "decoupled" in group:  # the authors' name
-                group["decoupled_weight_decay"] = group.pop("decoupled")
-            for option, default in {**self.defaults, **ADDED}.items():
-                group.setdefault(option, default)
-            for param in group["params"]:
-                modernise(self.state.get(param, {}), param, group)
+            modernise(group, self.state, self.defaults)
         self._beta0s = tuple(group["betas"][0] for group in self.param_groups)
 
     def state_dict(self) -> dict[str, Any]:
@@ -256,6 +251,59 @@ class Adai(Optimizer):
         with loaded_in_full(self):
             super().load_state_dict(state_dict)
 
+    def v_mean(self) -> float:
+        r"""The mean :math:`\mathrm{mean}(\hat v_t)` that couples all parameters, from the state as it is now.
+
+        Each parameter's v̂ is with its group's ``beta2`` and its own step count. The mean is over all elements of all
+        parameters that have taken a step, so it is the last step's wherever all of them had a gradient in it. Before
+        the first step it is 0. A nan in the state makes it nan.
+
+        It reads every ``exp_avg_sq`` and waits for the device: call it now and then, not in every step. Where
+        parameters are shared out (DTensors, ``process_group``) every process has to call it, as with `step`.
+
+        Example:
+            >>> optimizer.v_mean()
+        """
+        self._share_out()
+        return v_mean(self, self._sharing)
+
+    def inertia(self, param: Tensor, v_mean: float | None = None) -> Tensor:
+        r"""The inertia :math:`\mu` of each element of a parameter, as the last step used it.
+
+        It follows from the state as it is now, :math:`1 - \mathrm{clip}(\beta_0 \hat v_t / \mathrm{mean}(\hat v_t),
+        \epsilon, 1 - \mu_\mathrm{min})`, so it is there after loading a checkpoint too. Where some parameters had no
+        gradient in the last step the mean is another, see `v_mean`; and options of the group that have been changed
+        since count as they are now.
+
+        Args:
+            param: one of the optimizer's parameters.
+            v_mean: what `v_mean` returned. Give it to ask for many parameters, so that it is not computed for each.
+
+        Returns:
+            A new float32 tensor with the parameter's shape, in [min_inertia, 1 - eps]; nan where v is nan. It is a
+            DTensor where the parameter is one. Of a complex parameter it is complex64: the inertia of the real parts,
+            and of the imaginary parts.
+
+        Raises:
+            ValueError: ``param`` is not one of this optimizer's parameters.
+            RuntimeError: ``param`` has taken no step yet.
+
+        Where parameters are shared out (DTensors, ``process_group``) every process has to call this alike; or call
+        `v_mean` on every process, and give the result.
+
+        Example:
+            >>> mean = optimizer.v_mean()
+            >>> least = min(optimizer.inertia(p, mean).min() for p in model.parameters())
+        """
+        return inertia(self, param, self.v_mean() if v_mean is None else v_mean)
+
+    def _share_out(self) -> None:
+        """Find what each parameter is on this process, where parameters are new."""
+        if not self._sharing.fits(self.param_groups):
+            self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
+            if self.process_group is None:
+                warn_of_parts(self)
+
     def _init_group(
         self,
         group: dict[str, Any],
@@ -272,14 +320,11 @@ class Adai(Optimizer):
         NOTE torch.compile runs this outside the graph, by its name: empty lists in, tensors and constants appended, a
         constant out.
         """
-        if group["foreach"] and isinstance(group["lr"], Tensor) and not group["capturable"]:
-            raise RuntimeError("lr as a Tensor is not supported for capturable=False and foreach=True")
+        if tensor_lr_is_refused(group):
+            raise RuntimeError(TENSOR_LR)
         if group is self.param_groups[0]:
-            self._check_beta0()
-            if not self._sharing.fits(self.param_groups):
-                self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
-                if self.process_group is None:
-                    warn_of_parts(self)
+            self._beta0s = check_beta0(self.param_groups, self._beta0s, type(self).__name__)
+            self._share_out()
         has_complex, differentiable = False, group["differentiable"]
         for param in group["params"]:
             grad = param.grad
@@ -301,21 +346,6 @@ class Adai(Optimizer):
             steps.append(state["step"])
             shares.append(self._sharing.share(param))
         return has_complex
-
-    def _check_beta0(self) -> None:
-        """Raise where a scheduler cycles beta0, after putting it back, so that another scheduler can take over."""
-        groups = self.param_groups
-        if len(self._beta0s) == len(groups) and any(
-            "base_momentum" in group and group["betas"][0] != beta0
-            for group, beta0 in zip(groups, self._beta0s, strict=True)
-        ):
-            for group, beta0 in zip(groups, self._beta0s, strict=True):
-                group["betas"] = (beta0, *group["betas"][1:])
-            raise ValueError(
-                f"a scheduler cycles betas[0] of {type(self).__name__}, which is beta0 and no momentum; make it anew "
-                "with cycle_momentum=False (betas are what they were before)"
-            )
-        self._beta0s = tuple(group["betas"][0] for group in groups)
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
@@ -354,26 +384,11 @@ class Adai(Optimizer):
             batch = Batch.empty()
             shares: list[int] = []
             has_complex = self._init_group(group, *batch, shares)
-            for share in range(len(self._sharing.shares)):
-                where = [i for i, other in enumerate(shares) if other == share]
-                if where:
-                    part = batch if len(where) == len(shares) else batch.take(where)
-                    work.append(self._work(index, group, part, share, has_complex))
+            work += work_of_group(self, index, batch, shares, self._sharing, self._engines, has_complex=has_complex)
         if work or not self._sharing.alone:
             carry_out(self, work, self._sharing)
-            self._mark_as_begun()
+            mark_as_begun(self)
         return loss
-
-    def _mark_as_begun(self) -> None:
-        """Leave no state empty after a step.
-
-        NOTE torch.distributed.checkpoint takes a hidden step where the state is empty. On a process that never has a
-        gradient it would be a step that no other process takes part in.
-        """
-        if not self.state and not torch.compiler.is_compiling():
-            for group in self.param_groups:
-                for param in group["params"][:1]:
-                    self.state[param] = {}
 
     def _check_capturable(self) -> None:
         if torch.compiler.is_compiling():  # which sets capturable by itself, on the CPU too
@@ -382,24 +397,6 @@ class Adai(Optimizer):
             for param in group["params"] if group["capturable"] else ():
                 if param.device.type == "cpu":
                     raise RuntimeError("capturable=True needs parameters on an accelerator, but one is on cpu")
-
-    def _work(self, index: int, group: dict[str, Any], batch: Batch, share: int, has_complex: bool) -> Work:
-        states: list[dict[str, Any]] = []
-        if not torch.compiler.is_compiling():
-            states = [self.state[p] for p in batch.params]
-        if not self._sharing.plain:
-            batch = local(batch)
-        if has_complex:
-            batch = batch.real()
-        if torch.compiler.is_compiling():
-            engine = choose(group, batch, states)
-        else:
-            engine = choose(group, batch, states, self._engines.pop((index, share), None))
-            if isinstance(engine, cpu.Fused):
-                self._engines[index, share] = engine
-        off_host = keeps_off_host(self.param_groups, self._sharing)
-        counts = [] if off_host and isinstance(engine, triton.Fused) else counts_at(batch.steps, group, off_host)
-        return Work(engine, batch, share, group, counts, states)
 
 
 class AdaiW(Adai):

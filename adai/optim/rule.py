@@ -5,8 +5,8 @@ of v̂ over *all* parameters stands between them::
 
     t, v   = t + 1, beta2 v + (1 - beta2) g²                      second_moment
     v_mean = mean of v / (1 - beta2^t) over every parameter        adai.optim.shared.mean
-    w      = clip(beta0 v̂ / v_mean, eps, 1 - min_inertia)          update, w = 1 - mu
-    m      = mu m + (1 - mu) g
+    w      = clip(beta0 v̂ / v_mean, eps, 1 - min_inertia)          weight, w = 1 - mu
+    m      = mu m + (1 - mu) g                                     update
     c      = 1 - Π mu, at least 1 - (1 - eps)^t
     theta  = theta - lr min(1, t / (warmup_steps + 1)) m / c
 
@@ -24,9 +24,9 @@ from torch import Tensor
 class Mean(NamedTuple):
     """The one number that couples all parameters, in a form that never divides by zero.
 
-    ``value`` is v̄, the mean of v̂, and 1 where v̄ is 0. ``alive`` is 1 where v̄ > 0 and 0 where not: no gradient has
-    told anything yet, so nothing moves. It is a tensor where asking for its value would make the host wait for a
-    device, and None where the host already knows that it is 1.
+    ``value`` is v̄, the mean of v̂, and 1 where v̄ is 0. ``alive`` is 0 where v̄ is 0: no gradient has been other than
+    zero yet, so nothing moves. Otherwise it is 1, also where v̄ is nan, which spreads to all parameters. It is a tensor
+    where asking for its value would make the host wait for a device, and None where the host knows that it is 1.
     """
 
     value: float | Tensor
@@ -138,12 +138,7 @@ def update(
         dampening: 1 is Algorithm 2; less is the authors' AdaiV2: v̂ / v_mean enters to the power 1 / (3 - 2 d), the
             gradient with weight (1 - mu)^d, the step with the factor beta0^(1 - d).
     """
-    # The paper clips mu = 1 - beta0 v̂ / v_mean to [0, 1 - eps]. Clipping w = 1 - mu to [eps, 1] instead is the same and
-    # keeps every digit of w, which is 0.001 where mu is 0.999. A floor under mu is a lower ceiling over w.
-    w = v / typical(mean, count, v.dtype)
-    if dampening != 1:
-        w = w.pow(1 / (3 - 2 * dampening))
-    w = (beta0 * w).clamp(eps, 1 - min_inertia)
+    w = weight(v, count=count, mean=mean, beta0=beta0, eps=eps, min_inertia=min_inertia, dampening=dampening)
     lr = lr * count.warmed
     if mean.alive is not None:
         w = w * mean.alive
@@ -164,6 +159,20 @@ def update(
     if decay != 0:
         theta = theta * (1 - lr * decay)
     return Moved(theta - lr * beta0 ** (1 - dampening) * m_hat, m, c)
+
+
+def weight(
+    v: Tensor, *, count: Count, mean: Mean, beta0: float, eps: float, min_inertia: float, dampening: float
+) -> Tensor:
+    """w = 1 - mu, the weight of the new gradient in the momentum, from v_t and the mean of v̂; arguments as `update`'s.
+
+    The paper clips mu = 1 - beta0 v̂ / v_mean to [0, 1 - eps]. Clipping w = 1 - mu to [eps, 1] instead is the same and
+    keeps every digit of w, which is 0.001 where mu is 0.999. A floor under mu is a lower ceiling over w.
+    """
+    w: Tensor = v / typical(mean, count, v.dtype)
+    if dampening != 1:
+        w = w.pow(1 / (3 - 2 * dampening))
+    return (beta0 * w).clamp(eps, 1 - min_inertia)
 
 
 def typical(mean: Mean, count: Count, dtype: torch.dtype) -> Any:

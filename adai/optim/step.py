@@ -7,15 +7,18 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from adai.optim.engines import triton
 from adai.optim.engines.base import Engine
 from adai.optim.engines.batch import Batch
-from adai.optim.options import rate
+from adai.optim.engines.choice import choose
+from adai.optim.hyper import Hyper
 from adai.optim.rule import Count
 from adai.optim.saving.state import drop_settled
-from adai.optim.shared.mean import clip_factor, gated
+from adai.optim.shared.mean import accumulator, clip_factor, gated
 from adai.optim.shared.scaling import Scaled
-from adai.optim.shared.sharding import Sharing
+from adai.optim.shared.sharding import Sharing, local
+
+Engines = dict[tuple[int, int], Engine]
+"""The engines of the last step, by the positions of group and share."""
 
 
 class Work(NamedTuple):
@@ -24,9 +27,54 @@ class Work(NamedTuple):
     engine: Engine
     batch: Batch
     share: int
-    group: dict[str, Any]
+    hyper: Hyper
     counts: list[Count]
     states: list[dict[str, Any]]
+
+
+def work_of_group(
+    optimizer: Optimizer,
+    index: int,
+    batch: Batch,
+    shares: list[int],
+    sharing: Sharing,
+    engines: Engines,
+    *,
+    has_complex: bool,
+) -> list[Work]:
+    """The work of a step in one group, with an engine for each share, ready to go.
+
+    Args:
+        optimizer: whose step it is.
+        index: the group's position.
+        batch: the tensors of the group that take part.
+        shares: the position of each one's share in ``sharing.shares``.
+        sharing: what each tensor is on this process.
+        engines: those of the last step; they are replaced by those of this one.
+        has_complex: whether one of the tensors is complex.
+    """
+    group, compiling = optimizer.param_groups[index], torch.compiler.is_compiling()
+    hyper, work = Hyper.of(group), []
+    off_host = keeps_off_host(optimizer.param_groups, sharing)
+    for share in range(len(sharing.shares)):
+        where = [i for i, other in enumerate(shares) if other == share]
+        if not where:
+            continue
+        part = batch if len(where) == len(shares) else batch.take(where)
+        states = [] if compiling else [optimizer.state[p] for p in part.params]
+        if not sharing.plain:
+            part = local(part)
+        if has_complex:
+            part = part.real()
+        if compiling:
+            engine = choose(group, hyper, part, states)
+        else:
+            # Taken out, so that an engine whose preparation fails is not used again.
+            engine = choose(group, hyper, part, states, engines.pop((index, share), None))
+            engines[index, share] = engine
+        counts = [] if engine.on_device else _counts(part.steps, hyper, off_host)
+        work.append(Work(engine, part, share, hyper, counts, states))
+    return work
 
 
 def keeps_off_host(groups: Sequence[dict[str, Any]], sharing: Sharing) -> bool:
@@ -37,17 +85,17 @@ def keeps_off_host(groups: Sequence[dict[str, Any]], sharing: Sharing) -> bool:
 def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing) -> None:
     """Step the tensors of this process, which may be none, together with all processes that share in them."""
     off_host, shares = keeps_off_host(optimizer.param_groups, sharing), [w.share for w in work]
-    # Only the kernels that do everything in their last pass can leave all as it was once the gradients are in.
-    on_device = all(w.group["capturable"] and isinstance(w.engine, triton.Fused) for w in work)
+    # Only engines that do everything in their last pass can leave all as it was once the gradients are in.
+    on_device = all(w.engine.on_device for w in work)
     scaled = Scaled.of(optimizer, on_device=on_device or sharing.unreal)
     if scaled.skip is True:
         return
     clips: list[Any] = [scaled.inverse] * len(work)
     if any(group["max_grad_norm"] is not None for group in optimizer.param_groups):
-        norm = sharing.total([w.engine.squares(w.batch, w.group) for w in work], shares).sqrt()
-        clips = [clip_factor(norm, w.group["max_grad_norm"], scaled.inverse) for w in work]
+        norm = sharing.total([w.engine.squares(w.batch, w.hyper) for w in work], shares).sqrt()
+        clips = [clip_factor(norm, w.hyper.max_grad_norm, scaled.inverse) for w in work]
     told = [None if off_host else _told(w) for w in work]
-    hats = [w.engine.accumulate(w.batch, w.group, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
+    hats = [w.engine.accumulate(w.batch, w.hyper, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
     v_mean = sharing.mean(hats, [sum(p.numel() for p in w.batch.params) for w in work], told, shares)
     # The step count stands still while all gradients are zero. Off the CPU the host asks for that only as long as
     # nothing has been counted, and the device's own guard serves afterwards.
@@ -56,14 +104,35 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing) -> None:
     mean = gated(v_mean, wait=wait)
     if mean is None:
         for w, squares in zip(work, told, strict=True):
-            if squares is not None:  # nothing but weight decay, which has no say while nothing has been told
+            if squares is not None:  # v holds weight decay alone, which does not count before the first gradient
                 torch._foreach_zero_(w.batch.exp_avg_sqs)
         return
     mean = scaled.gated(mean)
     for w, clip in zip(work, clips, strict=True):
-        w.engine.update(w.batch, w.group, w.counts, clip, mean)
+        w.engine.update(w.batch, w.hyper, w.counts, clip, mean)
     if not off_host:
         _drop_settled(work)
+
+
+def mark_as_begun(optimizer: Optimizer) -> None:
+    """Leave no state empty after a step.
+
+    NOTE torch.distributed.checkpoint takes a hidden step where the state is empty. On a process that never has a
+    gradient it would be a step that no other process takes part in.
+    """
+    if not optimizer.state and not torch.compiler.is_compiling():
+        for group in optimizer.param_groups:
+            for param in group["params"][:1]:
+                optimizer.state[param] = {}
+
+
+def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool) -> list[Count]:
+    """The count of every tensor in the step that is being made; ``off_host`` does not ask a device for them."""
+    if off_host:
+        return [hyper.count_at(step.to(accumulator(step.device)) + 1) for step in steps]
+    ts = [step.item() + 1 for step in steps]
+    each = {t: hyper.count_at(t) for t in set(ts)}  # most tensors share one
+    return [each[t] for t in ts]
 
 
 def _told(w: Work) -> Tensor | None:
@@ -72,9 +141,9 @@ def _told(w: Work) -> Tensor | None:
     NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to have the state made. With L2 decay
     the mean of v̂ is not zero then.
     """
-    if any(count.t != 1 for count in w.counts) or rate(w.group) != 0:
+    if any(count.t != 1 for count in w.counts) or w.hyper.lr != 0:
         return None
-    return w.engine.squares(w.batch, w.group)
+    return w.engine.squares(w.batch, w.hyper)
 
 
 def _drop_settled(work: list[Work]) -> None:

@@ -1,4 +1,4 @@
-"""How learning rates and weight decays of a comparison were chosen, in words: a verdict is worth no more than that."""
+"""Describes how learning rates and weight decays of a comparison were chosen, which limits what a verdict is worth."""
 
 import json
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from adai.lab.optimizers.recipes import NOT_THE_PAPERS, RECIPES
 from adai.lab.schedules import PAPER_SCHEDULES
 from adai.report.comparison import Comparison, Entrant
 
-# Within this factor of an end of the range that was searched, a better value may lie beyond.
+# Within this factor of an end of the range that was searched, a better value may lie outside the range.
 NEAR = 2.0
 
 
 def how(comparison: Comparison) -> str:
-    """What a verdict begins with: *At untuned CIFAR settings*, *After 20 tuning trials of each optimizer*, …
+    """The beginning of a verdict: *At untuned CIFAR settings*, *After 20 tuning trials of each optimizer*, …
 
-    Of a comparison at each optimizer's best of several rates (`adai.report.learning_rates`) it says what these were
-    chosen on. Tuned is what ``--tune`` has chosen, and nothing else. Values other than the recipe's were chosen by
-    hand. The recipes are the paper's for CIFAR: the paper's own runs have them for settings of their own, all others
-    untuned. What has no recipe has its constructor's defaults.
+    If each optimizer has the best of several rates (`adai.report.learning_rates`), it says on which data these were
+    chosen. Only values chosen by ``--tune`` are called tuned. Values that differ from the recipe's were chosen by hand.
+    The recipes are the paper's for CIFAR: in the paper's own runs they are its settings, in all others they are
+    untuned. An optimizer without a recipe has its constructor's defaults.
     """
     trials = comparison.config.get("trials")
     if trials:
@@ -86,7 +86,7 @@ def _is_papers(comparison: Comparison) -> bool:
 
 
 def edges(comparison: Comparison) -> str:
-    """How far the best learning rates lie from the ends of what ``--tune`` searched, or of a grid; else empty."""
+    """How far the best learning rates are from the ends of the range of ``--tune``, or of a grid; else empty."""
     if comparison.config.get("lr_grid"):
         return _best_of_grid(comparison)
     ranges = _ranges(comparison) if comparison.config.get("trials") else {}
@@ -113,7 +113,7 @@ def _best_of_grid(comparison: Comparison) -> str:
 
 
 def _ranges(comparison: Comparison) -> dict[str, tuple[float, float]]:
-    """The lowest and highest learning rate that were tried for, by optimizer; nothing where the trials do not say."""
+    """The range of learning rates that was searched, by optimizer; empty if it was not recorded."""
     try:
         content = json.loads((comparison.path / "tuning" / "tuning.json").read_text(encoding="utf-8"))
         return {name: (float(own["lr"][0]), float(own["lr"][1])) for name, own in content["ranges"].items()}

@@ -1,4 +1,4 @@
-"""A number of each run, on a line for each optimizer."""
+"""A figure with one number per run, on a line for each optimizer."""
 
 from collections.abc import Sequence
 
@@ -21,14 +21,14 @@ def dots(
     factors: bool = False,
     title: str = "",
 ) -> Picture | Missing:
-    """A line an optimizer: a mark for each run, and the median of them in figures.
+    """One line per optimizer, with a mark for each run, and their median as a number.
 
     Args:
         key: the figure's name in files.
-        name: what the number is.
+        name: the name of the number.
         unit: its unit; may be empty.
-        values: each optimizer's; what is not finite is left out.
-        factors: optimizers may differ by factors: the axis is logarithmic then, and has no bars from 0.
+        values: the numbers of each optimizer; those that are not finite are left out.
+        factors: whether optimizers may differ by factors; then the axis may be logarithmic, without bars from 0.
         title: default the name.
     """
     title = title or f"{name[0].upper()}{name[1:]}"
@@ -54,4 +54,4 @@ def dots(
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
     said = "; ".join(f"{entrant.label} {short(median(of_runs))} {unit}".rstrip() for entrant, of_runs in known)
-    return Picture(key, title, f"Medians: {said}. A mark a run.", figure)
+    return Picture(key, title, f"Medians: {said}. One mark per run.", figure)

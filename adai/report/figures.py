@@ -1,4 +1,4 @@
-"""The figures of a comparison, each with the description that stands for it where it cannot be seen."""
+"""The figures of a comparison, each with a text description for readers who cannot see it."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from adai.report.summary import Measure
 
 
 def pictures(comparison: Comparison, measure: Measure) -> list[Picture | Missing]:
-    """All figures, in the order in which they are read."""
+    """All figures, in the order of the page."""
     adaptive = [e for e in comparison.entrants if np.isfinite(over_runs(e.runs, "inertia_50")).any()]
     batch = comparison.config.get("batch")
     with rc_context(RC):
@@ -46,7 +46,7 @@ def _curves(comparison: Comparison, column: str, name: str, unit: str, key: str)
 
 
 def _scatter(comparison: Comparison, measure: Measure) -> Picture | Missing:
-    """Figure 1's right side."""
+    """The scatter plot, as on the right side of the paper's Figure 1."""
     epochs = min(LAST_EPOCHS, comparison.config["epochs"])
     title = f"{measure.name[0].upper()}{measure.name[1:]} against training loss, last {epochs} epochs"
     figure, ax = one_axes()
@@ -54,7 +54,7 @@ def _scatter(comparison: Comparison, measure: Measure) -> Picture | Missing:
     if not said:
         return Missing("scatter", title, f"the {measure.name} beside the training loss of a run that did not die")
     add_legend(figure, comparison, lines=False)
-    return Picture("scatter", title, f"Medians: {'; '.join(said)}. A point an epoch and seed.", figure)
+    return Picture("scatter", title, f"Medians: {'; '.join(said)}. One point per epoch and seed.", figure)
 
 
 def _cost(comparison: Comparison, key: str, name: str, unit: str, value: Callable[[Run], float]) -> Picture | Missing:

@@ -1,9 +1,8 @@
 """Learning-rate sensitivity: a comparison at several factors on each optimizer's own learning rate.
 
-Each factor is a comparison of its own (`adai.lab.results.folders.folder_at`). What is said of optimizers is said of
-each at its
-best rate: of the rates at which the largest share of their runs has ended, those at which the smallest share died, and
-of these the one with the lowest mean over the runs that finished.
+Each factor is a comparison of its own (`adai.lab.results.folders.folder_at`). Verdicts compare each optimizer at its
+best rate. It is chosen in three steps: first the rates at which the largest share of runs has ended, among these the
+rates at which the smallest share died, and among these the rate with the lowest mean over the runs that finished.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,9 +32,9 @@ class Tried(NamedTuple):
     """An optimizer at one rate.
 
     Args:
-        values: what decides, of the runs that finished.
-        ends: what became of those that died.
-        planned: how many there were to be.
+        values: the measure of the runs that finished.
+        ends: the status of each run that died.
+        planned: the number of planned runs.
     """
 
     values: list[float]
@@ -44,17 +43,17 @@ class Tried(NamedTuple):
 
     @property
     def ended(self) -> float:
-        """The share of the runs that are over."""
+        """The share of the planned runs that have ended."""
         return (len(self.values) + len(self.ends)) / self.planned if self.planned else 0.0
 
     @property
     def deaths(self) -> float:
-        """The share of those that are over which died."""
+        """The share of the ended runs that died."""
         return len(self.ends) / max(1, len(self.values) + len(self.ends))
 
     @property
     def died(self) -> str:
-        """``2 of 3 died``; empty where none did."""
+        """``2 of 3 died``; empty if no run died."""
         return f"{len(self.ends)} of {self.planned} died" if self.ends else ""
 
 
@@ -62,9 +61,10 @@ class Best(NamedTuple):
     """An optimizer's best rate.
 
     Args:
-        factor: on its own learning rate; 1 where no run has finished.
-        lr: the rate itself; None where it was not recorded.
-        edge: ``lowest`` or ``highest`` where it is that of its rates, so that a better one may lie beyond; else empty.
+        factor: on its own learning rate; 1 if no run has finished.
+        lr: the rate itself; None if it was not recorded.
+        edge: ``lowest`` or ``highest`` if it is at the edge of the grid, so that a better one may lie outside; else
+            empty.
     """
 
     factor: float
@@ -73,11 +73,11 @@ class Best(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The comparison at every factor, from the lowest on.
+    """The comparison at every factor, from the lowest to the highest.
 
     Args:
-        at: by factor; that at 1 is the comparison itself.
-        measure: what decides.
+        at: the comparisons by factor; at 1 it is the comparison itself.
+        measure: the measure that is compared.
     """
 
     at: dict[float, Comparison]
@@ -85,15 +85,15 @@ class Grid(NamedTuple):
 
     @property
     def optimizers(self) -> list[str]:
-        """In the order they were asked for."""
+        """The names of the optimizers, in the order of the command."""
         return [entrant.name for entrant in self.at[1.0].entrants]
 
     def entrants(self, optimizer: str) -> dict[float, Entrant]:
-        """An optimizer at every factor that it is to run at."""
+        """An optimizer at every factor at which it is planned to run."""
         return {f: e for f, comparison in self.at.items() for e in comparison.entrants if e.name == optimizer}
 
     def tried(self, optimizer: str) -> dict[float, Tried]:
-        """The same as numbers."""
+        """The numbers of an optimizer at every factor."""
         found = {}
         for factor, entrant in self.entrants(optimizer).items():
             last = [float(run.column(self.measure.column)[-1]) for run in entrant.finished]
@@ -116,7 +116,7 @@ class Grid(NamedTuple):
         return self.entrants(optimizer)[factor].options.get("lr")
 
     def at_best(self) -> Comparison:
-        """The comparison with every optimizer at its best rate; its settings say so, and the verdict by them."""
+        """The comparison with every optimizer at its best rate; its config says so, for the verdict."""
         base = self.at[1.0]
         best = {name: self.best(name) for name in self.optimizers}
         chosen = {"lr_grid": list(self.at), "best": {name: list(own) for name, own in best.items()}}
@@ -125,7 +125,7 @@ class Grid(NamedTuple):
 
 
 def read_grid(comparison: Comparison) -> Grid | None:
-    """The comparison at other rates, with itself; None where it has been asked for at its own alone.
+    """The comparison at all its rates; None if it has only one.
 
     Raises:
         UserError: a file is damaged.
@@ -149,7 +149,7 @@ class Point(NamedTuple):
 
 
 def write_points(path: Path, grid: Grid) -> None:
-    """Write a row for every run at every rate as CSV, every number in full; what there is not stays empty."""
+    """Write a row for every run at every rate as CSV, every number in full; missing values are empty."""
     points = []
     for name in grid.optimizers:
         for factor, entrant in grid.entrants(name).items():
@@ -163,7 +163,7 @@ def write_points(path: Path, grid: Grid) -> None:
 
 
 def cells(grid: Grid) -> Cells:
-    """The table as people read it: an optimizer a row, a rate a column, and which of them is the best."""
+    """The table for readers: one row per optimizer, one column per rate, and the best rate."""
     measure = grid.measure
     unit = " in percent" if measure.unit == "%" else ""
     rows = []
@@ -186,7 +186,7 @@ def _cell(tried: Tried | None, measure: Measure) -> str:
 
 
 def picture(grid: Grid) -> Picture:
-    """The measure against the factor, a line an optimizer."""
+    """The measure against the factor, with one line per optimizer."""
     figure, ax = one_axes()
     draw(ax, {name: grid.tried(name) for name in grid.optimizers}, list(grid.at))
     ax.set(xlabel="factor on the optimizer’s own learning rate", ylabel=with_unit(grid.measure.name, grid.measure.unit))
@@ -216,7 +216,7 @@ def _ends(grid: Grid, optimizer: str) -> list[str]:
 
 
 def end_keys(ends: set[str]) -> list[Line2D]:
-    """A key for each way in which runs died."""
+    """A legend entry for each way in which runs died."""
     return [
         Line2D([], [], color=INK, lw=0, marker=marker, ms=7, mew=1.6, label=end)
         for end, marker in ENDS.items()
@@ -225,12 +225,12 @@ def end_keys(ends: set[str]) -> list[Line2D]:
 
 
 def draw(ax: Axes, lines: Mapping[str, Mapping[float, Tried]], factors: Sequence[float]) -> None:
-    """Draw what each optimizer came to at every factor, and above the axes how many runs died there, and how.
+    """Draw the results of each optimizer at every factor, and above the axes how many runs died there, and how.
 
     Args:
-        ax: where; its title has to leave room above.
-        lines: by optimizer and factor.
-        factors: of the axis, from the lowest on.
+        ax: the axes; their title must leave room above.
+        lines: the results by optimizer and by factor.
+        factors: of the axis, from the lowest to the highest.
     """
     shown: list[Sequence[float]] = []
     ax.set_xscale("log")

@@ -1,4 +1,4 @@
-"""Stability margins of several runs or checkpoints, as a table and files."""
+"""Stability margins of several runs or checkpoints, as a table and as files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from adai.report.tables import NONE, Cells, for_terminal
 
 
 class Row(NamedTuple):
-    """One run, after one of its epochs; None for what is not finite."""
+    """One run after one of its epochs; None for numbers that are not finite."""
 
     run: str
     epoch: int
@@ -49,7 +49,7 @@ def as_table(found: Mapping[str, KeptMargin]) -> Fitting:
 
 
 def about(found: Mapping[str, KeptMargin]) -> str:
-    """Batch norm's mode and the number of samples, once where they are the same for all."""
+    """Batch norm's mode and the number of samples; only once if they are the same for all."""
     texts = {name: f"Batch norm: {k.about['batch_norm']}; {k.about['samples']} samples." for name, k in found.items()}
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))

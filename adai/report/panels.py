@@ -1,4 +1,4 @@
-"""What a comparison's figures are made of: curves, scatter and legend, drawn on axes that others lay out."""
+"""The parts of a comparison's figures: curves, scatter and legend, drawn on axes that the caller creates."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from adai.report.text import legend
 # Figure 1 of the paper shows the final 40 epochs.
 LAST_EPOCHS = 40
 
-# What marks the end of a run that is in no mean.
+# The marker at the end of a run that is left out of the means.
 ENDS = {"diverged": "x", "did not learn": "+", "unfinished": "|"}
 
 
@@ -27,7 +27,7 @@ def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: 
     """Draw a column by epoch: mean over finished runs, band from lowest to highest; a thin line for each other run.
 
     Returns:
-        What is to be seen, an optimizer at a time; empty where nothing was recorded.
+        Descriptions, one per optimizer and per other run; empty if nothing was recorded.
     """
     said = []
     for entrant in comparison.entrants:
@@ -64,7 +64,7 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
     """Draw a point for each of the last epochs of each run that did not die: the measure against training loss.
 
     Returns:
-        What is to be seen, an optimizer at a time; empty where nothing was recorded.
+        Descriptions, one per optimizer; empty if nothing was recorded.
     """
     last: int = comparison.config["epochs"]
     epochs, unit = min(LAST_EPOCHS, last), comparison.loss_unit
@@ -88,7 +88,7 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
 
 
 def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
-    """A key for each optimizer, and with lines one for each way in which runs have ended early."""
+    """A legend entry for each optimizer, and with ``lines`` one for each way in which runs have ended early."""
     keys = []
     for entrant in comparison.entrants:
         look = style(entrant.name, comparison.names)
@@ -104,7 +104,7 @@ def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
 
 
 def add_legend(figure: Figure, comparison: Comparison, *, lines: bool = True) -> None:
-    """Put a legend below the axes, and make the figure higher by as much."""
+    """Put a legend below the axes, and make the figure higher by its height."""
     keys = legend_keys(comparison, lines=lines)
     figure.set_figheight(HEIGHT + 0.22 * math.ceil(len(keys) / 3))
     figure.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2)

@@ -11,9 +11,9 @@ from adai.files import write_whole
 
 
 def write_csv(path: Path, rows: Sequence[Any], **same: str) -> None:
-    """Write named tuples of one kind as CSV, the field names first; None stays empty.
+    """Write named tuples of one kind as CSV, the field names first; None is empty.
 
-    ``same`` are more columns, with one text in all rows.
+    ``same`` are additional columns, with the same text in all rows.
     """
 
     def write(part: Path) -> None:
@@ -26,7 +26,7 @@ def write_csv(path: Path, rows: Sequence[Any], **same: str) -> None:
 
 
 def write_json(path: Path, rows: Sequence[Any], extra: Mapping[str, Any]) -> None:
-    """Write named tuples as JSON, ``rows``, beside what else there is to say; null for infinity and nan."""
+    """Write named tuples as JSON under ``rows``, with the ``extra`` entries; null for infinity and nan."""
     plain = [
         {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row._asdict().items()} for row in rows
     ]

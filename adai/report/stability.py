@@ -15,13 +15,13 @@ from adai.report.rows import write_csv
 from adai.report.style import INK, style
 from adai.report.summary import joined
 
-LEAST = 1e-3  # what is drawn: a schedule that ends at 0 takes the margin with it
+LEAST = 1e-3  # the smallest margin that is drawn: if the schedule ends at 0, so does the margin
 
 Courses = dict[str, dict[int, list[KeptMargin]]]  # by optimizer and seed, in the order of the epochs
 
 
 def courses(comparison: Comparison) -> Courses:
-    """Every measurement of every run that was measured as most were, those that blew up among them."""
+    """All measurements with the most frequent settings, by optimizer and seed; including runs that blew up."""
     runs = [(e.name, run) for e in comparison.entrants for run in e.runs]
     settings = [kept.settings for _, run in runs for kept in run.stability]
     found: Courses = {}
@@ -62,7 +62,7 @@ def _about(found: Courses) -> dict[str, object]:
 
 
 def sentence(comparison: Comparison, found: Courses) -> str:
-    """The largest margin that each optimizer's runs were seen at, and how many of them beyond the edge."""
+    """The largest measured margin of each optimizer's runs, and the number of runs beyond the edge."""
     labels = {entrant.name: entrant.label for entrant in comparison.entrants}
     said = []
     for name, of_seeds in found.items():
@@ -83,7 +83,7 @@ def _margins(course: list[KeptMargin]) -> list[float]:
 
 
 def picture(comparison: Comparison, found: Courses) -> Picture:
-    """A line a run with a mark where it is largest, and the edge."""
+    """One line per run with a mark at its largest margin, and the edge."""
     figure, ax = one_axes()
     lowest = 1.0
     for name, of_seeds in found.items():
@@ -103,5 +103,5 @@ def picture(comparison: Comparison, found: Courses) -> Picture:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="epoch", ylabel="stability margin")
     add_legend(figure, comparison, lines=False)
-    said = f"{sentence(comparison, found)} A line a run, with a mark at its largest; the dotted line is the edge."
+    said = f"{sentence(comparison, found)} One line per run, with a mark at its largest; the dotted line is the edge."
     return Picture("stability", "Stability margin by epoch", said, figure)

@@ -24,9 +24,9 @@ def add_lr(commands: Commands) -> None:
         "--task", metavar="MODULE:FUNCTION", help="your own model and data instead: a function that returns a Task"
     )
     lr.add_argument("--batch", type=positive, metavar="N", help="as for adai train")
-    lr.add_argument("--limit", type=positive, metavar="N", help="so many training and test images at most")
+    lr.add_argument("--limit", type=positive, metavar="N", help="use at most N training and N test images")
     lr.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
-    lr.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many tests (default: 3)")
+    lr.add_argument("--seeds", type=positive, default=3, metavar="N", help="number of tests (default: 3)")
     lr.add_argument("--seed", type=seed, default=0, metavar="N", help="the first seed (default: 0)")
     lr.add_argument(
         "--steps", type=positive, default=200, metavar="N", help="from --lowest to --highest (default: 200)"

@@ -66,7 +66,7 @@ class Subject(NamedTuple):
         except UserError:
             raise
         except Exception as error:  # a user's model, loss or data set may raise anything
-            raise Failed(f"no loss of this model on its data: {in_a_line(error)}") from error
+            raise Failed(f"cannot compute the loss of this model on its data: {in_a_line(error)}") from error
 
     def _drawn(
         self, samples: int | None, seed: int, *, shuffled: bool = False

@@ -160,7 +160,7 @@ def checked(factory: Factory, name: str) -> Task:
         if id(module) in before and any(p.requires_grad for p in module.parameters(recurse=False)):
             raise UserError(
                 f"{name}: the model, or its part {type(module).__name__}, was made before the factory was called, so "
-                "the seed does not draw its weights, and the next run would go on with trained ones; make it in the "
+                "the seed does not draw its weights, and the next run would start with trained ones; make it in the "
                 "factory, or copy it there with copy.deepcopy"
             )
     for part, data in (("train", task.train), ("test", task.test)):

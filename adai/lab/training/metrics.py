@@ -15,7 +15,6 @@ from adai.lab.host.ranks import Ranks
 from adai.lab.results.run import Row
 from adai.lab.tasks.targets import Counted, is_classification
 from adai.optim import Adai
-from adai.optim.rule import debias
 from adai.optim.shared.mean import accumulator
 
 TOP = 5
@@ -122,32 +121,21 @@ def _tensors(state: Any) -> Iterator[Tensor]:
         yield from chain.from_iterable(map(_tensors, state))
 
 
-@torch.no_grad()
-def _weight(ratio: Tensor, group: dict[str, Any]) -> Tensor:
-    """1 - μ, where v̂ is ``ratio`` times its mean."""
-    powered = ratio ** (1 / (3 - 2 * group["dampening"]))
-    weight: Tensor = (group["betas"][0] * powered).clamp(group["eps"], 1 - group["min_inertia"])
-    return weight
-
-
 def inertia(optimizer: Optimizer) -> Row:
     """For Adai and AdaiW the mean of v̂ and quantiles of the inertia μ over all elements, from the state; else nothing.
 
     The quantiles are those of the same 100,000 elements at each call where there are more, drawn with a fixed seed.
     """
-    states = [
-        (optimizer.state[p], group) for group in optimizer.param_groups for p in group["params"] if p in optimizer.state
-    ]
-    if not isinstance(optimizer, Adai) or not states:
+    if not isinstance(optimizer, Adai):
         return {}
-    hats = [state["exp_avg_sq"] / debias(group["betas"][1], float(state["step"])) for state, group in states]
-    elements = sum(hat.numel() for hat in hats)
-    mean = sum(hat.sum(dtype=accumulator(hat.device)) for hat in hats) / elements
-    mu = torch.cat(
-        [1 - _weight(hat.float() / mean.float(), group).flatten() for hat, (_, group) in zip(hats, states, strict=True)]
-    )
+    params = [p for p, state in optimizer.state.items() if state.get("step", 0)]
+    if not params:
+        return {}
+    mean = optimizer.v_mean()
+    mu = torch.cat([optimizer.inertia(p, mean).flatten() for p in params])
+    elements = len(mu)
     if elements > SAMPLE:
         some = torch.randint(elements, (SAMPLE,), generator=torch.Generator().manual_seed(0))
         mu = mu[some.to(mu.device)]
     at = torch.quantile(mu, torch.tensor(list(QUANTILES.values()), device=mu.device)).tolist()
-    return {"v_hat_mean": mean.item()} | {f"inertia_{name}": q for name, q in zip(QUANTILES, at, strict=True)}
+    return {"v_hat_mean": mean} | {f"inertia_{name}": q for name, q in zip(QUANTILES, at, strict=True)}

@@ -12,68 +12,77 @@ import torch
 from torch import Tensor
 
 from adai.optim.engines.batch import Batch
-from adai.optim.options import rate
+from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean, typical
 from adai.optim.shared.mean import accumulator, advance, total_hat
 
 
-def squares(batch: Batch, group: dict[str, Any]) -> Tensor:
-    """Σ g² of the gradients as they are."""
-    del group
-    norms: list[Tensor] = []
-    for part, _ in batch.alike():
-        # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
-        norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
-    return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
+class Foreach:
+    """The engine of lists. It keeps nothing between steps."""
+
+    on_device = False
+
+    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
+        """Check the shapes; any tensors will do."""
+        del states, hyper
+        if not torch.compiler.is_compiling():
+            batch.check_shapes()
+
+    def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
+        """Σ g² of the gradients as they are."""
+        del hyper
+        norms: list[Tensor] = []
+        for part, _ in batch.alike():
+            # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
+            norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
+        return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
+
+    def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
+        """Bring every v of the batch to this step; returns Σ v̂ over the batch."""
+        beta2 = hyper.beta2
+        sums: list[Tensor] = [torch.empty(0)] * len(batch.params)
+        for part, where in batch.alike():
+            vs, gs = part.exp_avg_sqs, _gradients(part, hyper, clip)
+            torch._foreach_mul_(vs, beta2)
+            torch._foreach_addcmul_(vs, gs, gs, 1 - beta2)
+            for i, v in zip(where, vs, strict=True):
+                sums[i] = v.sum(dtype=accumulator(v.device))
+        return total_hat(sums, counts)
+
+    def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
+        """Move every parameter of the batch, given the mean of v̂, and count the step."""
+        for part, where in batch.alike():
+            _update_alike(part, hyper, [counts[i] for i in where], clip, mean)
+        advance(batch.steps, mean)
 
 
-def accumulate(batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
-    """Bring every v of the batch to this step; returns Σ v̂ over the batch."""
-    beta2 = group["betas"][1]
-    sums: list[Tensor] = [torch.empty(0)] * len(batch.params)
-    for part, where in batch.alike():
-        vs, gs = part.exp_avg_sqs, _gradients(part, group, clip)
-        torch._foreach_mul_(vs, beta2)
-        torch._foreach_addcmul_(vs, gs, gs, 1 - beta2)
-        for i, v in zip(where, vs, strict=True):
-            sums[i] = v.sum(dtype=accumulator(v.device))
-    return total_hat(sums, counts)
-
-
-def update(batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
-    """Move every parameter of the batch, given the mean of v̂, and count the step."""
-    for part, where in batch.alike():
-        _update_alike(part, group, [counts[i] for i in where], clip, mean)
-    advance(batch.steps, mean)
-
-
-def _gradients(batch: Batch, group: dict[str, Any], clip: Any) -> list[Tensor]:
+def _gradients(batch: Batch, hyper: Hyper, clip: Any) -> list[Tensor]:
     """g of every tensor in the state's dtype; the caller's own tensors where nothing has to change, never written."""
     gs = _in_dtype_of(batch.exp_avgs, batch.grads)
     if clip is not None:
         gs = list(torch._foreach_mul(gs, _number(clip, gs[0])))
-    if group["maximize"]:
+    if hyper.maximize:
         gs = list(torch._foreach_neg(gs))
-    if group["weight_decay"] != 0 and not group["decoupled_weight_decay"]:
+    if hyper.l2 != 0:
         thetas = _in_dtype_of(batch.exp_avgs, batch.params)
-        gs = list(torch._foreach_add(gs, thetas, alpha=group["weight_decay"]))
+        gs = list(torch._foreach_add(gs, thetas, alpha=hyper.l2))
     return gs
 
 
-def _update_alike(batch: Batch, group: dict[str, Any], counts: list[Count], clip: Any, mean: Mean) -> None:
-    beta0, eps, lr, dampening = group["betas"][0], group["eps"], rate(group), group["dampening"]
+def _update_alike(batch: Batch, hyper: Hyper, counts: list[Count], clip: Any, mean: Mean) -> None:
+    eps, lr, dampening, decay = hyper.eps, hyper.lr, hyper.dampening, hyper.decay
     ms, vs = batch.exp_avgs, batch.exp_avg_sqs
     dtype = ms[0].dtype
-    gs = _gradients(batch, group, clip)
+    gs = _gradients(batch, hyper, clip)
     thetas = _in_dtype_of(ms, batch.params)
 
     # w = 1 - mu
     ws = torch._foreach_div(vs, [_number(typical(mean, count, dtype), ms[0]) for count in counts])
     if dampening != 1:
-        torch._foreach_pow_(ws, 1 / (3 - 2 * dampening))
-    torch._foreach_mul_(ws, beta0)
+        torch._foreach_pow_(ws, hyper.power)
+    torch._foreach_mul_(ws, hyper.beta0)
     torch._foreach_clamp_min_(ws, eps)
-    torch._foreach_clamp_max_(ws, 1 - group["min_inertia"])
+    torch._foreach_clamp_max_(ws, hyper.most)
     if mean.alive is not None:
         torch._foreach_mul_(ws, _number(mean.alive, ms[0]))
         lr = lr * mean.alive.to(ms[0].device)
@@ -90,12 +99,10 @@ def _update_alike(batch: Batch, group: dict[str, Any], counts: list[Count], clip
     del gs, ws
 
     # theta = theta - lr m / c
-    decay = group["weight_decay"] if group["decoupled_weight_decay"] else 0
     lr = _warmed(lr, counts, ms[0])
     if decay != 0:
         torch._foreach_mul_(thetas, [1 - rate * decay for rate in lr] if isinstance(lr, list) else 1 - lr * decay)
-    gain = beta0 ** (1 - dampening)
-    step_size = [rate * gain for rate in lr] if isinstance(lr, list) else lr * gain
+    step_size = [rate * hyper.gain for rate in lr] if isinstance(lr, list) else lr * hyper.gain
     divisors = cs
     if cs and (eps == 0 or mean.alive is not None):  # only then can c be 0, where m is 0 too
         divisors = list(torch._foreach_clamp_min(cs, torch.finfo(dtype).tiny))

@@ -1,4 +1,4 @@
-"""Engine: one tensor at a time, by the rule itself. For odd tensors, and for differentiating through a step."""
+"""Engine: one tensor at a time, by the rule itself. It takes any tensors, and steps can be differentiated through."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,63 +8,72 @@ from torch import Tensor
 
 from adai.optim import rule
 from adai.optim.engines.batch import Batch
-from adai.optim.options import rate
+from adai.optim.hyper import Hyper
 from adai.optim.shared.mean import accumulator, advance, total_hat
 
 
-def _gradient(param: Tensor, grad: Tensor, like: Tensor, group: dict[str, Any], clip: Any) -> Tensor:
+class Loop:
+    """The reference of the other engines. It keeps nothing between steps."""
+
+    on_device = False
+
+    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
+        """Check the shapes; any tensors will do."""
+        del states, hyper
+        if not torch.compiler.is_compiling():
+            batch.check_shapes()
+
+    def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
+        """Σ g² of the gradients as they are."""
+        del hyper
+        norms = [torch.linalg.vector_norm(g, dtype=accumulator(g.device)) for g in batch.grads]
+        return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()
+
+    def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count], clip: Any) -> Tensor:
+        """Bring every v of the batch to this step; returns Σ v̂ over the batch."""
+        sums = []
+        for param, grad, v in zip(batch.params, batch.grads, batch.exp_avg_sqs, strict=True):
+            v.copy_(rule.second_moment(v, _gradient(param, grad, v, hyper, clip), hyper.beta2))
+            sums.append(v.sum(dtype=accumulator(v.device)))
+        return total_hat(sums, counts)
+
+    def update(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count], clip: Any, mean: rule.Mean) -> None:
+        """Move every parameter of the batch, given the mean of v̂, and count the step."""
+        # Autograd keeps what the rule reads, and the results are written over it: differentiate through copies.
+        read: Callable[[Tensor], Tensor] = Tensor.clone if hyper.differentiable else _same
+        for param, grad, m, v, c, count in zip(
+            batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, counts, strict=True
+        ):
+            moved = rule.update(
+                read(param).to(v.dtype),
+                _gradient(read(param), grad, v, hyper, clip),
+                read(m),
+                read(v),
+                None if c is None else read(c),
+                count=count,
+                mean=mean,
+                lr=hyper.lr,
+                beta0=hyper.beta0,
+                eps=hyper.eps,
+                min_inertia=hyper.min_inertia,
+                decay=hyper.decay,
+                dampening=hyper.dampening,
+            )
+            param.copy_(moved.theta)
+            m.copy_(moved.m)
+            if c is not None and moved.c is not None:
+                c.copy_(moved.c)
+        advance(batch.steps, mean)
+
+
+def _gradient(param: Tensor, grad: Tensor, like: Tensor, hyper: Hyper, clip: Any) -> Tensor:
     return rule.gradient(
         param.to(like.dtype),
         grad.to(like.dtype),
-        weight_decay=0 if group["decoupled_weight_decay"] else group["weight_decay"],
-        maximize=group["maximize"],
+        weight_decay=hyper.l2,
+        maximize=hyper.maximize,
         clip=clip.to(like) if isinstance(clip, Tensor) else clip,
     )
-
-
-def squares(batch: Batch, group: dict[str, Any]) -> Tensor:
-    """Σ g² of the gradients as they are."""
-    del group
-    norms = [torch.linalg.vector_norm(g, dtype=accumulator(g.device)) for g in batch.grads]
-    return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()
-
-
-def accumulate(batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], clip: Any) -> Tensor:
-    """Bring every v of the batch to this step; returns Σ v̂ over the batch."""
-    sums = []
-    for param, grad, v in zip(batch.params, batch.grads, batch.exp_avg_sqs, strict=True):
-        v.copy_(rule.second_moment(v, _gradient(param, grad, v, group, clip), group["betas"][1]))
-        sums.append(v.sum(dtype=accumulator(v.device)))
-    return total_hat(sums, counts)
-
-
-def update(batch: Batch, group: dict[str, Any], counts: Sequence[rule.Count], clip: Any, mean: rule.Mean) -> None:
-    """Move every parameter of the batch, given the mean of v̂, and count the step."""
-    # Autograd keeps what the rule reads, and the results are written over it: differentiate through copies.
-    read: Callable[[Tensor], Tensor] = Tensor.clone if group["differentiable"] else _same
-    for param, grad, m, v, c, count in zip(
-        batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, counts, strict=True
-    ):
-        moved = rule.update(
-            read(param).to(v.dtype),
-            _gradient(read(param), grad, v, group, clip),
-            read(m),
-            read(v),
-            None if c is None else read(c),
-            count=count,
-            mean=mean,
-            lr=rate(group),
-            beta0=group["betas"][0],
-            eps=group["eps"],
-            min_inertia=group["min_inertia"],
-            decay=group["weight_decay"] if group["decoupled_weight_decay"] else 0,
-            dampening=group["dampening"],
-        )
-        param.copy_(moved.theta)
-        m.copy_(moved.m)
-        if c is not None and moved.c is not None:
-            c.copy_(moved.c)
-    advance(batch.steps, mean)
 
 
 def _same(tensor: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from adai.optim.options import ADDED, check
-from adai.optim.saving.state import MOMENTS, restore, to_save
+from adai.optim.hyper import ADDED, check
+from adai.optim.saving.state import MOMENTS, drop_all_settled, restore, to_save
 
 
 @contextmanager
@@ -45,10 +45,14 @@ def loaded_in_full(optimizer: Optimizer) -> Iterator[None]:
 
     def put_back(_: Optimizer) -> None:
         ids = (i for group in handed["param_groups"] for i in group["params"])
+        states, groups = [], []
         for group in optimizer.param_groups:
             for param in group["params"]:
-                saved = handed["state"].get(next(ids), {})
-                restore(optimizer.state.get(param, {}), saved, param, group)
+                state = optimizer.state.get(param, {})
+                restore(state, handed["state"].get(next(ids), {}), param, group)
+                states.append(state)
+                groups.append(group)
+        drop_all_settled(states, groups)
 
     hooks = (
         optimizer.register_load_state_dict_pre_hook(remember),

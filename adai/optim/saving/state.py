@@ -1,6 +1,6 @@
 """The state of a parameter: what a fresh one is, what becomes of a saved one, and when a part of it is let go."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.optim.optimizer import _get_scalar_dtype
 
 from adai.optim.engines.memory import is_unreal
+from adai.optim.hyper import ADDED, Hyper
 from adai.optim.rule import Count
-from adai.optim.shared.mean import accumulator
 
 # The state tensors that have the parameter's shape and are never kept in less than float32.
 MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
@@ -22,8 +22,23 @@ def fresh(param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
     return {"step": _new_step(param, group), **zeros}
 
 
-def modernise(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
-    """Bring the state of one parameter, if it has any, to this version's form."""
+def modernise(group: dict[str, Any], states: Mapping[Tensor, dict[str, Any]], defaults: dict[str, Any]) -> None:
+    """Bring a group and the states of its parameters to this version's form.
+
+    Args:
+        group: a parameter group of an earlier version's optimizer, or of one of the authors' own.
+        states: the optimizer's state.
+        defaults: the options of the constructor.
+    """
+    if "decoupled" in group:  # the authors' name
+        group["decoupled_weight_decay"] = group.pop("decoupled")
+    for option, default in {**defaults, **ADDED}.items():
+        group.setdefault(option, default)
+    for param in group["params"]:
+        _modernise(states.get(param, {}), param, group)
+
+
+def _modernise(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
     if "step" in state and not isinstance(state["step"], Tensor):
         state["step"] = _new_step(param, group, float(state["step"]))
     if "beta1_prod" in state:  # the authors keep Π mu
@@ -52,22 +67,28 @@ def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: 
         elif key == "step" and isinstance(value, Tensor):
             # NOTE fused=True makes torch.optim.Optimizer move it to the parameter's device.
             state[key] = state[key].reshape(()).to(device=param.device if group["capturable"] else "cpu", copy=True)
-    if "bias_correction" in state and not is_unreal(state["step"]):
-        drop_settled(state, count_at(state["step"].item(), group))
 
 
-def count_at(t: Any, group: dict[str, Any]) -> Count:
-    """What follows from the step count t in a group."""
-    return Count.of(t, beta2=group["betas"][1], eps=group["eps"], warmup_steps=group["warmup_steps"])
+def step_counts(steps: Sequence[Tensor]) -> list[float]:
+    """The values of step counts; those on an accelerator are fetched together, as each transfer waits for it."""
+    values = [0.0 if is_unreal(step) or not step.is_cpu else float(step) for step in steps]
+    away: dict[torch.device, list[int]] = {}
+    for i, step in enumerate(steps):
+        if not is_unreal(step) and not step.is_cpu:
+            away.setdefault(step.device, []).append(i)
+    for where in away.values():
+        fetched = torch.stack([steps[i].reshape(()).to(torch.float32) for i in where]).tolist()
+        for i, value in zip(where, fetched, strict=True):
+            values[i] = value
+    return values
 
 
-def counts_at(steps: Sequence[Tensor], group: dict[str, Any], off_host: bool) -> list[Count]:
-    """The count of every tensor at the step that follows so many; ``off_host`` does not ask a device for them."""
-    if off_host:
-        return [count_at(step.to(accumulator(step.device)) + 1, group) for step in steps]
-    ts = [step.item() + 1 for step in steps]
-    each = {t: count_at(t, group) for t in set(ts)}  # most tensors share one
-    return [each[t] for t in ts]
+def drop_all_settled(states: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]) -> None:
+    """Let go of each bias correction that is 1 for good; ``groups`` has the group of each state."""
+    kept = [(state, group) for state, group in zip(states, groups, strict=True) if "bias_correction" in state]
+    counts = step_counts([state["step"] for state, _ in kept])
+    for (state, group), t in zip(kept, counts, strict=True):
+        drop_settled(state, Hyper.of(group).count_at(t))
 
 
 def drop_settled(state: dict[str, Any], count: Count) -> None:

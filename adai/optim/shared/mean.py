@@ -36,7 +36,8 @@ def gated(v_mean: Tensor, *, wait: bool) -> Mean | None:
     if wait:
         value = v_mean.item()
         return None if value == 0 else Mean(value)
-    return Mean(torch.where(v_mean > 0, v_mean, 1), (v_mean > 0).to(v_mean.dtype))
+    alive = v_mean != 0  # so that nan is alive, and spreads, as it does where the host decides
+    return Mean(torch.where(alive, v_mean, 1), alive.to(v_mean.dtype))
 
 
 def advance(steps: list[Tensor], mean: Mean) -> None:

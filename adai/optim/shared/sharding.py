@@ -183,6 +183,12 @@ def _row(param: Any, grad: Any, m: Tensor, v: Tensor, c: Tensor | None, step: Te
     return (*(t if t is None or not padding else t[:-padding] for t in tensors), step)
 
 
+def on_this_process(param: Tensor, tensor: Tensor) -> Tensor:
+    """What lies on this process of a state tensor of a parameter, in a plain tensor on the same memory."""
+    tensor, padding = _local(tensor), _padding(param)
+    return tensor[:-padding] if padding else tensor
+
+
 def _local(tensor: Any) -> Tensor:
     if hasattr(tensor, "device_mesh"):  # NOTE without gradients torch.compile (2.13) denies that there is a to_local
         tensor = tensor.to_local()
@@ -217,3 +223,16 @@ def _ranks(mesh: Any, dims: list[int]) -> tuple[int, ...]:
 
 def _zeros(width: int, device: torch.device) -> Tensor:
     return torch.zeros(width, dtype=accumulator(device), device=device)
+
+
+def check_process_group(process_group: Any) -> None:
+    """Raise where this is neither None nor a process group that has this process in it."""
+    if process_group is None:
+        return
+    if dist.is_available() and process_group is dist.GroupMember.NON_GROUP_MEMBER:
+        raise ValueError("Invalid process_group: this process is not a member of it")
+    if not dist.is_available() or not isinstance(process_group, dist.ProcessGroup):
+        raise TypeError(
+            f"process_group must be a torch.distributed.ProcessGroup, but got {type(process_group).__name__}; "
+            "for all processes give torch.distributed.group.WORLD"
+        )

@@ -123,7 +123,7 @@ def measure_run(
         subject = subject_at(run, device=device, data_dir=data_dir)
         if subject.epoch != epoch:
             raise UserError(
-                f"{run} has no sound checkpoint of epoch {epoch}, its last; move it away and train it again"
+                f"{run} has no undamaged checkpoint of epoch {epoch}, its last; move it away and train it again"
             )
         with theirs(f"measuring {run}"):
             asked = [Kept(epoch, settings, *_measured(subject, settings, progress)).as_dict()]

@@ -209,7 +209,9 @@ def _without_end(data: Iterable[Any]) -> Iterator[Any]:
             empty = False
             yield batch
         if empty:
-            raise ValueError("data has no batch, or none is left; give a DataLoader or a list, which can start anew")
+            raise ValueError(
+                "data has no batch, or none is left; give a DataLoader or a list, which can be iterated again"
+            )
 
 
 def _pair(batch: Any, device: torch.device) -> tuple[Any, Any]:

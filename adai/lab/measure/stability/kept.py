@@ -144,7 +144,9 @@ def measure_margin(
         return
     found = margin_at(run, settings, device=device, data_dir=data_dir)
     if found.epoch != epoch:
-        raise UserError(f"{run} has no sound checkpoint of epoch {epoch}, its last; move it away and train it again")
+        raise UserError(
+            f"{run} has no undamaged checkpoint of epoch {epoch}, its last; move it away and train it again"
+        )
     with writing_to(run, "make it writable, and the same command goes on from there"):
         write_json(run / FILE, {"measured": [kept.as_dict() for kept in [*before, found]]})
 

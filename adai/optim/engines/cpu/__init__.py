@@ -16,7 +16,7 @@ from torch import Tensor
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.cpu import library
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
-from adai.optim.options import rate
+from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
 from adai.optim.shared.watch import Watch
 
@@ -33,6 +33,11 @@ _TYPES = {
 _PLAIN, _DECAYED, _PARTS = 0, 1, 2
 # What kernel.c's three sums of a clipped gradient with L2 decay may cancel to before they are not trusted.
 _CANCELLED = 1e-8
+
+
+def missing() -> str | None:
+    """Why the kernel cannot run here; None where it can."""
+    return NOT_BUILT if library.load() is None else None
 
 
 def refusal(batch: Batch) -> str | None:
@@ -55,41 +60,46 @@ def refusal(batch: Batch) -> str | None:
 
 
 class Fused:
-    """The engine for the tensors of one group. It serves step after step, as long as they stay where they are."""
+    """The engine for the tensors of one group; its table serves every step, as long as they stay where they are."""
 
-    def __init__(self, batch: Batch, states: Sequence[dict[str, Any]]) -> None:
-        """Make the kernel's table, for tensors of which there is no `refusal`.
+    on_device = False
 
-        Args:
-            batch: the tensors.
-            states: the parameters' state dicts, in the batch's order.
-        """
-        kernel = library.load()
-        if kernel is None:
-            raise RuntimeError(NOT_BUILT)
-        self._kernel = kernel
-        self._sums = array("d", bytes(8 * len(states)))  # Σ v of each tensor, as long as the watch sees no change
-        self._watch = Watch()
+    def __init__(self) -> None:
+        self._forms: list[_Form] = []
+
+    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
+        """Make the kernel's table, or go on with it; returns why the kernel cannot work on these tensors, or None."""
+        del hyper
+        if not self._fits(batch):
+            batch.check_shapes()
+            reason = refusal(batch) or missing()
+            if reason is not None:
+                return reason
+            self._make_table(batch)
         self._known = self._watch.unchanged(states, batch.exp_avg_sqs)
+        self._take_gradients(batch)
+        return None
+
+    def _fits(self, batch: Batch) -> bool:
+        """Whether the table is of these tensors; without one no address is asked for, as some tensors have none."""
+        if not self._forms:
+            return False
+        return _forms(batch) == self._forms and [g.shape for g in batch.grads] == self._forms[0].shapes
+
+    def _make_table(self, batch: Batch) -> None:
+        self._kernel: Any = library.load()
+        self._sums = array("d", bytes(8 * len(batch.params)))  # Σ v of each tensor, as long as the watch sees no change
+        self._watch = Watch()
         self._parts: array[float] | None = None  # what `squares` found on its way
-        self._forms = _forms(batch)
-        self._tensors = library.Tensors(len(states))
+        self._forms = forms = _forms(batch)
+        self._tensors = library.Tensors(len(batch.params))
         self._columns: dict[str, array[Any]] = {}
         self._add_columns(
             wide_step=array("B", [step.dtype == torch.float64 for step in batch.steps]),
             size=array("q", [p.numel() for p in batch.params]),
-            **dict(zip("pmvc", (form.addresses for form in self._forms), strict=False)),
-            step=self._forms[-1].addresses,
+            **dict(zip("pmvc", (form.addresses for form in forms), strict=False)),
+            step=forms[-1].addresses,
         )
-        self._take_gradients(batch)
-
-    def again(self, batch: Batch, states: Sequence[dict[str, Any]]) -> bool:
-        """Get ready for the next step, if its tensors are of the same form in the same places; whether they are."""
-        if _forms(batch) != self._forms or [g.shape for g in batch.grads] != self._forms[0].shapes:
-            return False
-        self._known = self._watch.unchanged(states, batch.exp_avg_sqs)
-        self._take_gradients(batch)
-        return True
 
     def _take_gradients(self, batch: Batch) -> None:
         self._crew = library.crew()
@@ -105,33 +115,35 @@ class Fused:
             types[i] = kind
         self._add_columns(type=types, g=_addresses(batch.grads))
 
-    def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
+    def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
         """Σ g² of the gradients as they are."""
-        self._parts = self._read(_PARTS if _l2(group) else _PLAIN, group, 1.0)
+        del batch
+        self._parts = self._read(_PARTS if hyper.l2 else _PLAIN, hyper, 1.0)
         return _number(sum(self._parts[::3]))
 
-    def accumulate(self, _: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
+    def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
+        del batch
         self._add_columns(
             t=array("d", [count.t for count in counts]),
             bias_correction2=array("d", [count.bias_correction2 for count in counts]),
             least=array("d", [count.least for count in counts]),
             warmed=array("d", [count.warmed for count in counts]),
         )
-        squares = self._squared_gradients(group, 1.0 if clip is None else float(clip))
+        squares = self._squared_gradients(hyper, 1.0 if clip is None else float(clip))
         if not self._known:
             _done(self._kernel.adai_totals(self._crew, self._tensors, _address(self._sums)))
         total = self._kernel.adai_accumulate(
-            self._tensors, _options(group, 1.0), _address(squares), _address(self._sums)
+            self._tensors, _options(hyper, 1.0), _address(squares), _address(self._sums)
         )
         return _number(total)
 
-    def update(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
+    def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂."""
         del counts  # they are in the table
         if mean.alive is not None and not mean.alive:
             return
-        options = _options(group, 1.0 if clip is None else float(clip))
+        options = _options(hyper, 1.0 if clip is None else float(clip))
         v_mean = float(mean.value)
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
         written([*batch.params, *batch.exp_avg_sqs])
@@ -142,54 +154,42 @@ class Fused:
         for name, column in columns.items():
             setattr(self._tensors, name, _address(column))
 
-    def _squared_gradients(self, group: dict[str, Any], clip: float) -> "array[float]":
+    def _squared_gradients(self, hyper: Hyper, clip: float) -> "array[float]":
         """Σ of each tensor's squared gradient as the rule takes it: clipped, and with the L2 penalty's share."""
-        decay = _l2(group)
+        decay = hyper.l2
         if self._parts is None:
             if decay:
-                return self._read(_DECAYED, group, clip)[::3]
-            self._parts = self._read(_PLAIN, group, 1.0)
+                return self._read(_DECAYED, hyper, clip)[::3]
+            self._parts = self._read(_PLAIN, hyper, 1.0)
         gg, gp, pp = (self._parts[i::3] for i in range(3))
         if not decay:
             return array("d", [clip**2 * x for x in gg])
         # Σ (a g + λ p)² without a further pass, as long as the two do not cancel.
-        a = _sign(group) * clip
+        a = hyper.sign * clip
         sums = array("d", [a * a * x + 2 * a * decay * y + decay**2 * z for x, y, z in zip(gg, gp, pp, strict=True)])
         if any(s < _CANCELLED * (a * a * x + decay**2 * z) for s, x, z in zip(sums, gg, pp, strict=True)):
-            return self._read(_DECAYED, group, clip)[::3]
+            return self._read(_DECAYED, hyper, clip)[::3]
         return sums
 
-    def _read(self, what: int, group: dict[str, Any], clip: float) -> "array[float]":
+    def _read(self, what: int, hyper: Hyper, clip: float) -> "array[float]":
         sums = array("d", bytes(8 * 3 * self._tensors.count))
-        _done(self._kernel.adai_squares(self._crew, self._tensors, _options(group, clip), what, _address(sums)))
+        _done(self._kernel.adai_squares(self._crew, self._tensors, _options(hyper, clip), what, _address(sums)))
         return sums
 
 
-def _options(group: dict[str, Any], clip: float) -> library.Options:
-    beta0, beta2 = group["betas"]
-    lr, dampening = float(rate(group)), group["dampening"]
-    decay = lr * group["weight_decay"] if group["decoupled_weight_decay"] else 0.0
+def _options(hyper: Hyper, clip: float) -> library.Options:
+    lr = float(hyper.lr)
     return library.Options(
-        a=_sign(group) * clip,
-        lambda_=_l2(group),
-        decay=decay,
-        step=lr * beta0 ** (1 - dampening),
-        beta0=beta0,
-        one_minus_beta2=1 - beta2,
-        eps=group["eps"],
-        min_inertia=group["min_inertia"],
-        dampening=dampening,
+        a=hyper.sign * clip,
+        lambda_=hyper.l2,
+        decay=lr * hyper.decay,
+        step=lr * hyper.gain,
+        beta0=hyper.beta0,
+        one_minus_beta2=1 - hyper.beta2,
+        eps=hyper.eps,
+        min_inertia=hyper.min_inertia,
+        dampening=hyper.dampening,
     )
-
-
-def _sign(group: dict[str, Any]) -> int:
-    return -1 if group["maximize"] else 1
-
-
-def _l2(group: dict[str, Any]) -> float:
-    """The coupled weight decay λ."""
-    decay: float = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
-    return decay
 
 
 def _number(value: float) -> Tensor:

@@ -9,12 +9,12 @@ of dtypes in a group. Nothing waits for the device, except where `adai.optim.sha
 Triton is imported when the first step on a GPU is made.
 """
 
-import functools
 import importlib
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,20 +23,39 @@ from adai.optim.engines.batch import Batch
 from adai.optim.engines.memory import written
 from adai.optim.engines.triton import table
 from adai.optim.engines.triton.table import CHUNK, Part
-from adai.optim.options import rate
+from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
 from adai.optim.shared.mean import total
 
 BLOCK, WARPS = 1024, 4
+TRY_AGAIN_AFTER = 60.0
+"""Seconds after which kernels that did not run are tried again."""
 
 
-@functools.cache
 def missing(device: torch.device) -> str | None:
-    """Why no kernel can run on a device; None where they can. The first answer that is not None is logged."""
+    """Why no kernel can run on a device; None where they can. The first answer that is not None is logged.
+
+    That they can is known for good. That they cannot may pass, as memory or a disk may have been full: it is tried
+    again after a minute, but not while a graph is captured.
+    """
+    tried = _TRIED.get(device)
+    if tried is not None:
+        recent = time.monotonic() - tried.at < TRY_AGAIN_AFTER
+        if tried.reason is None or recent or table.is_capturing(device):
+            return tried.reason
     reason = _tried(device)
-    if reason is not None:
+    _TRIED[device] = _Tried(reason, time.monotonic())
+    if reason is not None and tried is None:
         logging.getLogger(__name__).info("%s; another engine than the fused one is used", reason)
     return reason
+
+
+class _Tried(NamedTuple):
+    reason: str | None
+    at: float
+
+
+_TRIED: dict[torch.device, _Tried] = {}
 
 
 def _tried(device: torch.device) -> str | None:
@@ -58,39 +77,39 @@ def _tried(device: torch.device) -> str | None:
     return None
 
 
-def refusal(batch: Batch, group: dict[str, Any]) -> str | None:
-    """Why the kernels cannot work on these tensors; None where they can."""
-    plan = table.plan(batch, capturable=group["capturable"])
-    return plan if isinstance(plan, str) else None
-
-
 class Fused:
-    """The engine for the tensors of one group, over one step."""
+    """The engine for the tensors of one group."""
 
-    def __init__(self, batch: Batch, states: Sequence[dict[str, Any]], group: dict[str, Any]) -> None:
-        """Send the table; ``states`` are the parameters' state dicts, in the batch's order."""
-        plan = table.plan(batch, capturable=group["capturable"])
-        if isinstance(plan, str):
-            raise RuntimeError(plan)
+    on_device = False
+
+    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
+        """Send the table; returns why the kernels cannot work on these tensors, or None."""
+        batch.check_shapes()
+        plan = table.plan(batch, capturable=hyper.capturable)
+        reason = plan if isinstance(plan, str) else missing(batch.params[0].device)
+        if isinstance(plan, str) or reason is not None:
+            return reason
+        self.on_device = hyper.capturable
         table.lay_out(batch)
-        self._passes = [_Passes(part, batch, states, group, plan.held) for part in plan.parts]
+        self._passes = [_Passes(part, batch, states, hyper, plan.held) for part in plan.parts]
+        return None
 
-    def squares(self, _: Batch, group: dict[str, Any]) -> Tensor:
+    def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
         """Σ g² of the gradients as they are."""
-        del group
+        del batch, hyper
         return total([passes.squares() for passes in self._passes])
 
-    def accumulate(self, _: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any) -> Tensor:
+    def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
-        del group, counts  # they are in the table
+        del batch, hyper, counts  # they are in the table
         return total([passes.accumulate(clip) for passes in self._passes])
 
-    def update(self, batch: Batch, group: dict[str, Any], counts: Sequence[Count], clip: Any, mean: Mean) -> None:
+    def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂."""
         del counts
         for passes in self._passes:
             passes.update(clip, mean)
-        if not group["capturable"]:
+        if not hyper.capturable:
             torch._foreach_add_(batch.steps, torch.tensor(1.0, device="cpu"))
         written([*batch.params, *batch.exp_avg_sqs])
         for passes in self._passes:
@@ -101,17 +120,17 @@ class _Passes:
     """The launches for one part of a batch."""
 
     def __init__(
-        self, part: Part, batch: Batch, states: Sequence[dict[str, Any]], group: dict[str, Any], held: list[Tensor]
+        self, part: Part, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper, held: list[Tensor]
     ) -> None:
-        self._kernels, self._group, self._part = _kernels(), group, part
+        self._kernels, self._hyper, self._part = _kernels(), hyper, part
         mine = batch.take(part.where)
         self._device = mine.params[0].device
         known = part.watch.unchanged([states[i] for i in part.where], mine.exp_avg_sqs)
         real = mine.exp_avgs[0].dtype
         self._table = table.table(
-            part, mine, table.numbers(group, real), held, capturable=group["capturable"], known=known
+            part, mine, table.numbers(hyper, real), held, capturable=hyper.capturable, known=known
         )
-        self._decays, self._corrected = table.l2(group) != 0, mine.bias_corrections[0] is not None
+        self._decays, self._corrected = hyper.l2 != 0, mine.bias_corrections[0] is not None
         self._clipped = False  # whether `squares` has read the gradients already
         dtypes = (("PARAM", mine.params[0].dtype), ("GRAD", mine.grads[0].dtype), ("REAL", real))
         self._types = {name: self._kernels.TYPES[dtype] for name, dtype in dtypes}
@@ -141,22 +160,22 @@ class _Passes:
             self._kernels.accumulate[(len(self._hats),)](
                 self._table.words, self._chunk_sums, self._tensor_sums, self._part.v_sums, self._facts, self._hats,
                 self._number(clip),
-                WHAT=self._what(), COUNTED=self._group["capturable"], REAL=self._types["REAL"], CHUNK=CHUNK,
+                WHAT=self._what(), COUNTED=self._hyper.capturable, REAL=self._types["REAL"], CHUNK=CHUNK,
                 BLOCK=BLOCK, enable_fp_fusion=False,
             )  # fmt: skip
         return self._hats.sum()
 
     def update(self, clip: Any, mean: Mean) -> None:
         """Move, and leave Σ v behind."""
-        lr = rate(self._group)
+        lr = self._hyper.lr
         with _current(self._device):
             self._kernels.step[(len(self._part.owner),)](
                 self._table.words, self._part.owner, self._part.v_sums, self._part.v_steps, self._facts,
                 self._number(clip),
                 self._number(lr) if table.on_device(lr) else self._table.number(table.LR),
                 self._number(mean.value), self._number(mean.alive),
-                CORRECTED=self._corrected, DECAYS=self._decays, DAMPENED=self._group["dampening"] != 1,
-                COUNTED=self._group["capturable"], **self._types, ALIGNED=self._table.aligned, CHUNK=CHUNK, BLOCK=BLOCK,
+                CORRECTED=self._corrected, DECAYS=self._decays, DAMPENED=self._hyper.dampening != 1,
+                COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=BLOCK,
                 num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
 
@@ -169,8 +188,8 @@ class _Passes:
             self._kernels.read[(len(self._part.owner),)](
                 self._table.words, self._part.owner, self._chunk_sums, self._tensor_sums, self._part.v_sums,
                 self._part.v_steps, self._number(clip),
-                WHAT=what.value, COUNTED=self._group["capturable"], **self._types, ALIGNED=self._table.aligned,
-                CHUNK=CHUNK, BLOCK=BLOCK, num_warps=WARPS, enable_fp_fusion=False,
+                WHAT=what.value, COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=BLOCK,
+                num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
 
     def _what(self) -> int:

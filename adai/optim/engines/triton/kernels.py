@@ -20,7 +20,10 @@ from adai.optim.engines.triton import table as layout
 HEAD, WIDTH = tl.constexpr(layout.HEAD), tl.constexpr(layout.WIDTH)
 SIGN, L2, ONE_MINUS_BETA2, LOG_BETA2, LOG_MU_MAX = (tl.constexpr(i) for i in range(5))
 EPS, BETA0, DAMPENING, DECAY, TINY, LEAST, MOST, WARM_UP = (tl.constexpr(i) for i in range(5, 13))
-P, G, M, V, C, STEP, KNOWN, SIZE, FIRST = (tl.constexpr(i) for i in range(9))
+P, G, M, V, C, STEP, FLAGS, SIZE, FIRST = (tl.constexpr(i) for i in range(9))
+# Bits of FLAGS.
+KNOWN, STATE_ALIGNED = tl.constexpr(layout.KNOWN), tl.constexpr(layout.STATE_ALIGNED)
+GRAD_ALIGNED = tl.constexpr(layout.GRAD_ALIGNED)
 
 # What a chunk leaves behind: Σ g² and, as asked for, Σ g p, Σ p², and Σ (a g + λ p)².
 SUMS = tl.constexpr(4)
@@ -127,7 +130,7 @@ def _add_squares(p, g, n, a, decay, out, WHAT: tl.constexpr, REAL: tl.constexpr,
 
 @triton.jit
 def read(table, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr,
-         PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, ALIGNED: tl.constexpr, CHUNK: tl.constexpr,
+         PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, CHUNK: tl.constexpr,
          BLOCK: tl.constexpr):  # fmt: skip
     """The first pass, one program per chunk: Σ of squares; Σ v too where ``v_sums`` has not that of the step before."""
     chunk = tl.program_id(0).to(tl.int64)
@@ -140,14 +143,19 @@ def read(table, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.
     entry, out = table + HEAD + k * WIDTH, chunk_sums + chunk * SUMS
     offset = (chunk - tl.load(entry + FIRST)) * CHUNK
     n = tl.minimum(tl.load(entry + SIZE) - offset, CHUNK).to(tl.int32)
-    p, g = _place(entry, P, offset, PARAM, ALIGNED), _place(entry, G, offset, GRAD, ALIGNED)
-    if n == CHUNK:  # without a mask loads are wide
+    flags = tl.load(entry + FLAGS)
+    wide = (flags & GRAD_ALIGNED) != 0
+    if WHAT != PLAIN:
+        wide = wide & ((flags & STATE_ALIGNED) != 0)
+    if (n == CHUNK) & wide:  # without a mask loads are wide
+        p, g = _place(entry, P, offset, PARAM, True), _place(entry, G, offset, GRAD, True)
         _add_squares(p, g, CHUNK, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, False)
     else:
+        p, g = _place(entry, P, offset, PARAM, False), _place(entry, G, offset, GRAD, False)
         _add_squares(p, g, n, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, True)
     if WHAT != AGAIN:  # noqa: SIM102 -- the one is known when it is compiled, the other when it runs
-        if (tl.load(entry + KNOWN) == 0) | (tl.load(v_steps + k) != _count(entry, COUNTED) - 1):
-            v, total = _place(entry, V, offset, REAL, ALIGNED), tl.full([BLOCK], 0, tl.float64)
+        if ((flags & KNOWN) == 0) | (tl.load(v_steps + k) != _count(entry, COUNTED) - 1):
+            v, total = _place(entry, V, offset, REAL, False), tl.full([BLOCK], 0, tl.float64)
             for i in range(0, n, BLOCK):
                 at = i + tl.arange(0, BLOCK)
                 total += tl.load(v + at, mask=at < n, other=0).to(tl.float64)
@@ -206,10 +214,13 @@ def accumulate(table, chunk_sums, tensor_sums, v_sums, facts, hats, clip, WHAT: 
 
 
 @triton.jit
-def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORRECTED: tl.constexpr,
-          DECAYS: tl.constexpr, DAMPENED: tl.constexpr, REAL: tl.constexpr, BLOCK: tl.constexpr,
-          MASKED: tl.constexpr):  # fmt: skip
+def _move(entry, offset, n, a, decay, shrink, step, mean, least_c, table, CORRECTED: tl.constexpr,
+          DECAYS: tl.constexpr, DAMPENED: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr,
+          BLOCK: tl.constexpr, MASKED: tl.constexpr, ALIGNED: tl.constexpr, WIDE_GRAD: tl.constexpr):  # fmt: skip
     """rule.py's second_moment and update; Σ v afterwards, added up as `read` would."""
+    p, g = _place(entry, P, offset, PARAM, ALIGNED), _place(entry, G, offset, GRAD, WIDE_GRAD)
+    m, v = _place(entry, M, offset, REAL, ALIGNED), _place(entry, V, offset, REAL, ALIGNED)
+    c = _place(entry, C, offset, REAL, ALIGNED)
     total = tl.full([BLOCK], 0, tl.float64)
     b, eps, beta0 = _number(table, ONE_MINUS_BETA2).to(REAL), _number(table, EPS).to(REAL), _number(table, BETA0)
     beta0, tiny, dampening = beta0.to(REAL), _number(table, TINY).to(REAL), _number(table, DAMPENING)
@@ -248,8 +259,8 @@ def _move(p, g, m, v, c, n, a, decay, shrink, step, mean, least_c, table, CORREC
 @triton.jit
 def step(table, owner, v_sums, v_steps, facts, clip, lr, v_mean, alive, CORRECTED: tl.constexpr, DECAYS: tl.constexpr,
          DAMPENED: tl.constexpr, COUNTED: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr,
-         ALIGNED: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
-    """The second pass, one program per chunk: everything is read and written once. Nothing is where not ``alive``."""
+         CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """The second pass, one program per chunk: everything is read and written once, or nothing if not ``alive``."""
     if tl.load(alive) == 0:
         return
     chunk = tl.program_id(0).to(tl.int64)
@@ -270,16 +281,26 @@ def step(table, owner, v_sums, v_steps, facts, clip, lr, v_mean, alive, CORRECTE
     mean = tl.where(mean < least, least, mean)
     least_c = tl.load(fact + 2).to(REAL)
 
-    p, g = _place(entry, P, offset, PARAM, ALIGNED), _place(entry, G, offset, GRAD, ALIGNED)
-    m, v = _place(entry, M, offset, REAL, ALIGNED), _place(entry, V, offset, REAL, ALIGNED)
-    c = _place(entry, C, offset, REAL, ALIGNED)
     a, decay, length = a.to(REAL), decay.to(REAL), length.to(REAL)
-    if n == CHUNK:
-        total = _move(p, g, m, v, c, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
-                      REAL, BLOCK, False)  # fmt: skip
+    # A gradient may lie anywhere, in a bucket of DistributedDataParallel say; the rest is wide all the same. Where
+    # powers are taken it is not, because three copies of them need more registers than there are.
+    flags = tl.load(entry + FLAGS)
+    odd_grad = (flags & GRAD_ALIGNED) == 0
+    narrow = (n < CHUNK) | ((flags & STATE_ALIGNED) == 0)
+    if DAMPENED:
+        narrow = narrow | odd_grad
+    if narrow:
+        total = _move(entry, offset, n, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
+                      PARAM, GRAD, REAL, BLOCK, True, False, False)  # fmt: skip
+    elif DAMPENED:
+        total = _move(entry, offset, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
+                      PARAM, GRAD, REAL, BLOCK, False, True, True)  # fmt: skip
+    elif odd_grad:
+        total = _move(entry, offset, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
+                      PARAM, GRAD, REAL, BLOCK, False, True, False)  # fmt: skip
     else:
-        total = _move(p, g, m, v, c, n, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
-                      REAL, BLOCK, True)  # fmt: skip
+        total = _move(entry, offset, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
+                      PARAM, GRAD, REAL, BLOCK, False, True, True)  # fmt: skip
     tl.store(v_sums + chunk, total)
     if chunk == first:  # one program per tensor; no other reads these in this launch
         t = tl.load(fact)

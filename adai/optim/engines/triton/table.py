@@ -15,12 +15,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout
-from adai.optim.options import rate
+from adai.optim.hyper import Hyper
 from adai.optim.shared.watch import Watch
 
 CHUNK = 8192
 _CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
 HEAD, WIDTH = 18, 9
+KNOWN, STATE_ALIGNED, GRAD_ALIGNED = 1, 2, 4
+"""What is so of a tensor: Σ v is known; parameter and state, or the gradient, begin at multiples of 16 bytes."""
 LR, ONE = 14, 16  # numbers that kernels take by address; even places, so that every address is a multiple of 16
 
 
@@ -123,8 +125,6 @@ class Table(NamedTuple):
 
     words: Tensor
     """On the device: HEAD numbers, then WIDTH words per tensor, in the order of `adai.optim.engines.triton.kernels`."""
-    aligned: bool
-    """Whether every address is a multiple of 16 bytes, so that loads can be wide."""
 
     def number(self, place: int) -> Tensor:
         """One of the numbers, on the device."""
@@ -145,45 +145,52 @@ def table(
         else _bits([step.item() + 1 for step in batch.steps])
     )
     device = batch.params[0].device
-    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+    if is_capturing(device):
         # The host cannot look at v when the graph replays, so each replay takes its sum.
         known = False
         held += (part.owner, part.v_sums, part.v_steps)
     words = array("q", bytes(8 * (HEAD + WIDTH * len(part.size))))
     words[: len(numbers)] = _bits(numbers)
-    columns = (*addresses, counts, array("q", [known] * len(part.size)), part.size, part.first)
+    columns = (*addresses, counts, _flags(addresses, known), part.size, part.first)
     for i, column in enumerate(columns):
         words[HEAD + i :: WIDTH] = column
     host = _host_memory(len(words), device, part.reserve if capturable else None, held)
     host.copy_(torch.frombuffer(words, dtype=torch.int64))
-    together = 0
-    for column in addresses:
-        for address in column:
-            together |= address
-    return Table(host.to(device, non_blocking=True), together % 16 == 0)
+    return Table(host.to(device, non_blocking=True))
 
 
-def numbers(group: dict[str, Any], real: torch.dtype) -> list[float]:
+def _flags(addresses: Sequence["array[int]"], known: bool) -> "array[int]":
+    """The flags of each tensor, so that one at an odd place costs the others nothing."""
+    ps, gs, ms, vs, cs = addresses
+    return array(
+        "q",
+        [
+            KNOWN * known + STATE_ALIGNED * ((p | m | v | c) % 16 == 0) + GRAD_ALIGNED * (g % 16 == 0)
+            for p, g, m, v, c in zip(ps, gs, ms, vs, cs, strict=True)
+        ],
+    )
+
+
+def numbers(hyper: Hyper, real: torch.dtype) -> list[float]:
     """The head of the table, for a group and the dtype of its state."""
-    beta0, beta2 = group["betas"]
-    decoupled, info = group["decoupled_weight_decay"], torch.finfo(real)
+    info = torch.finfo(real)
     shared = [
-        -1.0 if group["maximize"] else 1.0,
-        l2(group),
-        1 - beta2,
-        math.log(beta2) if beta2 > 0 else -math.inf,
-        math.log1p(-group["eps"]),
-        group["eps"],
-        beta0,
-        group["dampening"],
-        group["weight_decay"] if decoupled else 0.0,
+        hyper.sign,
+        hyper.l2,
+        1 - hyper.beta2,
+        math.log(hyper.beta2) if hyper.beta2 > 0 else -math.inf,
+        math.log1p(-hyper.eps),
+        hyper.eps,
+        hyper.beta0,
+        hyper.dampening,
+        hyper.decay,
         info.tiny,
         info.tiny * info.eps,  # the smallest number that is not 0
-        1 - group["min_inertia"],
-        group["warmup_steps"] + 1.0,
+        hyper.most,
+        hyper.warmup_steps + 1.0,
     ]
     head = shared + [0.0] * (HEAD - len(shared))
-    head[LR] = 0.0 if on_device(group["lr"]) else float(rate(group))
+    head[LR] = 0.0 if on_device(hyper.lr) else float(hyper.lr)
     head[ONE] = 1.0
     return head
 
@@ -195,15 +202,14 @@ def lay_out(batch: Batch) -> None:
             batch.grads[i] = torch.empty_like(p, dtype=g.dtype).copy_(g)
 
 
-def l2(group: dict[str, Any]) -> float:
-    """The coupled weight decay λ."""
-    decay: float = 0.0 if group["decoupled_weight_decay"] else group["weight_decay"]
-    return decay
-
-
 def on_device(number: Any) -> bool:
     """Whether the host would have to wait for a number."""
     return isinstance(number, Tensor) and not number.is_cpu
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether what is launched on a device now goes into a CUDA graph."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _bits(numbers: Sequence[float]) -> "array[int]":
@@ -220,7 +226,7 @@ def _host_memory(length: int, device: torch.device, reserve: list[Tensor] | None
     """
     if device.type != "cuda":  # the interpreter
         return torch.empty(length, dtype=torch.int64, device=device)
-    if torch.cuda.is_current_stream_capturing():
+    if is_capturing(device):
         held.append(reserve.pop() if reserve else _pinned(length))
         return held[-1]
     if reserve is not None and len(reserve) < _CAPTURES:

@@ -1,0 +1,54 @@
+"""Which engine carries out the rule for a group."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import _default_to_fused_or_foreach
+
+from adai.optim.engines import cpu, triton
+from adai.optim.engines.base import Engine
+from adai.optim.engines.batch import Batch
+from adai.optim.engines.foreach import Foreach
+from adai.optim.engines.loop import Loop
+from adai.optim.hyper import Hyper
+
+
+def missing(device: torch.device) -> str | None:
+    """Why there is no fused engine for a device, whatever the tensors; None where there is one."""
+    if device.type == "cuda":
+        return triton.missing(device)
+    return cpu.missing() if device.type == "cpu" else None
+
+
+def choose(
+    group: dict[str, Any], hyper: Hyper, batch: Batch, states: list[dict[str, Any]], last: Engine | None = None
+) -> Engine:
+    """The engine that is asked for, or the fastest that can do it, ready for the step.
+
+    The engine of the last step, ``last``, serves again where it is of the right kind.
+
+    Raises:
+        RuntimeError: ``fused=True`` is not possible, or a tensor has another shape than its parameter.
+    """
+    fused, use_foreach = group["fused"], group["foreach"]
+    if fused is None:
+        fused = use_foreach is None and not group["differentiable"]
+    if fused and not torch.compiler.is_compiling():  # kernels cannot be traced
+        kind = triton.Fused if batch.params[0].device.type == "cuda" else cpu.Fused
+        engine = last if isinstance(last, kind) else kind()
+        reason = engine.prepare(batch, states, hyper)
+        if reason is None:
+            return engine
+        # As in torch.optim, a traced step is no reason to refuse.
+        if group["fused"] and not any(type(p).__name__ == "FakeTensor" for p in batch.params):
+            raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
+        if reason == cpu.NOT_BUILT:
+            use_foreach = not isinstance(group["lr"], Tensor)
+    if use_foreach is None:
+        _, use_foreach = _default_to_fused_or_foreach(batch.params, group["differentiable"], use_fused=False)
+        if isinstance(group["lr"], Tensor) and not group["capturable"]:
+            use_foreach = False
+    plain = Foreach() if use_foreach else Loop()
+    plain.prepare(batch, states, hyper)
+    return plain

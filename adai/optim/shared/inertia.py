@@ -1,0 +1,65 @@
+"""The inertia μ of a parameter and the mean of v̂, read off the state between steps."""
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from adai.optim.hyper import Hyper
+from adai.optim.rule import Mean, debias, weight
+from adai.optim.saving.state import step_counts
+from adai.optim.shared.mean import accumulator
+from adai.optim.shared.sharding import Sharing, on_this_process
+
+
+@torch.no_grad()
+def v_mean(optimizer: Optimizer, sharing: Sharing) -> float:
+    """The mean of v̂ over every element of every parameter that has taken a step, on all processes; 0 before any."""
+    stepped = [
+        (param, optimizer.state[param], group["betas"][1])
+        for group in optimizer.param_groups
+        for param in group["params"]
+        if "step" in optimizer.state.get(param, {})
+    ]
+    sums, elements, shares = [], [], []
+    counts = step_counts([state["step"] for _, state, _ in stepped])
+    for (param, state, beta2), t in zip(stepped, counts, strict=True):
+        if not t:
+            continue
+        v = on_this_process(param, state["exp_avg_sq"])
+        v = torch.view_as_real(v) if v.is_complex() else v
+        sums.append(v.sum(dtype=accumulator(v.device)) / debias(beta2, t))
+        elements.append(v.numel())
+        shares.append(sharing.share(param))
+    if not sums and sharing.alone:
+        return 0.0
+    return float(sharing.mean(sums, elements, [None] * len(sums), shares))
+
+
+@torch.no_grad()
+def inertia(optimizer: Optimizer, param: Tensor, mean: float) -> Tensor:
+    """μ of a parameter's elements, given the mean of v̂."""
+    group = next((g for g in optimizer.param_groups if any(p is param for p in g["params"])), None)
+    if group is None:
+        raise ValueError(
+            f"a tensor of shape {tuple(param.shape)} is not a parameter of this optimizer; "
+            "give one of those in optimizer.param_groups"
+        )
+    state = optimizer.state.get(param, {})
+    t = float(state["step"]) if "step" in state else 0.0
+    if not t:
+        raise RuntimeError(
+            f"a parameter of shape {tuple(param.shape)} has no inertia yet: it has taken no step; "
+            "call step() with a gradient other than zero first"
+        )
+    hyper, v = Hyper.of(group), state["exp_avg_sq"]
+    w = weight(
+        torch.view_as_real(v) if v.is_complex() else v,
+        count=hyper.count_at(t),
+        mean=Mean(mean),
+        beta0=hyper.beta0,
+        eps=hyper.eps,
+        min_inertia=hyper.min_inertia,
+        dampening=hyper.dampening,
+    )
+    mu: Tensor = (1 - w).float()
+    return torch.view_as_complex(mu) if v.is_complex() else mu
