@@ -20,6 +20,7 @@ from adai.lab.optimizers.contenders import contender
 from adai.lab.optimizers.named import importable
 from adai.lab.optimizers.recipes import RECIPES, Range, Recipe, recipe
 from adai.lab.queue.compare import compare
+from adai.lab.queue.executors import Processes
 from adai.lab.queue.tuning import Tuning
 from adai.lab.results.chosen import how
 from adai.lab.results.comparison import read
@@ -233,6 +234,10 @@ def test_classes_functions_and_recipes_of_python_have_names_too():
     local = contender("local", lambda model: torch.optim.SGD(model.parameters(), lr=0.3))
     assert not importable(local.spec)
     assert recipe(local.spec).build(nn.Linear(2, 1)).param_groups[0]["lr"] == 0.3
+    with pytest.raises(UserError, match="local cannot be imported by other processes; move it to a module"):
+        compare("runs", optimizers=[local], task=TASK, execute=Processes(2))
+    with pytest.raises(UserError, match="was defined in another process"):
+        recipe("__main__:Mine as mine")
     own = contender("", Recipe("Nesterov", torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True}))
     assert (own.name, own.spec, own.options["weight_decay"]) == ("Nesterov", "torch:SGD", 0.0)
 

@@ -27,7 +27,7 @@ GIVEN = ("model", "optimizer", "weight_decay", "batch", "limit", "seed", "device
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Run the command; returns the exit status."""
     chosen = Settings.of(
         task(options), options=options_of_one(options.option), **{name: getattr(options, name) for name in GIVEN}
     )

@@ -116,9 +116,9 @@ def draw(ax: Axes, lines: Mapping[str, Mapping[float, Tried]], factors: Sequence
     """Draw the results of each optimizer at every factor, and above the axes how many runs died there, and how.
 
     Args:
-        ax: where; its title has to leave room above.
-        lines: by optimizer and factor.
-        factors: of the axis, from the lowest on.
+        ax: the axes; their title must leave room above.
+        lines: the results by optimizer and by factor.
+        factors: of the axis, from the lowest to the highest.
     """
     shown: list[Sequence[float]] = []
     ax.set_xscale("log")

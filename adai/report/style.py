@@ -34,10 +34,10 @@ _STYLES = [
     Style("#94209a", "#f08cf5", "h", (4, 1, 1, 1)),
 ]
 
-# Nobody else looks like these.
+# No other optimizer has their styles.
 _ADAIS = ("adai", "adaiw")
 
-# Of a figure's text and lines. In the page they follow the reader's light or dark setting.
+# The colours of a figure's text and lines. In the page they follow the reader's light or dark setting.
 INK = "#22211f"
 GRID = "#d8d5cf"
 
@@ -45,11 +45,12 @@ GRID = "#d8d5cf"
 def style(name: str, names: Sequence[str] = ()) -> Style:
     """The style of an optimizer.
 
-    Recipes have the same in every report. Others take those that are left, but for Adai's, in their order.
+    A recipe has the same style in every report. Other optimizers get the remaining styles in their order, but never
+    Adai's.
 
     Args:
-        name: its label.
-        names: all labels of the comparison. Those without a recipe differ from all others, up to twelve of them.
+        name: the optimizer's label.
+        names: all labels of the comparison. Up to twelve of them without a recipe have styles of their own.
     """
     return _STYLES[_number(name, names)]
 
@@ -60,7 +61,7 @@ def simulated(rule: str) -> Style:
 
 
 def variable(name: str, names: Sequence[str] = ()) -> str:
-    """The CSS variable that holds the optimizer's colour; see `style`."""
+    """The name of the CSS variable with the optimizer's colour; see `style`."""
     return f"--c{_number(name, names)}"
 
 

@@ -78,7 +78,10 @@ class Objective:
         if not len(inputs) or len(inputs) != len(targets):
             raise ValueError(f"needs as many targets as inputs, at least 1, but got {len(inputs)} and {len(targets)}")
         if batch < 1 or batch_norm not in ("running", "batch"):
-            raise ValueError(f"batch = {batch} and batch_norm = {batch_norm!r}: needs above 0, and running or batch")
+            raise ValueError(
+                f"batch = {batch} and batch_norm = {batch_norm!r}: batch has to be above 0, and batch_norm running or "
+                "batch"
+            )
         self._model = copied(model).eval().to(dtype)
         self._has_batch_norm, self._by_minibatch = _set_batch_norm(self._model, batch_norm)
         named = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}

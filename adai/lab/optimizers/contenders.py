@@ -1,4 +1,4 @@
-"""Who takes part in a comparison: labels, and for each a recipe whose options and ranges have been checked."""
+"""The optimizers of a comparison: a label for each, and a recipe whose options and ranges have been checked."""
 
 import inspect
 import math
@@ -10,7 +10,7 @@ from adai.errors import UserError
 from adai.lab.optimizers.named import Maker, checked, importable, maker, options_of, spec_of
 from adai.lab.optimizers.recipes import RECIPES, WRAPPED, Range, Recipe, defaults, recipe
 
-# What names an optimizer: a recipe, torch:NAdam, package.module:thing; or what makes it; or all of it.
+# The name of an optimizer (adai, torch:NAdam, package.module:thing), a class or function that makes it, or a recipe.
 Thing = str | Maker | Recipe
 
 LONGEST = 60  # letters of a label, which is the name of a folder and stands in tables
@@ -28,9 +28,9 @@ def contender(
 
     Args:
         label: the name of its folder and, unless it is that of a recipe, in tables; empty for its own name.
-        thing: the name of an optimizer, see `recipe`; a class of optimizers, or a function of the model that returns
-            one; or a `Recipe`. What cannot be imported, such as a lambda, can run in this process only: see
-            `adai.lab.optimizers.named.importable`.
+        thing: the name of an optimizer, see `recipe`; a class of optimizers; a function that takes the model and
+            returns an optimizer; or a `Recipe`. Anything that cannot be imported, such as a lambda, runs in this
+            process only: see `adai.lab.optimizers.named.importable`.
         options: keyword arguments other than the recipe's.
         ranges: what tuning searches, other than the recipe's.
 
@@ -40,6 +40,7 @@ def contender(
         ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
 
     Example:
+        >>> from adai.lab.optimizers.contenders import contender
         >>> contender("fast", "torch:NAdam", {"lr": 0.01}).options
         {'lr': 0.01, 'weight_decay': 0.0}
     """
@@ -52,7 +53,7 @@ def contender(
 
 
 def labelled(label: str, thing: Thing) -> Recipe:
-    """The same before it has options of its own, which it may need.
+    """The recipe under a label, without further options and ranges, which are not checked here.
 
     Raises:
         UserError: the label cannot be a folder's name or is that of another recipe; or there is no such optimizer.

@@ -28,6 +28,7 @@ LIBRARIES = {"torch": "torch.optim", "pytorch_optimizer": "pytorch_optimizer"}
 
 # Of things that cannot be imported: a class of a notebook, a lambda. They are known in this process alone.
 _here: dict[str, Maker] = {}
+_LOCAL = " as "  # in their names, before the label
 
 
 def maker(spec: str) -> Maker:
@@ -41,6 +42,11 @@ def maker(spec: str) -> Maker:
     if spec in _here:
         return _here[spec]
     module_name, _, name = spec.partition(":")
+    if _LOCAL in name:
+        raise UserError(
+            f"the optimizer {spec!r} was defined in another process, in a notebook or in a function; define it again "
+            "there, or move it to a module"
+        )
     module = _module(module_name, spec)
     thing: Any = module
     for part in name.split("."):
@@ -106,8 +112,8 @@ def spec_of(thing: Maker, label: str) -> str:
     spec = f"{module}:{name}"
     if module != "__main__" and _at(module, name) is thing:
         return spec
-    _here[f"{spec} as {label}"] = thing
-    return f"{spec} as {label}"
+    _here[local := f"{spec}{_LOCAL}{label}"] = thing
+    return local
 
 
 def _at(module: str, name: str) -> Any:

@@ -18,15 +18,16 @@ from adai.lab.measure.base import Asked, Measure
 from adai.lab.measure.table import asked
 from adai.lab.models.copies import copied
 from adai.lab.optimizers.contenders import contender, labelled, split, together
+from adai.lab.optimizers.named import importable
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Range, Recipe, own_name, recipe
 from adai.lab.queue.attempts import Failure
-from adai.lab.queue.executors import Executor, in_process
+from adai.lab.queue.executors import Executor, elsewhere, in_process
 from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
 from adai.lab.tasks.task import checked
 from adai.lab.training.train import named_task
-from adai.lab.training.tryout import needs
+from adai.lab.training.tryout import needs_closure
 
 if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not
     from adai.lab.queue.tuning import Tuning
@@ -103,6 +104,10 @@ def compare(
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     data_dir = Path(data_dir) if data_dir else None
     recipes = together(_contenders(optimizers, overrides or {}, ranges or {}))
+    if local := [name for name, own in recipes.items() if elsewhere(execute) and not importable(own.spec)]:
+        raise UserError(
+            f"{local[0]} cannot be imported by other processes; move it to a module, or run one job at a time"
+        )
     if tune and lr_grid:
         raise UserError("`tune` and `lr_grid` both choose learning rates; leave one of them out")
     if without := [name for name, own in recipes.items() if lr_grid and "lr" not in own.options]:
@@ -207,7 +212,7 @@ class Part(NamedTuple):
             model = checked(factory, self.common.name).model.to(device)
         for name, own in self.runs.items():
             if name not in made:
-                needs(own.recipe, model, own.precision)
+                needs_closure(own.recipe, model, own.precision)
                 made[name] = own.recipe.build(copied(model))
         return {name: made[name] for name in self.runs}
 

@@ -21,6 +21,11 @@ _PATIENCE = 5.0  # seconds that a process has to close what it has open
 Tick = Callable[[], None]
 
 
+def elsewhere(execute: "Executor") -> bool:
+    """Whether it carries out jobs in other processes, which have to import what they run."""
+    return bool(getattr(execute, "elsewhere", False))
+
+
 class Executor(Protocol):
     """A way to carry out jobs; `adai.lab.queue.attempts` says what becomes of one that fails."""
 
@@ -49,6 +54,8 @@ class Processes:
         threads: of each; default an equal share of the cores. Sums run in another order with another number, so two
             comparisons are equal bit for bit only with the same.
     """
+
+    elsewhere = True
 
     def __init__(self, at_once: int, threads: int | None = None) -> None:
         self.at_once = at_once

@@ -29,6 +29,8 @@ class OnRay:
         gpus: of each run; a fraction shares one.
     """
 
+    elsewhere = True
+
     def __init__(self, address: str | None = None, *, cpus: int = 1, gpus: float = 0.0) -> None:
         self.address = address
         self.cpus = cpus

@@ -16,10 +16,10 @@ NEAR = 2.0
 def how(comparison: Comparison) -> str:
     """The beginning of a verdict: *At untuned CIFAR settings*, *After 20 tuning trials of each optimizer*, …
 
-    Of a comparison at each optimizer's best of several rates (`adai.report.learning_rates`) it says what these were
-    chosen on. Tuned is what ``--tune`` has chosen, and nothing else. Values other than the recipe's were chosen by
-    hand. The recipes are the paper's for CIFAR: the paper's own runs have them for settings of their own, all others
-    untuned. What has no recipe has its constructor's defaults.
+    If each optimizer has the best of several rates (`adai.report.learning_rates`), it says on which data these were
+    chosen. Only values chosen by ``--tune`` are called tuned. Values that differ from the recipe's were chosen by hand.
+    The recipes are the paper's for CIFAR: in the paper's own runs they are its settings, in all others they are
+    untuned. An optimizer without a recipe has its constructor's defaults.
     """
     trials = comparison.config.get("trials")
     if trials:

@@ -86,7 +86,7 @@ class Learner:
         # Pieces of a step whose targets weigh differently are weighed by these, else by how many examples they have.
         self.uneven = self.loss.may_leave_out(targets_of(self.train))
         recipe = settings.recipe
-        self.needs = tryout.needs(recipe, self.model, settings.precision)
+        self.with_closure = tryout.needs_closure(recipe, self.model, settings.precision)
         self.optimizer = recipe.build(self.model)
         # Of each group, which the schedule multiplies; None where the optimizer knows no learning rate.
         self.rates = [group.get("lr") for group in self.optimizer.param_groups]
@@ -195,7 +195,7 @@ class Learner:
         fed = zip(pieces, self.train.batches([piece.where for piece in pieces], self.draws), strict=True)
         for batch in _by_step(fed):
             self._set_rates(step)
-            if self.needs.closure:
+            if self.with_closure:
                 norm, more = self._step_with_closure(list(batch), tally)
             else:
                 norm, more = self._step(batch, tally), 1
@@ -263,7 +263,7 @@ class Learner:
                     share = loss * piece.weight
                 self.scaler.scale(share).backward()
             tally.add(loss, outputs, targets)
-            if self.needs.closure:
+            if self.with_closure:
                 whole += share.detach()
             if piece.last and self._weighed(piece):
                 by = self.ranks.total(weights) / piece.batch

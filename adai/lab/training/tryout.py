@@ -1,9 +1,8 @@
-"""One step of an optimizer, taken before any training: whether it works with this model, and what it needs."""
+"""One step of an optimizer before any training, to see whether it works with the model and needs a closure."""
 
 import io
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,28 +15,20 @@ from adai.lab.models.copies import copied
 from adai.lab.optimizers.recipes import RECIPES, Recipe
 
 
-class Needs(NamedTuple):
-    """What an optimizer needs of the training loop.
+def needs_closure(recipe: Recipe, model: nn.Module, precision: str = "fp32") -> bool:
+    """Take a step with random gradients on a copy of the model. Model and random generators stay as they are.
 
-    Attributes:
-        closure: whether it evaluates loss and gradients by itself.
-    """
+    It is not tried with the recipes of `RECIPES`, none of which needs a closure.
 
-    closure: bool = False
-
-
-def needs(recipe: Recipe, model: nn.Module, precision: str = "fp32") -> Needs:
-    """Take a step with random gradients, on a copy of the model; model and random generators stay as they are.
-
-    Recipes of this package need nothing, which their tests say. An optimizer needs a closure if its step fails without
-    one.
+    Returns:
+        Whether a step fails without a closure, as those of L-BFGS and SAM do.
 
     Raises:
         UserError: the optimizer cannot be made, cannot take a step, has none of the model's parameters, needs a closure
-            with ``fp16``, or its state cannot be kept in a checkpoint and put back.
+            with ``fp16``, or has a state that a checkpoint cannot hold.
     """
     if recipe.spec in RECIPES:
-        return Needs()
+        return False
     device = next(model.parameters(), torch.empty(0)).device
     with random_state.untouched(device):
         own = copied(model)
@@ -45,21 +36,21 @@ def needs(recipe: Recipe, model: nn.Module, precision: str = "fp32") -> Needs:
         if not {*map(id, own.parameters())} & {id(p) for group in optimizer.param_groups for p in group["params"]}:
             raise UserError(f"{recipe.label} has no parameter of the model; make it of the model that it is given")
         train(optimizer)
-        found = Needs(_step(optimizer, own, recipe.label))
-        if found.closure and precision == "fp16":
+        with_closure = _step(optimizer, own, recipe.label)
+        if with_closure and precision == "fp16":
             raise UserError(f"{recipe.label} evaluates each batch several times; fp16 cannot, so choose fp32 or bf16")
         evaluate(optimizer)
         _check_state(optimizer, recipe, own)
-    return found
+    return with_closure
 
 
 def train(optimizer: Optimizer) -> None:
-    """Tell an optimizer that training begins, where it wants to know: schedule-free ones then have other weights."""
+    """Put an optimizer that has modes into training mode. Schedule-free optimizers train with other weights."""
     _mode(optimizer, "train")
 
 
 def evaluate(optimizer: Optimizer) -> None:
-    """Tell it that the model is evaluated, or kept."""
+    """Put an optimizer that has modes into evaluation mode, before the model is evaluated or saved."""
     _mode(optimizer, "eval")
 
 
@@ -70,7 +61,7 @@ def _mode(optimizer: Optimizer, name: str) -> None:
 
 
 def _step(optimizer: Optimizer, model: nn.Module, label: str) -> bool:
-    """Take it; whether that needs a closure."""
+    """Take a step; returns whether it needed a closure."""
     closure = _gradients(model)
     closure()
     try:
@@ -94,7 +85,7 @@ def _gradients(model: nn.Module) -> Callable[[], Tensor]:
 
     def closure() -> Tensor:
         with torch.enable_grad():
-            loss = torch.stack([(p - t).square().sum() for p, t in zip(parameters, targets, strict=True)]).sum()
+            loss = torch.stack([(p - t).abs().square().sum() for p, t in zip(parameters, targets, strict=True)]).sum()
             for p in parameters:
                 p.grad = None
             loss.backward()
