@@ -17,7 +17,7 @@ from adai.files import write_whole
 from adai.lab.results.comparison import WHERE, Comparison, Record, read
 from adai.lab.results.learning_rates import Grid, read_grid
 from adai.lab.results.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.lab.results.summary import ERROR, LOSS, Measure, Summary, summarise, verdict
+from adai.lab.results.summary import Summary, summarise, verdict
 from adai.report import learning_rates, tables
 from adai.report.figures import pictures
 from adai.report.measures import views
@@ -27,10 +27,10 @@ from adai.report.style import themed, variable, variables
 from adai.report.text import encodable
 
 # The rule of `adai.lab.results.outcome`, below the table.
-DID_NOT_LEARN: dict[Measure, str] = {
-    ERROR: "A run did not learn where its last test error is not at least one point below chance: the error of always "
-    "answering the most frequent class of the test data.",
-    LOSS: "A run did not learn where its last test loss is not below the loss before training.",
+DID_NOT_LEARN: dict[str, str] = {
+    "test_error": "A run did not learn where its last test error is not at least one point below chance: the error of "
+    "always answering the most frequent class of the test data.",
+    "test_loss": "A run did not learn where its last test loss is not below the loss before training.",
 }
 
 
@@ -202,12 +202,13 @@ def notes(summary: Summary) -> list[str]:
         f"The verdict goes by the {summary.measure.name} after the last epoch. The best epoch is the paper’s measure; "
         "it is picked on the test data, so it is optimistic.",
         "Means and standard deviations are taken over the runs that finished and learned.",
-        DID_NOT_LEARN[summary.measure],
+        DID_NOT_LEARN.get(summary.measure.column, " ".join(DID_NOT_LEARN.values())),
     ]
     if differences:
         bootstrap = max(d.seeds for d in differences) >= BOOTSTRAP_SEEDS
+        side = "below" if summary.measure.lower_is_better else "above"
         lines.append(
-            "Differences are paired over shared seeds; below 0 is better than the reference. Their intervals are "
+            f"Differences are paired over shared seeds; {side} 0 is better than the reference. Their intervals are "
             + ("the wider of Student’s and the studentised bootstrap’s at either end" if bootstrap else "Student’s")
             + (
                 f", widened so that all {summary.comparisons} hold at once in 95 % of cases (Bonferroni)."
