@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 
@@ -95,7 +95,7 @@ def write(comparison: Comparison, summary: Summary, grid: Grid | None = None) ->
     for name, text in (("summary.md", tables.markdown(summary)), ("summary.tex", tables.latex(summary))):
         _write_text(folder / name, text)
     with rc_context(RC):
-        figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
+        figures = [written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
         sections = [view.section(comparison, summary.reference) for view in views(comparison)]
         measured = [_section(comparison, section) for section in sections if section]
         rates = _learning_rates(folder, grid) if grid else None
@@ -112,8 +112,8 @@ def _section(comparison: Comparison, section: Section) -> dict[str, Any]:
         "lines": [(variable(n), cells) for n, cells in zip(section.optimizers, table.rows, strict=True)]
         if table
         else [],
-        "downloads": [_download(file) for file in section.files],
-        "figures": [_written(comparison.path / "figures", picture) for picture in section.pictures],
+        "downloads": [download(file) for file in section.files],
+        "figures": [written(comparison.path / "figures", picture) for picture in section.pictures],
         "parts": [_section(comparison, part) for part in section.parts],
     }
 
@@ -126,12 +126,12 @@ def _learning_rates(folder: Path, grid: Grid) -> dict[str, Any]:
     return {
         "table": table,
         "lines": [(variable(name), cells) for name, cells in zip(grid.optimizers, table.rows, strict=True)],
-        "downloads": [_download(points)],
-        "figure": _written(folder / "figures", learning_rates.picture(grid)),
+        "downloads": [download(points)],
+        "figure": written(folder / "figures", learning_rates.picture(grid)),
     }
 
 
-def _written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
+def written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
     """Write a figure's files; returns what the page needs of it."""
     if isinstance(picture, Missing):
         return {"key": picture.key, "title": picture.title, "missing": picture.why}
@@ -162,6 +162,21 @@ def svg(picture: Picture) -> str:
     return themed(re.sub(r'\s(width|height)="[\d.]+pt"', "", text, count=2))
 
 
+def rendered(template: str, **content: Any) -> str:
+    """A page from a template of this package, with the styles that all of them share."""
+    environment = Environment(
+        loader=PackageLoader("adai.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    light, dark = ("".join(f"{name}:{colours[i]};" for name, colours in variables().items()) for i in (0, 1))
+    css = files("adai.report").joinpath("page.css").read_text(encoding="utf-8")
+    styles = Markup(css.replace("/* light */", light).replace("/* dark */", dark))
+    return environment.get_template(template).render(css=styles, **content)
+
+
 def _render(
     comparison: Comparison,
     summary: Summary,
@@ -169,15 +184,13 @@ def _render(
     measured: list[dict[str, Any]],
     rates: dict[str, Any] | None,
 ) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    here, config = files("adai.report"), comparison.config
-    light, dark = ("".join(f"{name}:{colours[i]};" for name, colours in variables().items()) for i in (0, 1))
-    css = here.joinpath("page.css").read_text(encoding="utf-8")
+    config = comparison.config
     table = tables.cells(summary)
-    return environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8")).render(
+    return rendered(
+        "page.html.j2",
+        kicker="Comparison of optimizers",
         title=comparison.title or comparison.path.resolve().name,
         verdict=verdict(summary),
-        css=Markup(css.replace("/* light */", light).replace("/* dark */", dark)),
         table=table,
         lines=[(variable(row.optimizer), cells) for row, cells in zip(summary.rows, table.rows, strict=True)],
         measure=summary.measure.name,
@@ -191,7 +204,7 @@ def _render(
         settings=_flat({k: v for k, v in config.items() if k not in (*WHERE, "optimizers", "command")}),
         versions=_flat(comparison.where),
         command=config.get("command") or "not recorded",
-        downloads=[_download(comparison.path / f"summary.{kind}") for kind in ("csv", "md", "tex")],
+        downloads=[download(comparison.path / f"summary.{kind}") for kind in ("csv", "md", "tex")],
     )
 
 
@@ -238,6 +251,6 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _download(path: Path) -> tuple[str, str]:
+def download(path: Path) -> tuple[str, str]:
     """A file's name, and the file itself as an address, so that the page needs no other file."""
     return path.name, f"data:text/plain;base64,{base64.b64encode(path.read_bytes()).decode()}"

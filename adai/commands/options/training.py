@@ -30,7 +30,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--model",
         metavar="NAME",
-        help="smallnet, convnet, fc3, fc3-10, fc3-4, resnet8, resnet20, resnet18, resnet34, resnet50, vgg16, "
+        help="smallnet, convnet, plainnet, fc3, fc3-10, fc3-4, resnet8, resnet20, resnet18, resnet34, resnet50, vgg16, "
         "densenet121, googlenet "
         "(default: smallnet; mnist convnet, cifar10 resnet18, cifar100 resnet34, imagenet resnet50); text transformer; "
         "tables mlp",

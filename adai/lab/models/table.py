@@ -10,7 +10,7 @@ from adai.lab.models.densenet import densenet121
 from adai.lab.models.googlenet import googlenet
 from adai.lab.models.mlp import MLP
 from adai.lab.models.resnet import resnet8, resnet18, resnet20, resnet34, resnet50
-from adai.lab.models.small import ConvNet, SmallNet
+from adai.lab.models.small import ConvNet, PlainNet, SmallNet
 from adai.lab.models.transformer import Transformer
 from adai.lab.models.vgg import vgg16
 
@@ -27,6 +27,7 @@ class Constructor(Protocol):
 MODELS: dict[str, Constructor] = {
     "smallnet": SmallNet,
     "convnet": ConvNet,
+    "plainnet": PlainNet,
     "fc3": ThreeLayerNet,
     "fc3-10": fc3_10,
     "fc3-4": fc3_4,
