@@ -17,7 +17,7 @@ from adai.lab.host.terminal import terminal
 from adai.lab.optimizers.contenders import split
 from adai.lab.optimizers.recipes import own_name
 from adai.lab.queue.suite import suite
-from adai.lab.results.suite import read_suite
+from adai.lab.results.suite import beside, read_suite
 from adai.lab.tasks.suite import chosen
 from adai.report import suite as report
 
@@ -56,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
         with traced(options.out):
             status = carry_out(console, [whole], executor(options))
     found = read_suite(options.out)
+    if options.against is not None and found.comparisons:
+        found = beside(found, read_suite(options.against))
     if status != INTERRUPTED or found.comparisons:
         page = report.write(found, options.reference)
         for line in report.verdicts(found, found.summaries(options.reference)):

@@ -14,6 +14,7 @@ from adai.lab.results.profiles import Scores, mean_ranks, profiles
 from adai.lab.results.run import read_json
 from adai.lab.results.suite import Suite, ToTarget
 from adai.lab.results.summary import Row, Summary, bounded, verdict
+from adai.report.axes import log_where_it_helps
 from adai.report.page import download, rendered, written
 from adai.report.picture import RC, Picture, one_axes
 from adai.report.rows import write_csv
@@ -285,14 +286,16 @@ def _to_target(suite: Suite) -> Callable[[Row, Summary, str], str]:
         entrant = next(e for e in suite.comparisons[task].entrants if e.name == row.optimizer)
         to: ToTarget = suite.to_target(task, entrant)
         share = f"{to.reached} of {to.runs}"
-        return f"{to.steps:,.0f}, {to.seconds:,.0f} s, {share}" if math.isfinite(to.steps) else f"{NONE}, {share}"
+        seconds = f", {to.seconds:,.0f} s" if math.isfinite(to.seconds) else ""
+        return f"{to.steps:,.0f}{seconds}, {share}" if math.isfinite(to.steps) else f"{NONE}, {share}"
 
     return cell
 
 
 def _cost(suite: Suite) -> Callable[[Row, Summary, str], str]:
     def cell(row: Row, summary: Summary, task: str) -> str:
-        return f"{row.ms_per_step:.2f}, {row.state_bytes / 1e6:.2f}, {_evaluations(suite, task, row.optimizer):.2g}"
+        ms = f"{row.ms_per_step:.2f}" if math.isfinite(row.ms_per_step) else NONE
+        return f"{ms}, {row.state_bytes / 1e6:.2f}, {_evaluations(suite, task, row.optimizer):.2g}"
 
     return cell
 
@@ -349,7 +352,7 @@ def trials(suite: Suite, task: str) -> dict[str, list[Trial]]:
 
 
 def trial_picture(suite: Suite, task: str, found: Mapping[str, Sequence[Trial]]) -> Picture:
-    """The metric of all trials against the learning rate, as a factor on the optimizer's first trial."""
+    """The metric of all trials against the learning rate, as a factor on the first trial's, which is the recipe's."""
     figure, ax = one_axes()
     measure = suite.measure(task)
     dead = 0
@@ -365,7 +368,11 @@ def trial_picture(suite: Suite, task: str, found: Mapping[str, Sequence[Trial]])
         gone = [one.lr / own for one in tried if one.value is None]
         dead += len(gone)
         ax.plot(gone, [0.97] * len(gone), "x", color=look.light, transform=ax.get_xaxis_transform())
-    ax.set(xscale="log", xlabel="factor on the recipe's learning rate", ylabel=f"validation {measure.name[5:]}")
+    ax.set(
+        xlabel="factor on the first trial's learning rate", ylabel=f"validation {measure.name.removeprefix('test ')}"
+    )
+    rates = [one.lr / tried[0].lr for tried in found.values() for one in tried]
+    log_where_it_helps(ax, "x", [np.array(rates)])
     ax.legend(fontsize=8)
     text = f"{sum(map(len, found.values()))} trials, of which {dead} died."
     return Picture(f"trials-{task}", task, text, figure)

@@ -38,6 +38,9 @@ def add_suite(commands: Commands) -> None:
     suite.add_argument("--limit", type=positive, metavar="N", help="so many images at most, for quick tries")
     suite.add_argument("--data-dir", type=Path, metavar="FOLDER", help="has data sets by name (or set ADAI_DATA_DIR)")
     suite.add_argument("--reference", metavar="NAME", help="what the others are compared with (default: adai)")
+    suite.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="of another suite, whose optimizers stand beside these"
+    )
     suite.add_argument("--draw-only", action="store_true", help="run nothing: draw what is on disk")
     add_executors(suite)
     add_machine_options(suite)

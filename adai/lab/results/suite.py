@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from adai.errors import UserError
-from adai.lab.results.comparison import Comparison, Entrant, Record, read
+from adai.lab.results.comparison import WHERE, Comparison, Entrant, Record, read
 from adai.lab.results.profiles import Scores, first_at, typical
 from adai.lab.results.run import read_json, write_json
 from adai.lab.results.summary import Measure, Summary, measure_of, summarise
@@ -92,7 +92,8 @@ class Suite:
         epoch = first_at(values, self.tasks[task].target, lower_is_better=measure.lower_is_better)
         if epoch is None:
             return math.inf, math.inf
-        return tuple(float(np.nansum(run.column(name)[:epoch])) for name in ("steps", "seconds"))  # type: ignore[return-value]
+        steps, seconds = (run.column(name)[:epoch] for name in ("steps", "seconds"))
+        return float(np.nansum(steps)), float(np.nansum(seconds)) if np.isfinite(seconds).any() else math.inf
 
 
 def _ended(entrant: Entrant) -> Sequence[Record]:
@@ -104,6 +105,45 @@ def _final(run: Record, measure: Measure) -> float:
     if run.died or not math.isfinite(value):
         return math.inf
     return value if measure.lower_is_better else 1 / value if value else math.inf
+
+
+# What depends on the machine that ran it.
+_OF_THE_MACHINE = ("seconds", "images_per_second", "peak_memory_bytes")
+# What two comparisons may differ in, and their runs still compare.
+_MAY_DIFFER = ("seeds", "optimizers", "contenders", "command", "workers", "processes", *WHERE)
+
+
+def beside(ours: Suite, others: Suite) -> Suite:
+    """The suite with the optimizers of another one that it lacks, on the tasks that both have run alike.
+
+    Runs of the other suite lose the columns that depend on the machine: times compare within one machine alone.
+
+    Raises:
+        UserError: no task has been run alike in both.
+    """
+    comparisons = dict(ours.comparisons)
+    joined = 0
+    for task, comparison in ours.comparisons.items():
+        other = others.comparisons.get(task)
+        if other is None or _shared(comparison) != _shared(other):
+            continue
+        joined += 1
+        known = {entrant.name for entrant in comparison.entrants}
+        added = [replace(e, runs=[_timeless(run) for run in e.runs]) for e in other.entrants if e.name not in known]
+        comparisons[task] = replace(comparison, entrants=[*comparison.entrants, *added])
+    if not joined:
+        raise UserError(
+            f"no task of {ours.path} was run with the settings and trials of {others.path}; run both with the same"
+        )
+    return replace(ours, comparisons=comparisons)
+
+
+def _shared(comparison: Comparison) -> dict[str, Any]:
+    return {key: value for key, value in comparison.config.items() if key not in _MAY_DIFFER}
+
+
+def _timeless(run: Record) -> Record:
+    return replace(run, rows=[{k: v for k, v in row.items() if k not in _OF_THE_MACHINE} for row in run.rows])
 
 
 def keep(folder: Path, tasks: Mapping[str, SuiteTask]) -> None:
