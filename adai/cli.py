@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from adai import __version__
 from adai.commands.flags import in_flags
-from adai.commands.options import comparison, lr, measurement, paper, simulation, stability
+from adai.commands.options import comparison, lr, measurement, paper, simulation, stability, suite
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.report.text import ENCODING_ERRORS
@@ -59,6 +59,7 @@ def _parser() -> Parser:
     comparison.add_train(commands)
     comparison.add_compare(commands)
     comparison.add_report(commands)
+    suite.add_suite(commands)
     lr.add_lr(commands)
     measurement.add_curvature(commands)
     measurement.add_noise(commands)

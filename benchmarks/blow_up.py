@@ -48,9 +48,9 @@ from adai.lab.results.run import Row, finite
 from adai.lab.results.stats import spread
 from adai.lab.settings import Settings
 from adai.lab.tasks.data import Dataset, load
+from adai.lab.tasks.named import named_task
 from adai.lab.tasks.task import Factory, Task, image_task
 from adai.lab.training.learner import Learner
-from adai.lab.training.train import named_task
 from adai.report.learning_rates import draw as draw_rates
 from adai.report.learning_rates import end_keys
 from adai.report.picture import RC

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "reference",
     "seeds",
     "stability",
+    "target",
     "tensorboard",
     "tune",
 }  # fmt: skip

@@ -4,7 +4,9 @@ import argparse
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from adai.commands.options.training import settings, task
 from adai.commands.pairs import options_of_one
@@ -45,11 +47,12 @@ def run(options: argparse.Namespace) -> int:
             if board:
                 board.show(rows)
             done = f"{len(rows)} of {chosen.epochs} epochs"
-            bars.update(bar, description=f"{done}, {_line(rows[-1])}" if rows else chosen.contender, visible=True)
+            said = _line(rows[-1], Run(folder).metric) if rows else ""
+            bars.update(bar, description=f"{done}, {said}" if rows else chosen.contender, visible=True)
             if rows and not console.is_terminal:  # a log file, where nothing is drawn until the end
                 loss, seconds = rows[-1]["train_loss"], rows[-1]["seconds"]
                 text = f"{done}, train loss {loss:.4g}, " if loss is not None else f"{done}, "
-                console.print(f"{text}{_line(rows[-1])}, {seconds:.1f} s", soft_wrap=True)
+                console.print(f"{text}{said}, {seconds:.1f} s", soft_wrap=True)
 
         def stepped(more: int, total: int) -> None:
             if bars.tasks[bar].total is None:
@@ -82,9 +85,12 @@ def _name(chosen: Settings) -> str:
     return "-".join(filter(None, (task, chosen.model, chosen.contender, f"seed{chosen.seed}")))
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, metric: Mapping[str, Any] | None) -> str:
     """An epoch in a few words."""
-    error, loss = row["test_error"], row["test_loss"]
+    error, loss, own = (row.get(f"test_{name}") for name in ("error", "loss", "metric"))
+    if metric and own is not None:
+        unit = f" {metric['unit']}" if metric["unit"] else ""
+        return f"test {metric['name']} {own:.{metric['digits']}f}{unit}"
     if error is not None:
         return f"test error {error:.2f} %"
     return "diverged" if loss is None else f"test loss {loss:.4g}"
@@ -105,6 +111,6 @@ def _verdict(result: Run, *, done: int) -> str:
         return f"Diverged in epoch {len(rows)}: the loss is not a finite number; {CURE}. {where}"
     again = "" if done else "; it was finished already, nothing was done"
     if result.status == "did not learn":
-        reached = f"{_line(rows[-1])} after {len(rows)} epochs"
+        reached = f"{_line(rows[-1], result.metric)} after {len(rows)} epochs"
         return f"Did not learn: {reached} is {_bound(result)}; {CURE}{again}. {where}"
-    return f"{len(rows)} epochs, {_line(rows[-1])}{again}. {where}"
+    return f"{len(rows)} epochs, {_line(rows[-1], result.metric)}{again}. {where}"

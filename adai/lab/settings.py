@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from adai.errors import UserError
-from adai.lab.models import MODELS, PAPER_NETS
+from adai.lab.models import MODELS, PAPER_NETS, TABLE_MODELS, TEXT_MODELS
 from adai.lab.optimizers.contenders import contender, plain
 from adai.lab.optimizers.recipes import RECIPES, Recipe, own_name, recipe
 from adai.lab.schedules import KINDS, PAPER_SCHEDULES
+from adai.lab.tasks.kinds import Kind, kind_of
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 WARMUP_STEPS = 100
@@ -22,6 +23,7 @@ class Settings:
 
     Attributes:
         task: a data set that `adai.lab.tasks.data.load` knows, or ``package.module:factory``.
+        target: the column of a table to predict; None for the data set's own, or the last.
         model: a name from `adai.lab.models.MODELS`; None if the task has its own.
         optimizer: a name from `adai.lab.optimizers.recipes.RECIPES`, or ``torch:NAdam``, ``pytorch_optimizer:Lion``,
             ``package.module:thing``.
@@ -54,6 +56,7 @@ class Settings:
     """
 
     task: str = "digits"
+    target: str | None = None
     model: str | None = "smallnet"
     optimizer: str = "adai"
     label: str = ""
@@ -84,13 +87,17 @@ class Settings:
         object.__setattr__(self, "options", options)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("schedule", self.schedule, KINDS)
+        kind = kind_of(self.task)
         if self.model is not None:
-            _one_of("model", self.model, MODELS)
-            if ":" in self.task:
+            if kind == "own":
                 raise UserError(f"the task {self.task} brings its own model; leave `model` out")
+            _one_of("model", self.model, {"images": MODELS, "text": TEXT_MODELS, "table": TABLE_MODELS}[kind])
         given = [name for name in ("augment", "limit", "image_size") if getattr(self, name)]
-        if ":" in self.task and given:
-            raise UserError(f"the task {self.task} brings its own data; leave `{given[0]}` out")
+        if kind != "images" and given:
+            what = f"{self.task} brings its own data" if kind == "own" else f"{self.task} is no data set of images"
+            raise UserError(f"the task {what}; leave `{given[0]}` out")
+        if self.target is not None and kind != "table":
+            raise UserError(f"the task {self.task} is no table; leave `target` out")
         if self.schedule == "paper" and self.task not in PAPER_SCHEDULES:
             raise UserError(f"the paper prints no schedule for {self.task}; choose cosine or constant")
 
@@ -112,8 +119,7 @@ class Settings:
             UserError: a name is unknown, or the optimizer does not take one of the options, or lacks one.
             ModuleNotFoundError: the optimizer comes from pytorch_optimizer, which is not installed.
         """
-        own = {"model": None} if ":" in task else {}
-        settings = {**SUITED.get(task, own), **{k: v for k, v in given.items() if v is not None}}
+        settings = {**SUITED.get(task, SUITED_KIND[kind_of(task)]), **{k: v for k, v in given.items() if v is not None}}
         over = {"lr": lr, "weight_decay": weight_decay}
         own_options = settings.pop("options", {})
         twice = [name for name, value in over.items() if value is not None and own_options.get(name, value) != value]
@@ -152,8 +158,9 @@ class Settings:
         return f"the task {self.task}" if self.model is None else f"{self.model} on {self.task}"
 
     def as_dict(self) -> dict[str, Any]:
-        """All settings as JSON stores them. An empty label is left out, as in runs of earlier versions."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "label" or value}
+        """All of it, as JSON takes it. No label and no target are left out, as in runs of earlier versions."""
+        later = ("label", "target")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in later or value}
 
 
 def _suited_to(task: str, model: str) -> dict[str, Any]:
@@ -161,6 +168,13 @@ def _suited_to(task: str, model: str) -> dict[str, Any]:
     common = {"epochs": schedule.epochs, "batch": schedule.batch, "schedule": "paper", "augment": True}
     return {"model": model, **common}
 
+
+SUITED_KIND: dict[Kind, dict[str, Any]] = {
+    "images": {},
+    "text": {"model": "transformer", "epochs": 10, "batch": 64},
+    "table": {"model": "mlp", "epochs": 30, "batch": 128},
+    "own": {"model": None},
+}
 
 SUITED: dict[str, dict[str, Any]] = {
     "mnist": {"model": "convnet", "epochs": 10, "batch": 128},

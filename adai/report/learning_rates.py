@@ -34,6 +34,7 @@ class Point(NamedTuple):
     train_loss: float | None
     test_loss: float | None
     test_error: float | None
+    test_metric: float | None
 
 
 def write_points(path: Path, grid: Grid) -> None:
@@ -43,7 +44,7 @@ def write_points(path: Path, grid: Grid) -> None:
         for factor, entrant in grid.entrants(name).items():
             for run in entrant.runs:
                 last = run.rows[-1] if run.rows else {}
-                numbers = (last.get(column) for column in Point._fields[-3:])
+                numbers = (last.get(column) for column in Point._fields[-4:])
                 points.append(
                     Point(name, factor, entrant.options.get("lr"), run.seed, run.status, len(run.rows), *numbers)
                 )

@@ -8,7 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 
@@ -17,7 +17,7 @@ from adai.files import write_whole
 from adai.lab.results.comparison import WHERE, Comparison, Entrant, Record, read
 from adai.lab.results.learning_rates import Grid, read_grid
 from adai.lab.results.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.lab.results.summary import ERROR, LOSS, Measure, Summary, summarise, verdict
+from adai.lab.results.summary import Summary, summarise, verdict
 from adai.lab.results.words import joined
 from adai.report import learning_rates, tables
 from adai.report.figures import pictures
@@ -28,10 +28,10 @@ from adai.report.style import themed, variable, variables
 from adai.report.text import encodable
 
 # The rule of `adai.lab.results.outcome`, below the table.
-DID_NOT_LEARN: dict[Measure, str] = {
-    ERROR: "A run did not learn where its last test error is not at least one point below chance: the error of always "
-    "answering the most frequent class of the test data.",
-    LOSS: "A run did not learn where its last test loss is not below the loss before training.",
+DID_NOT_LEARN: dict[str, str] = {
+    "test_error": "A run did not learn where its last test error is not at least one point below chance: the error of "
+    "always answering the most frequent class of the test data.",
+    "test_loss": "A run did not learn where its last test loss is not below the loss before training.",
 }
 
 
@@ -96,7 +96,7 @@ def write(comparison: Comparison, summary: Summary, grid: Grid | None = None) ->
     for name, text in (("summary.md", tables.markdown(summary)), ("summary.tex", tables.latex(summary))):
         _write_text(folder / name, text)
     with rc_context(RC):
-        figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
+        figures = [written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
         sections = [view.section(comparison, summary.reference) for view in views(comparison)]
         measured = [_section(comparison, section) for section in sections if section]
         rates = _learning_rates(folder, grid) if grid else None
@@ -115,8 +115,8 @@ def _section(comparison: Comparison, section: Section) -> dict[str, Any]:
         ]
         if table
         else [],
-        "downloads": [_download(file) for file in section.files],
-        "figures": [_written(comparison.path / "figures", picture) for picture in section.pictures],
+        "downloads": [download(file) for file in section.files],
+        "figures": [written(comparison.path / "figures", picture) for picture in section.pictures],
         "parts": [_section(comparison, part) for part in section.parts],
     }
 
@@ -129,12 +129,12 @@ def _learning_rates(folder: Path, grid: Grid) -> dict[str, Any]:
     return {
         "table": table,
         "lines": [(variable(name, names), cells) for name, cells in zip(names, table.rows, strict=True)],
-        "downloads": [_download(points)],
-        "figure": _written(folder / "figures", learning_rates.picture(grid)),
+        "downloads": [download(points)],
+        "figure": written(folder / "figures", learning_rates.picture(grid)),
     }
 
 
-def _written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
+def written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
     """Write a figure's files; returns what the page needs of it."""
     if isinstance(picture, Missing):
         return {"key": picture.key, "title": picture.title, "missing": picture.why}
@@ -165,6 +165,21 @@ def svg(picture: Picture) -> str:
     return themed(re.sub(r'\s(width|height)="[\d.]+pt"', "", text, count=2))
 
 
+def rendered(template: str, **content: Any) -> str:
+    """A page from a template of this package, with the styles that all of them share."""
+    environment = Environment(
+        loader=PackageLoader("adai.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    light, dark = ("".join(f"{name}:{colours[i]};" for name, colours in variables().items()) for i in (0, 1))
+    css = files("adai.report").joinpath("page.css").read_text(encoding="utf-8")
+    styles = Markup(css.replace("/* light */", light).replace("/* dark */", dark))
+    return environment.get_template(template).render(css=styles, **content)
+
+
 def _render(
     comparison: Comparison,
     summary: Summary,
@@ -172,15 +187,13 @@ def _render(
     measured: list[dict[str, Any]],
     rates: dict[str, Any] | None,
 ) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    here, config = files("adai.report"), comparison.config
-    light, dark = ("".join(f"{name}:{colours[i]};" for name, colours in variables().items()) for i in (0, 1))
-    css = here.joinpath("page.css").read_text(encoding="utf-8")
+    config = comparison.config
     table = tables.cells(summary)
-    return environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8")).render(
+    return rendered(
+        "page.html.j2",
+        kicker="Comparison of optimizers",
         title=comparison.title or comparison.path.resolve().name,
         verdict=verdict(summary),
-        css=Markup(css.replace("/* light */", light).replace("/* dark */", dark)),
         table=table,
         lines=[
             (variable(row.optimizer, comparison.names), cells)
@@ -197,7 +210,7 @@ def _render(
         settings=_flat({k: v for k, v in config.items() if k not in (*WHERE, "optimizers", "contenders", "command")}),
         versions=_flat(comparison.where),
         command=config.get("command") or "not recorded",
-        downloads=[_download(comparison.path / f"summary.{kind}") for kind in ("csv", "md", "tex")],
+        downloads=[download(comparison.path / f"summary.{kind}") for kind in ("csv", "md", "tex")],
     )
 
 
@@ -208,15 +221,16 @@ def notes(summary: Summary) -> list[str]:
         f"The verdict goes by the {summary.measure.name} after the last epoch. The best epoch is the paper’s measure; "
         "it is picked on the test data, so it is optimistic.",
         "Means and standard deviations are taken over the runs that finished and learned.",
-        DID_NOT_LEARN[summary.measure],
+        DID_NOT_LEARN.get(summary.measure.column, " ".join(DID_NOT_LEARN.values())),
     ]
     if several := [row for row in summary.rows if row.gradients > 1]:
         said = joined([f"{row.label} {row.gradients:.3g}" for row in several])
         lines.append(f"Gradient evaluations a step: {said}, one for each other optimizer. All have equally many steps.")
     if differences:
         bootstrap = max(d.seeds for d in differences) >= BOOTSTRAP_SEEDS
+        side = "below" if summary.measure.lower_is_better else "above"
         lines.append(
-            "Differences are paired over shared seeds; below 0 is better than the reference. Their intervals are "
+            f"Differences are paired over shared seeds; {side} 0 is better than the reference. Their intervals are "
             + ("the wider of Student’s and the studentised bootstrap’s at either end" if bootstrap else "Student’s")
             + (
                 f", widened so that all {summary.comparisons} hold at once in 95 % of cases (Bonferroni)."
@@ -251,6 +265,6 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _download(path: Path) -> tuple[str, str]:
+def download(path: Path) -> tuple[str, str]:
     """A file's name, and the file itself as an address, so that the page needs no other file."""
     return path.name, f"data:text/plain;base64,{base64.b64encode(path.read_bytes()).decode()}"

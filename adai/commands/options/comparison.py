@@ -55,30 +55,7 @@ def add_compare(commands: Commands) -> None:
         help=f"default: adai adaiw sgd adam adamw; there are also {_FURTHER}, and {OTHERS}. With a label the same "
         "optimizer may run several times: fast=adai slow=adai",
     )
-    compare.add_argument("--lr", nargs="+", default=[], metavar="LABEL=X", help="other learning rates: adam=3e-4")
-    compare.add_argument("--weight-decay", nargs="+", default=[], metavar="LABEL=X", help="likewise: adam=0")
-    compare.add_argument(
-        "--option",
-        nargs="+",
-        default=[],
-        metavar="LABEL.KEY=VALUE",
-        help='other options of any kind: mine.beta=0.8 "adam.betas=(0.8, 0.99)"',
-    )
-    compare.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many seeds each (default: 3)")
-    compare.add_argument(
-        "--tune",
-        type=whole,
-        default=0,
-        metavar="N",
-        help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
-    )
-    compare.add_argument(
-        "--range",
-        nargs="+",
-        default=[],
-        metavar="LABEL.KEY=LOW:HIGH[:log]",
-        help="options that --tune searches too: mine.beta=0.5:0.99 mine.eps=1e-8:1e-3:log",
-    )
+    add_contest(compare)
     compare.add_argument(
         "--lr-grid",
         nargs="+",
@@ -109,6 +86,34 @@ def add_compare(commands: Commands) -> None:
     add_training_options(compare)
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
     compare.set_defaults(run=later("compare"))
+
+
+def add_contest(compare: ArgumentParser) -> None:
+    """Add those that say with what options the optimizers run, how many seeds, and how settings are chosen."""
+    compare.add_argument("--lr", nargs="+", default=[], metavar="LABEL=X", help="other learning rates: adam=3e-4")
+    compare.add_argument("--weight-decay", nargs="+", default=[], metavar="LABEL=X", help="likewise: adam=0")
+    compare.add_argument(
+        "--option",
+        nargs="+",
+        default=[],
+        metavar="LABEL.KEY=VALUE",
+        help='other options of any kind: mine.beta=0.8 "adam.betas=(0.8, 0.99)"',
+    )
+    compare.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many seeds each (default: 3)")
+    compare.add_argument(
+        "--tune",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
+    )
+    compare.add_argument(
+        "--range",
+        nargs="+",
+        default=[],
+        metavar="LABEL.KEY=LOW:HIGH[:log]",
+        help="options that --tune searches too: mine.beta=0.5:0.99 mine.eps=1e-8:1e-3:log",
+    )
 
 
 def add_executors(compare: ArgumentParser) -> None:

@@ -6,7 +6,7 @@ the optimizer's own paper. A test holds each of them to its paper. Any other opt
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from adai.errors import UserError
 from adai.lab.host.boundary import theirs
 from adai.lab.optimizers.named import Maker, maker, options_of, takes_model
+from adai.lab.optimizers.no_decay import no_decay
 from adai.lab.optimizers.padam import Padam
 from adai.lab.optimizers.yogi import Yogi
 from adai.optim import Adai, AdaiW
@@ -69,11 +70,14 @@ class Recipe(NamedTuple):
         """The class or function itself."""
         return maker(self.make) if isinstance(self.make, str) else self.make
 
-    def build(self, of: nn.Module | Iterable[Parameter]) -> Optimizer:
+    def build(
+        self, of: nn.Module | Iterable[Parameter], decays: Callable[[Parameter], bool] | None = None
+    ) -> Optimizer:
         """A fresh optimizer.
 
         Args:
             of: the model. Its parameters are enough where ``make`` is a class.
+            decays: whether weight decay applies to a parameter, where ``make`` is a class; default to all.
 
         Raises:
             Failed: ``make`` raises an error.
@@ -83,7 +87,7 @@ class Recipe(NamedTuple):
         parameters = of.parameters() if isinstance(of, nn.Module) else of
         said = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
         with theirs(f"making the optimizer {self.label}" + (f" with {said}" if said else "")):
-            optimizer: Any = make(of if takes_model(make) else list(parameters), **options)
+            optimizer: Any = make(of if takes_model(make) else no_decay(parameters, decays), **options)
         if not isinstance(optimizer, Optimizer):
             raise UserError(
                 f"{self.label} returns {type(optimizer).__name__}; it has to return a torch.optim.Optimizer"

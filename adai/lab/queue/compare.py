@@ -25,8 +25,8 @@ from adai.lab.queue.executors import Executor, elsewhere, in_process
 from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
+from adai.lab.tasks.named import named_task
 from adai.lab.tasks.task import checked
-from adai.lab.training.train import named_task
 from adai.lab.training.tryout import needs_closure
 
 if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not

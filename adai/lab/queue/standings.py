@@ -59,7 +59,10 @@ class Board:
     def table(self, jobs: Sequence[Job]) -> Table:
         """A row for every model and optimizer."""
         table = Table(box=None, pad_edge=False)
-        for column in ("", "runs", "epochs", "test error now (%)"):
+        metric = next((job.run.metric for job in jobs if job.run.metric), None)
+        measure = f"test {metric['name']}" if metric else "test error"
+        unit = metric["unit"] if metric else "%"
+        for column in ("", "runs", "epochs", f"{measure} now{f' ({unit})' if unit else ''}"):
             table.add_column(column, justify="right" if column else "left")
         groups: dict[tuple[str | None, str], list[Job]] = {}
         for job in jobs:
@@ -67,13 +70,13 @@ class Board:
         several = len({model for model, _ in groups}) > 1
         for (model, label), own in groups.items():
             standings = [self.standing(job) for job in own]
-            errors = [s.rows[-1]["test_error"] for s in standings if s.rows]
-            known = [error for error in errors if error is not None]
+            values = [s.rows[-1].get("test_metric" if metric else "test_error") for s in standings if s.rows]
+            known = [value for value in values if value is not None]
             table.add_row(
                 f"{model}, {label}" if several else label,
                 f"{sum(s.status != 'unfinished' for s in standings)} of {len(own)}",
                 f"{sum(map(self.epochs, own))} of {sum(job.settings.epochs for job in own)}",
-                f"{fmean(known):.2f}" if known else "",
+                f"{fmean(known):.{metric['digits'] if metric else 2}f}" if known else "",
             )
         return table
 

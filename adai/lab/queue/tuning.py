@@ -33,8 +33,8 @@ class Tuning:
 
     Trial 0 has the recipe's values, the others what Optuna's TPE sampler proposes: learning rate and weight decay
     between 1/30 and 30 times of the recipe's, on a logarithmic scale, and what has a range within that. A trial is a
-    whole run with a tenth of the training examples held out, and its value is the error on them after the last epoch
-    (the loss, where errors are not counted). The test examples have no part in it.
+    whole run with a tenth of the training examples held out, and its value is the task's metric on them after the last
+    epoch; without a metric the error, or the loss where errors are not counted. The test examples have no part in it.
 
     **When not to use it.** A handful of trials is luck: take 20 or more, or none.
 
@@ -125,10 +125,14 @@ def _own_values(base: Settings, searched: Mapping[str, Distribution]) -> dict[st
 
 
 def _value(job: Job) -> float:
-    """What the trial came to; infinite where it diverged or failed."""
+    """What the trial came to, the less the better; infinite where it diverged or failed."""
     if job.run.status not in ("finished", "did not learn"):
         return math.inf
     last = job.run.rows()[-1]
+    metric = job.run.metric
+    if metric:
+        own = last["test_metric"]
+        return math.inf if own is None else own if metric["lower_is_better"] else -own
     value = last["test_error"] if last["test_error"] is not None else last["test_loss"]
     return math.inf if value is None else value
 

@@ -44,6 +44,7 @@ class Record:
         measures: every measurement that it keeps, of whatever epoch and settings, by the measure's name.
         where: versions and machine, as its own ``config.json`` has them.
         columns: the headings of those measures that are none of adai's own, by name.
+        metric: the task's own, as `adai.lab.tasks.metric.Metric.about` has it; None if it has none.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Record:
     measures: Mapping[str, Sequence[Measured]] = field(default_factory=dict)
     where: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    metric: Mapping[str, Any] | None = None
 
     def measured(self, measure: str) -> Sequence[Measured]:
         """What it keeps of one measure."""
@@ -229,6 +231,11 @@ class Comparison:
         return {key: heading for run in runs for key, heading in run.columns.get(measure, {}).items()}
 
     @property
+    def metric(self) -> Mapping[str, Any] | None:
+        """The task's own metric, as the first run that has one keeps it."""
+        return next((run.metric for e in self.entrants for run in e.runs if run.metric), None)
+
+    @property
     def finished(self) -> list[tuple[str, Record]]:
         """Every finished run, with its optimizer."""
         return [(entrant.name, run) for entrant in self.entrants for run in entrant.finished]
@@ -289,6 +296,7 @@ def _record(run: Run, seed: int, config: Mapping[str, Any]) -> Record:
         measures,
         {key: where[key] for key in WHERE if key in where},
         {name: columns for name in names if (columns := columns_in(run.path, name))},
+        run.metric,
     )
 
 

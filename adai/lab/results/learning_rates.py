@@ -96,7 +96,8 @@ class Grid(NamedTuple):
         ended = {f: t for f, t in tried.items() if t.values and t.ended == most}
         if not ended:
             return Best(1.0, self._lr(optimizer, 1.0), "")
-        factor = min(ended, key=lambda f: (ended[f].deaths, fmean(ended[f].values)))
+        sign = 1 if self.measure.lower_is_better else -1
+        factor = min(ended, key=lambda f: (ended[f].deaths, sign * fmean(ended[f].values)))
         ends = {min(tried): "lowest", max(tried): "highest"} if len(tried) > 1 else {}
         return Best(factor, self._lr(optimizer, factor), ends.get(factor, ""))
 

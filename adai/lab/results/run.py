@@ -23,6 +23,8 @@ from adai.lab.results.outcome import START, Start, Status, outcome, start_of
 
 Row = dict[str, float | None]
 
+METRIC = "metric"  # in the file of the first evaluation
+
 REMAKE = "delete it, and the command that trained the run makes it anew"
 
 
@@ -101,13 +103,24 @@ class Run:
         """Whether the evaluation before the first step is kept."""
         return (self.path / START).exists()
 
-    def write_start(self, start: Row) -> None:
-        """Keep the evaluation before the first step, the fields of `Start`.
+    def write_start(self, start: Row, metric: Mapping[str, Any] | None = None) -> None:
+        """Keep the evaluation before the first step, the fields of `Start`, and what the task's metric is.
 
         Raises:
             OSError: it cannot be written.
         """
-        write_json(self.path / START, {name: finite(start)[name] for name in Start._fields})
+        evaluated = {name: finite(start)[name] for name in Start._fields}
+        write_json(self.path / START, {**evaluated, **({METRIC: metric} if metric else {})})
+
+    @property
+    def metric(self) -> Mapping[str, Any] | None:
+        """What the task's own metric is, see `adai.lab.tasks.metric.Metric.about`; None if it has none.
+
+        Raises:
+            UserError: its file is damaged.
+        """
+        about = read_json(self.path / START).get(METRIC) if self.started else None
+        return about if isinstance(about, dict) else None
 
     @property
     def start(self) -> Start:

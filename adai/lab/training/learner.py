@@ -30,13 +30,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 512
 
 # Of a row of metrics; for Adai and AdaiW those of `inertia` besides. Losses are means over the examples, errors are in
-# percent; the training's are of the model as it was at each step. ``lr`` is that of the last step, ``seconds`` and
-# ``images_per_second`` are of the training alone. ``gradient_evaluations`` says how many batches went forward and back:
-# more than ``steps`` where an optimizer evaluates one several times. ``grad_norm`` is the mean over the steps of the
-# norm of the gradient before clipping and decay, bytes are of one process.
+# percent, ``metric`` is the task's own; the training's are of the model as it was at each step. ``lr`` is that of the
+# last step, ``seconds`` and ``images_per_second`` are of the training alone. ``gradient_evaluations`` says how many
+# batches went forward and back: more than ``steps`` where an optimizer evaluates one several times. ``grad_norm`` is
+# the mean over the steps of the norm of the gradient before clipping and decay, bytes are of one process.
 COLUMNS = (
-    "epoch", "train_loss", "train_error", "test_loss", "test_error", "test_error_top5", "lr", "seconds",
-    "images_per_second", "steps", "gradient_evaluations", "grad_norm", "optimizer_state_bytes", "peak_memory_bytes",
+    "epoch", "train_loss", "train_error", "train_metric", "test_loss", "test_error", "test_error_top5", "test_metric",
+    "lr", "seconds", "images_per_second", "steps", "gradient_evaluations", "grad_norm", "optimizer_state_bytes",
+    "peak_memory_bytes",
 )  # fmt: skip
 
 
@@ -81,13 +82,16 @@ class Learner:
             cast(Any, self.model).to(memory_format=torch.channels_last)  # which torch's types do not know
         self.train: Source = source(task.train, device, settings.workers)
         self.test: Source = source(task.test, device, settings.workers)
-        if settings.validation:
+        self.metric = task.metric
+        if settings.validation and task.validation is not None:
+            self.test = source(task.validation, device, settings.workers)
+        elif settings.validation:
             self.train, self.test = held_out(self.train, settings.validation)
         # Pieces of a step whose targets weigh differently are weighed by these, else by how many examples they have.
         self.uneven = self.loss.may_leave_out(targets_of(self.train))
         recipe = settings.recipe
         self.with_closure = tryout.needs_closure(recipe, self.model, settings.precision)
-        self.optimizer = recipe.build(self.model)
+        self.optimizer = recipe.build(self.model, task.decays)
         # Of each group, which the schedule multiplies; None where the optimizer knows no learning rate.
         self.rates = [group.get("lr") for group in self.optimizer.param_groups]
         self.rates = [None if rate is None else float(rate) for rate in self.rates]
@@ -185,7 +189,7 @@ class Learner:
 
     def _train(self, done: int, stepped: Callable[[], None]) -> Row:
         self.parallel.train()
-        tally = Tally(self.device, counted=self.loss)
+        tally = Tally(self.device, counted=self.loss, metric=self.metric)
         norms = torch.zeros(2, device=self.device)  # sum of the finite ones, and how many
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -211,6 +215,7 @@ class Learner:
             "epoch": done + 1,
             "train_loss": means.loss,
             "train_error": means.error,
+            "train_metric": means.metric,
             "lr": self.optimizer.param_groups[0].get("lr"),
             "seconds": seconds,
             "images_per_second": means.examples / seconds,
@@ -353,7 +358,7 @@ class Learner:
         self.ranks.agree_on_buffers(self.model)
         tryout.evaluate(self.optimizer)
         self.parallel.eval()
-        tally = Tally(self.device, top=True, counted=self.loss)
+        tally = Tally(self.device, top=True, counted=self.loss, metric=self.metric)
         places = self.ranks.share(torch.arange(len(self.test))).split(EVALUATION_BATCH)
         for inputs, targets in self.test.batches(places, self.draws):
             loss, outputs = self._loss(inputs, targets)
@@ -361,7 +366,12 @@ class Learner:
             if frequencies:
                 frequencies.add(outputs, targets)
         means = tally.means(self.ranks)
-        return {"test_loss": means.loss, "test_error": means.error, "test_error_top5": means.error_top}
+        return {
+            "test_loss": means.loss,
+            "test_error": means.error,
+            "test_error_top5": means.error_top,
+            "test_metric": means.metric,
+        }
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, of all processes. Weights are those that are evaluated."""
