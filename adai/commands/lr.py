@@ -23,7 +23,7 @@ from adai.lab.results.run import writing_to
 from adai.lab.settings import Settings
 from adai.report import range_test as report
 
-GIVEN = ("model", "optimizer", "weight_decay", "batch", "limit", "seed", "device")
+GIVEN = ("model", "target", "optimizer", "weight_decay", "batch", "limit", "seed", "device")
 
 
 def run(options: argparse.Namespace) -> int:

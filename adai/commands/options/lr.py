@@ -19,6 +19,7 @@ def add_lr(commands: Commands) -> None:
     lr.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help=ONE_OPTION)
     lr.add_argument("--weight-decay", type=not_negative, metavar="X", help="as for adai train")
     lr.add_argument("--dataset", metavar="NAME", help="as for adai train (default: digits)")
+    lr.add_argument("--target", metavar="COLUMN", help="as for adai train")
     lr.add_argument("--model", metavar="NAME", help="as for adai train")
     lr.add_argument(
         "--task", metavar="MODULE:FUNCTION", help="your own model and data instead: a function that returns a Task"
