@@ -11,8 +11,7 @@ from matplotlib import rc_context
 from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab.results.profiles import Scores, mean_ranks, profiles
-from adai.lab.results.run import read_json
-from adai.lab.results.suite import Suite, ToTarget
+from adai.lab.results.suite import Suite, ToTarget, Trial
 from adai.lab.results.summary import Row, Summary, bounded, verdict
 from adai.report.axes import log_where_it_helps
 from adai.report.page import download, rendered, written
@@ -182,7 +181,7 @@ def _for_page(suite: Suite, section: Section) -> dict[str, Any]:
 
 def _sections(suite: Suite, summaries: Mapping[str, Summary]) -> list[Section]:
     reference = next(iter(summaries.values())).reference
-    tried = {task: found for task in suite.comparisons if (found := trials(suite, task))}
+    tried = {task: found for task in suite.comparisons if (found := suite.trials(task))}
     return [
         Section(
             "results",
@@ -327,29 +326,6 @@ def profile_picture(key: str, title: str, suite: Suite, scores: Scores) -> Pictu
     ax.legend(fontsize=8)
     best = ", ".join(f"{suite.optimizers[name]} {profile.share[0]:.0%}" for name, profile in found.items())
     return Picture(key, title, f"Best, or equal to it, on a share of tasks of: {best}.".replace("%", " %"), figure)
-
-
-class Trial(NamedTuple):
-    """A trial of the tuning: learning rate, and the metric; None if it died."""
-
-    lr: float
-    value: float | None
-
-
-def trials(suite: Suite, task: str) -> dict[str, list[Trial]]:
-    """The trials of a task by optimizer; empty without tuning."""
-    file = suite.path / task / "tuning" / "tuning.json"
-    if not file.is_file():
-        return {}
-    sign = 1 if suite.measure(task).lower_is_better else -1
-    return {
-        name: [
-            Trial(float(one["lr"]), None if one["value"] is None else sign * one["value"])
-            for one in tried
-            if "lr" in one
-        ]
-        for name, tried in read_json(file).get("trials", {}).items()
-    }
 
 
 def trial_picture(suite: Suite, task: str, found: Mapping[str, Sequence[Trial]]) -> Picture:

@@ -34,6 +34,13 @@ class ToTarget(NamedTuple):
     seconds: float
 
 
+class Trial(NamedTuple):
+    """A trial of the tuning: learning rate, and the metric; None if it died."""
+
+    lr: float
+    value: float | None
+
+
 @dataclass(frozen=True)
 class Suite:
     """The comparisons of a folder by the names of the tasks, those without a run left out.
@@ -84,6 +91,21 @@ class Suite:
         found = [self._at_target(task, run) for run in _ended(entrant)]
         steps, seconds = ([each[i] for each in found] for i in (0, 1))
         return ToTarget(sum(map(math.isfinite, steps)), len(found), typical(steps), typical(seconds))
+
+    def trials(self, task: str) -> dict[str, list[Trial]]:
+        """The trials of a task's tuning by optimizer, first the recipe's own values; empty without tuning."""
+        file = self.path / task / "tuning" / "tuning.json"
+        if not file.is_file():
+            return {}
+        sign = 1 if self.measure(task).lower_is_better else -1
+        return {
+            name: [
+                Trial(float(one["lr"]), None if one["value"] is None else sign * one["value"])
+                for one in tried
+                if "lr" in one
+            ]
+            for name, tried in read_json(file).get("trials", {}).items()
+        }
 
     def _at_target(self, task: str, run: Record) -> tuple[float, float]:
         """Steps and seconds of training until a run reached the target; inf if it never did."""
