@@ -137,10 +137,15 @@ def contenders(load: Load, *, core: bool) -> dict[str, Callable[[], Contender]]:
         "Adai fused": lambda: of_class(Adai, load, 40, fused=True),
         "Adai fused, settled": lambda: settled(Adai, load, 32, fused=True),
     }
-    if load.device == "cpu":  # CUDA devices have no kernel for it
+    if load.device == "cpu":  # CUDA devices have no kernel for these
+        both: dict[str, Any] = {"state_dtype": torch.bfloat16, "mean": "previous"}
         all_of_them |= {
             "Adai fused, bf16 state": lambda: of_class(Adai, load, 28, fused=True, state_dtype=torch.bfloat16),
             "Adai fused, bf16 state, settled": lambda: settled(Adai, load, 24, fused=True, state_dtype=torch.bfloat16),
+            "Adai fused, one pass": lambda: of_class(Adai, load, 36, fused=True, mean="previous"),
+            "Adai fused, one pass, settled": lambda: settled(Adai, load, 28, fused=True, mean="previous"),
+            "Adai fused, both": lambda: of_class(Adai, load, 24, fused=True, **both),
+            "Adai fused, both, settled": lambda: settled(Adai, load, 20, fused=True, **both),
         }
     if core:
         return all_of_them

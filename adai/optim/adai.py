@@ -9,7 +9,7 @@ from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiab
 
 from adai.optim.engines.batch import Batch
 from adai.optim.engines.choice import missing
-from adai.optim.hyper import TENSOR_LR, check, check_beta0, check_state_dtype, tensor_lr_is_refused
+from adai.optim.hyper import TENSOR_LR, check, check_beta0, check_mean, check_state_dtype, tensor_lr_is_refused
 from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.saving.from_sgd import WARMUP_STEPS, groups_from_sgd
 from adai.optim.saving.state import fresh, modernise
@@ -97,6 +97,13 @@ class Adai(Optimizer):
         rounding_seed: a whole number from which the random bits of the rounding follow, together with the step and the
             element's place in the whole tensor: they are the same for any number of threads and of DTensor shards. It
             is not saved. To continue bit for bit, give the same one.
+        mean: ``"current"`` is the paper's rule. ``"previous"`` divides v̂ by the mean of the step before, over the
+            parameters of this step that have moved before, and by its own in the first step. This is an approximation,
+            since that mean is an average over about 1 / (1 - beta2) steps. Then no gradient has to be read before the
+            first parameter moves: on CPUs, where the fused engine takes all groups, a step is one pass over memory,
+            and a second one over the gradients only with ``max_grad_norm``, which clips as ever. Other engines save
+            nothing, and on a GPU the host waits for the device in each step. Not for ``capturable`` or
+            `torch.compile`. It is not saved.
 
     State of a parameter: ``step`` (0-dim), and with the parameter's shape ``exp_avg`` (m), ``exp_avg_sq`` (v) and
     ``bias_correction`` (1 - Π mu). The last is dropped once it is 1 to rounding whatever the gradients were, which is
@@ -128,6 +135,7 @@ class Adai(Optimizer):
     process_group: Any = None
     state_dtype: torch.dtype | None = None
     rounding_seed = 0
+    mean = "current"
     _sharing = Sharing([], None)
     _beta0s: tuple[float, ...] = ()
     """beta0 of each group, as no scheduler has cycled it."""
@@ -153,6 +161,7 @@ class Adai(Optimizer):
         max_grad_norm: float | None = None,
         state_dtype: torch.dtype | None = None,
         rounding_seed: int = 0,
+        mean: str = "current",
     ) -> None:
         defaults = {
             "lr": lr,
@@ -171,9 +180,10 @@ class Adai(Optimizer):
             "max_grad_norm": max_grad_norm,
         }
         check(defaults)
+        check_mean(mean)
         check_process_group(process_group)
         # Not among the defaults: strict loaders would miss them in what another optimizer has saved.
-        self.state_dtype, self.rounding_seed = state_dtype, rounding_seed
+        self.state_dtype, self.rounding_seed, self.mean = state_dtype, rounding_seed, mean
         super().__init__(params, defaults)
         # Not one of the defaults: those are saved with the state, and a process group cannot be.
         self.process_group = process_group
@@ -235,8 +245,8 @@ class Adai(Optimizer):
         """What is pickled and copied."""
         if self.process_group is not None:
             raise TypeError(f"{type(self).__name__} with a process_group cannot be copied; copy its state_dict()")
-        rounding = {"state_dtype": self.state_dtype, "rounding_seed": self.rounding_seed}
-        return {**super().__getstate__(), **rounding}
+        own = {"state_dtype": self.state_dtype, "rounding_seed": self.rounding_seed, "mean": self.mean}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle or a checkpoint, also an older one or one of the authors' own optimizer."""
@@ -410,7 +420,7 @@ class Adai(Optimizer):
             batch.places.extend(self._sharing.places[number] for number in numbers)
             work += work_of_group(self, index, batch, shares, self._sharing, self._engines, has_complex=has_complex)
         if work or not self._sharing.alone:
-            carry_out(self, work, self._sharing)
+            carry_out(self, work, self._sharing, previous=self.mean == "previous")
             mark_as_begun(self)
         return loss
 
@@ -456,6 +466,7 @@ class AdaiW(Adai):
         max_grad_norm: float | None = None,
         state_dtype: torch.dtype | None = None,
         rounding_seed: int = 0,
+        mean: str = "current",
     ) -> None:
         super().__init__(
             params,
@@ -476,6 +487,7 @@ class AdaiW(Adai):
             max_grad_norm=max_grad_norm,
             state_dtype=state_dtype,
             rounding_seed=rounding_seed,
+            mean=mean,
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

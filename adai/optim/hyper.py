@@ -103,6 +103,12 @@ def check(options: dict[str, Any]) -> None:
     _check_engine(options)
 
 
+def check_mean(mean: str) -> None:
+    """Raise where this is not one of the means by which v̂ can be divided."""
+    if mean not in ("current", "previous"):
+        raise ValueError(f'Invalid mean: {mean!r}; it has to be "current" or "previous"')
+
+
 def check_state_dtype(state_dtype: torch.dtype | None, rounding_seed: int, options: dict[str, Any]) -> None:
     """Raise where the state cannot be kept in this dtype, or not with these options of a parameter group."""
     if state_dtype not in (None, torch.float32, torch.bfloat16):

@@ -20,6 +20,7 @@ class Narrow:
     """
 
     on_device = False
+    one_pass = False
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner
@@ -37,6 +38,11 @@ class Narrow:
         """Σ g² of the gradients as they are."""
         del batch
         return self.inner.squares(self._wide, hyper)
+
+    def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
+        """Σ v̂ of the step before."""
+        del batch
+        return self.inner.total_before(self._wide, hyper, counts)
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Bring the copy of every v to this step; returns Σ v̂ over the batch."""

@@ -19,7 +19,7 @@ from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, w
 from adai.optim.engines.narrow import without_least
 from adai.optim.engines.rounding import NARROW, Place, stream
 from adai.optim.hyper import Hyper
-from adai.optim.rule import Count, Mean
+from adai.optim.rule import Count, Mean, debias
 from adai.optim.shared.watch import Watch
 
 NOT_BUILT = "the package was installed without its compiled CPU kernel"
@@ -78,6 +78,7 @@ class Fused:
     """The engine for the tensors of one group; its table serves every step, as long as they stay where they are."""
 
     on_device = False
+    one_pass = True
 
     def __init__(self) -> None:
         self._forms: list[_Form] = []
@@ -148,17 +149,18 @@ class Fused:
         self._parts = self._read(_PARTS if hyper.l2 else _PLAIN, hyper, 1.0)
         return _number(sum(self._parts[::3]))
 
+    def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
+        """Σ v̂ of the step before."""
+        self._count(batch, counts)
+        self._take_totals()
+        sums = zip(self._sums, counts, strict=True)
+        return _number(sum(v / debias(hyper.beta2, count.t - 1) for v, count in sums if count.t > 1))
+
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
-        self._add_columns(
-            t=array("d", [count.t for count in counts]),
-            bias_correction2=array("d", [count.bias_correction2 for count in counts]),
-            least=array("d", [count.least for count in without_least(batch, counts)]),
-            warmed=array("d", [count.warmed for count in counts]),
-        )
+        self._count(batch, counts)
         squares = self._squared_gradients(hyper, 1.0 if clip is None else float(clip))
-        if not self._known:
-            _done(self._kernel.adai_totals(self._crew, self._tensors, _address(self._sums)))
+        self._take_totals()
         total = self._kernel.adai_accumulate(
             self._tensors, _options(hyper, 1.0), _address(squares), _address(self._sums)
         )
@@ -174,6 +176,20 @@ class Fused:
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
         written([*batch.params, *batch.exp_avg_sqs])
         self._watch.leave(batch.exp_avg_sqs)
+
+    def _count(self, batch: Batch, counts: Sequence[Count]) -> None:
+        self._add_columns(
+            t=array("d", [count.t for count in counts]),
+            bias_correction2=array("d", [count.bias_correction2 for count in counts]),
+            least=array("d", [count.least for count in without_least(batch, counts)]),
+            warmed=array("d", [count.warmed for count in counts]),
+        )
+
+    def _take_totals(self) -> None:
+        """Have Σ v of each tensor as it is."""
+        if not self._known:
+            _done(self._kernel.adai_totals(self._crew, self._tensors, _address(self._sums)))
+            self._known = True
 
     def _add_columns(self, **columns: "array[Any]") -> None:
         self._columns.update(columns)  # which keeps them alive
