@@ -15,8 +15,8 @@ class Engine(Protocol):
 
     In each step `prepare` is called first, then `squares` if gradients are clipped, then `accumulate` and `update`.
     With ``mean="previous"`` `total_before` is called before `accumulate`, and `accumulate` only where not `one_pass`.
-    All of them get the same ``batch`` and ``hyper``. ``counts`` holds the count of each tensor, and ``clip`` the factor of
-    clipping, None for none. An engine may keep whatever it likes from step to step, but no gradient.
+    All of them get the same ``batch`` and ``hyper``. ``counts`` holds the count of each tensor, and ``clip`` the factor
+    of clipping, None for none. An engine may keep whatever it likes from step to step, but no gradient.
     """
 
     on_device: bool
