@@ -348,6 +348,8 @@ def test_other_dtypes_are_refused(tensors, dtype):
 def test_what_does_not_go_with_rounding_is_refused(tensors):
     with pytest.raises(RuntimeError, match="rounding has no derivative"):
         Adai(tensors(), differentiable=True, **NARROW)
+    with pytest.raises(ValueError, match="state_dtype is an option of the whole optimizer"):
+        Adai([{"params": tensors(), **NARROW}])
     with pytest.raises(ValueError, match="Invalid rounding_seed value: 0.5"):
         Adai(tensors(), rounding_seed=0.5, **NARROW)
 

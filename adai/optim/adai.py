@@ -228,8 +228,9 @@ class Adai(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as `torch.optim.Optimizer` does; its options are checked as the constructor's are."""
         if isinstance(param_group, dict):
-            if "process_group" in param_group:
-                raise ValueError("process_group is an option of the whole optimizer, not of a parameter group")
+            for name in ("process_group", "state_dtype", "rounding_seed", "mean"):
+                if name in param_group:
+                    raise ValueError(f"{name} is an option of the whole optimizer, not of a parameter group")
             options = {**self.defaults, **param_group}
             check(options)
             check_state_dtype(self.state_dtype, self.rounding_seed, options)
