@@ -169,6 +169,17 @@ def test_gradients_of_zero_change_nothing_until_the_first_other_one():
     assert_same(run(optimizer, params, [*zeros, *gradients(4)])[0], run(optimizer, params, gradients(4))[0])
 
 
+def test_the_bias_correction_ends_at_one():
+    """As an average it would get stuck below 1 in float32, where the inertia is at its bound."""
+    optimizer, params = adai(0.0), jnp.zeros(2)
+
+    def step(_, state):
+        return optimizer.update(jnp.array([1.0, 0.0]), state, params)[1]
+
+    state = jax.jit(lambda state: jax.lax.fori_loop(0, 18_000, step, state))(optimizer.init(params))
+    assert (state_of(state).bias_correction == 1).all()
+
+
 def test_a_nan_spreads_to_all_parameters():
     grads = tree(seed=1)
     grads["b"] = jnp.asarray(np.nan)
@@ -300,6 +311,16 @@ def test_groups_share_one_mean(float64):
         assert float(mean) == pytest.approx(optimizer.v_mean(), rel=1e-12)
     apart, _ = run(groups(), tree(dtype=float64), grads)
     assert np.abs(flat(apart) - flat(expected)).max() > 1e-3
+
+
+def test_sharing_the_mean_costs_nothing_when_compiled():
+    def operations(optimizer):
+        params = {name: jnp.ones((100, 100)) for name in SHAPES}
+        return (
+            jax.jit(optimizer.update).lower(params, optimizer.init(params), params).compile().cost_analysis()["flops"]
+        )
+
+    assert operations(share_mean(groups())) == pytest.approx(operations(groups()), rel=1e-3)
 
 
 def test_share_mean_of_one_changes_nothing_and_of_none_raises():
@@ -472,6 +493,20 @@ def test_pmap_with_an_axis_name(unsharded):
 def test_it_does_without_torch():
     code = "import adai.jax, sys; assert 'torch' not in sys.modules, 'adai.jax imports torch'"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("module", ["__init__", "mean", "optimizers"])
+def test_the_examples_of_docstrings_run(module):
+    params = {"kernel": jnp.ones((3, 2)), "scale": jnp.ones(3)}
+    for example in filter(None, snippets.blocks(snippets.ROOT / "adai" / "jax" / f"{module}.py")):
+        names = {
+            "optax": optax,
+            "params": params,
+            "grads": params,
+            **{name: getattr(ours, name) for name in ours.__all__},
+        }
+        exec(example, names)
+        names["optimizer"].init(params)
 
 
 @pytest.mark.parametrize("number", range(len(snippets.blocks(snippets.ROOT / "docs" / "jax.md"))))
