@@ -160,8 +160,9 @@ def test_a_schedule_multiplies_the_warm_up(float64):
     assert_close(params, expected, 1e-12)
 
 
-def test_gradients_of_zero_change_nothing_until_the_first_other_one():
-    optimizer, params = adai(0.1, weight_decay=0.1, decoupled_weight_decay=True, warmup_steps=3, eps=0.0), tree()
+@pytest.mark.parametrize("eps", [0.0, 1e-3])
+def test_gradients_of_zero_change_nothing_until_the_first_other_one(eps):
+    optimizer, params = adai(0.1, weight_decay=0.1, decoupled_weight_decay=True, warmup_steps=3, eps=eps), tree()
     zeros = [optax.tree.zeros_like(params)] * 3
     still, state = run(optimizer, params, zeros)
     assert_same(still, params)
@@ -201,7 +202,8 @@ def test_half_precision_keeps_state_in_float32_and_the_dtype_of_updates():
     update = jax.jit(optimizer.update)
     updates, state = update(tree(seed=1, dtype=jnp.bfloat16), optimizer.init(params), params)
     assert {u.dtype for u in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
-    assert {v.dtype for v in jax.tree.leaves(state_of(state)[1:])} == {jnp.dtype(jnp.float32)}
+    for each in (state, optimizer.init(params)):
+        assert {v.dtype for v in jax.tree.leaves(state_of(each)[1:])} == {jnp.dtype(jnp.float32)}
     wide = jax.tree.map(lambda x: x.astype(jnp.float32), (tree(seed=1, dtype=jnp.bfloat16), params))
     expected, _ = update(wide[0], optimizer.init(wide[1]), wide[1])
     assert_same(updates, jax.tree.map(lambda u: u.astype(jnp.bfloat16), expected))
