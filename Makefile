@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where it is set, as in many containers, every process compiles torch's modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo small test test-slow lint env env-slow clean
+.PHONY: demo small test test-slow lint format release-check env env-slow clean
 
 demo: env
 	$(BIN)/adai compare --flatness --jobs 2 --out runs/demo
@@ -35,13 +35,21 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# What would be uploaded, built into dist/, installed and tried.
+release-check:
+	PYTHON=$(PYTHON) .ci/release-check
+
 env: $(VENV)/ready
 
 # Without --no-compile pip byte-compiles the whole of torch and SymPy: minutes, for modules that are hardly ever imported.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 # torch goes first and by its version: a range would fetch whatever build is newest, with gigabytes of CUDA.
-$(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/engines/cpu/*.[ch])
+$(VENV)/ready: pyproject.toml constraints.txt setup.py $(wildcard adai/optim/engines/cpu/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) --editable '.[lab,dev]'
@@ -55,4 +63,4 @@ $(VENV)/ready-slow: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
