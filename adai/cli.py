@@ -7,7 +7,7 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from adai import __version__
-from adai.commands.options import comparison, lr, measurement, paper, simulation, stability
+from adai.commands.options import comparison, doctor, lr, measurement, paper, simulation, stability
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.report.text import ENCODING_ERRORS
@@ -66,4 +66,5 @@ def _parser() -> Parser:
     simulation.add_escape(commands)
     simulation.add_saddle(commands)
     paper.add_paper(commands)
+    doctor.add_doctor(commands)
     return parser
