@@ -7,7 +7,8 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from adai import __version__
-from adai.commands.options import comparison, doctor, lr, measurement, paper, simulation, stability
+from adai.commands.flags import in_flags
+from adai.commands.options import comparison, doctor, lr, measurement, paper, simulation, stability, suite
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.report.text import ENCODING_ERRORS
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except UserError as error:
-        print(f"adai {options.command}: {error}", file=sys.stderr)
+        print(f"adai {options.command}: {in_flags(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # commands that keep results print their own message
         print(f"adai {options.command}: interrupted", file=sys.stderr)
@@ -58,6 +59,7 @@ def _parser() -> Parser:
     comparison.add_train(commands)
     comparison.add_compare(commands)
     comparison.add_report(commands)
+    suite.add_suite(commands)
     lr.add_lr(commands)
     measurement.add_curvature(commands)
     measurement.add_noise(commands)

@@ -28,8 +28,8 @@ from adai.lab.measure.stability.margin import measure
 from adai.lab.measure.subject import Subject
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.settings import Settings
+from adai.lab.tasks.named import named_task
 from adai.lab.training.learner import Learner
-from adai.lab.training.train import named_task
 from adai.report.picture import RC
 from adai.report.rows import write_csv
 

@@ -29,9 +29,9 @@ from adai.lab.measure.range_test.result import FIRST, RangeTest
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.results.stats import spread
 from adai.lab.settings import Settings
+from adai.lab.tasks.named import named_task
 from adai.lab.tasks.task import Task
 from adai.lab.training.learner import Learner
-from adai.lab.training.train import named_task
 
 FIRST_SEED = 1000  # of the runs; the range test has seeds 0 to 2
 CPU = torch.device("cpu")

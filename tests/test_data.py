@@ -116,7 +116,7 @@ def test_a_missing_data_set_is_reported_in_one_line(tmp_path, monkeypatch):
         get("mnist", tmp_path, data_dir=tmp_path / "nowhere")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        UserError, match=r"cannot get the data set .* point --data-dir or ADAI_DATA_DIR at a folder"
+        UserError, match=r"cannot get the data set .* point `data_dir` or ADAI_DATA_DIR at a folder"
     ) as e:
         get("nobody/nothing", tmp_path, data_dir=None)
     assert "\n" not in str(e.value)

@@ -13,11 +13,13 @@ from adai import Adai
 from adai.cli import main
 from adai.lab import stability
 from adai.lab.measure.stability import kept
+from adai.lab.results.comparison import read
+from adai.lab.results.measured import Measured
 from adai.lab.results.run import Run
+from adai.lab.results.stability import courses, sentence
 from adai.lab.tasks.task import Task
 from adai.lab.training import checkpoints
 from adai.report import stability as report
-from adai.report.comparison import read
 from tests.folders import comparison as folder
 from tests.untimed import untimed
 
@@ -46,7 +48,7 @@ def comparison(tmp_path_factory):
 
 
 def epochs(path, name="adai"):
-    return [one.epoch for one in kept.margins_in(path / name / "seed0")]
+    return [one.epoch for one in kept.Stability().kept_in(path / name / "seed0")]
 
 
 def rows(file):
@@ -75,25 +77,26 @@ def test_the_margin_kept_is_that_of_the_checkpoint(comparison):
     settings = kept.StabilitySettings(batch_norm="running")
     at = kept.margin_at(comparison / "adai" / "seed0" / "checkpoint-000004.pt", settings)
     assert at.epoch == 4
-    assert at.numbers.margin == pytest.approx(found.margin, rel=2e-3)
-    assert at.numbers.lr == optimizer.param_groups[0]["lr"]
+    assert at.numbers["margin"] == pytest.approx(found.margin, rel=2e-3)
+    assert at.numbers["lr"] == optimizer.param_groups[0]["lr"]
+
+
+def numbers(margin):
+    return {"loss": 0.1, "lr": 1.0, "margin": margin, "largest_lr": 1 / margin}
 
 
 def test_runs_that_blew_up_are_drawn_and_counted_too(tmp_path):
     """Two seeds of Adai: one finishes, the other diverges beyond the edge. Other settings are left out."""
     path = folder(tmp_path / "runs", {"adai": [3.0, float("nan")], "sgd": [3.0, 3.0]})
-    settings, about = kept.StabilitySettings(), {"batch_norm": "running statistics", "samples": 500}
+    settings, about = kept.Stability().settings, {"batch_norm": "running statistics", "samples": 500}
     for seed, margins in enumerate(([0.5, 1e-6], [3.0])):
-        course = [
-            kept.KeptMargin(epoch, settings, about, kept.Margin(0.1, 1.0, margin, 1 / margin))
-            for epoch, margin in enumerate(margins, start=1)
-        ]
-        course += [course[0]._replace(settings=settings._replace(samples=7), numbers=kept.Margin(0.1, 1.0, 9.0, 0.1))]
-        file = path / "adai" / f"seed{seed}" / kept.FILE
+        course = [Measured(epoch, settings, about, numbers(margin)) for epoch, margin in enumerate(margins, start=1)]
+        course += [course[0]._replace(settings={**settings, "samples": 7}, numbers=numbers(9.0))]
+        file = path / "adai" / f"seed{seed}" / "stability.json"
         file.write_text(json.dumps({"measured": [*(one.as_dict() for one in course), {"damaged": 1}]}))
     comparison = read(path)
-    found = report.courses(comparison)
-    assert report.sentence(comparison, found) == (
+    found = courses(comparison)
+    assert sentence(comparison, found) == (
         "Stability margin after the epochs that were measured, 1 being the edge: "
         "Adai up to 3.00 (1 of 2 runs above 1). Batch norm: running statistics; 500 training samples."
     )
@@ -134,9 +137,9 @@ def test_the_same_command_resumes_after_an_interruption(tmp_path, monkeypatch):
     assert epochs(tmp_path) == [2]
     assert main(command) == 0
     assert epochs(tmp_path) == [2, 4, 5]
-    before = (tmp_path / "adai" / "seed0" / kept.FILE).read_bytes()
+    before = (tmp_path / "adai" / "seed0" / "stability.json").read_bytes()
     assert main(command) == 0
-    assert (tmp_path / "adai" / "seed0" / kept.FILE).read_bytes() == before
+    assert (tmp_path / "adai" / "seed0" / "stability.json").read_bytes() == before
 
 
 def test_training_continues_if_a_measurement_fails(tmp_path, monkeypatch, caplog):

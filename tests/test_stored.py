@@ -235,7 +235,7 @@ def test_the_table_is_the_mean_over_what_the_runs_keep(measured, capsys):
     assert status == 0
     assert list(table) == ["sgd", "adam"]
     for name, row in table.items():
-        each = [one for seed in (0, 1) for one in kept.kept_in(comparison / name / f"seed{seed}")]
+        each = [one for seed in (0, 1) for one in kept.Flatness().kept_in(comparison / name / f"seed{seed}")]
         for key in ("loss", "largest", "trace", "sam", "filter_worst"):
             values = [one.numbers[key] for one in each]
             assert float(row[f"{key}_mean"]) == pytest.approx(mean(values), rel=1e-9)
@@ -244,7 +244,7 @@ def test_the_table_is_the_mean_over_what_the_runs_keep(measured, capsys):
         assert row["batch_norm"] == each[0].about["batch_norm"] == "running statistics"
     run = comparison / "adam" / "seed1"
     H = subject_at(run, never).objective().hessian()
-    (only,) = kept.kept_in(run)
+    (only,) = kept.Flatness().kept_in(run)
     assert only.epoch == 3
     assert only.numbers["largest"] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
     printed = " ".join(capsys.readouterr().out.split())
@@ -279,7 +279,8 @@ def test_entries_of_another_version_stay_in_the_file(measured):
     (entry,) = json.loads(file.read_text())["measured"]
     newer = {**entry, "settings": {**entry["settings"], "epsilon": 1}}
     file.write_text(json.dumps({"measured": [newer, "what is this", entry]}))
-    assert len(kept.kept_in(file.parent)) == 1
+    # A setting that is not known here tells it from those measured without; it is read all the same.
+    assert [one.settings for one in kept.Flatness().kept_in(file.parent)] == [newer["settings"], entry["settings"]]
     assert flatness(measured, "--batch-norm", "batch", "--batch", "20")[0] == 0
     written = json.loads(file.read_text())["measured"]
     assert written[:3] == [newer, "what is this", entry]
@@ -303,10 +304,10 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison,
 def test_a_net_that_is_fitted_is_measured_in_float64(comparison, monkeypatch):
     run = comparison / "adam" / "seed0"
     monkeypatch.setattr(kept, "FITTED", 0.1)
-    kept.measure_run(run, kept.QUICK)
+    kept.Flatness().keep(run)
     monkeypatch.setattr(kept, "FITTED", 100.0)
-    kept.measure_run(run, kept.QUICK._replace(samples=20))
-    assert [one.about["dtype"] for one in kept.kept_in(run)] == ["float32", "float64"]
+    kept.Flatness(kept.QUICK._replace(samples=20)).keep(run)
+    assert [one.about["dtype"] for one in kept.Flatness().kept_in(run)] == ["float32", "float64"]
 
 
 def test_an_interruption_keeps_the_finished_runs_and_writes_no_half_table(comparison, monkeypatch, capsys):
@@ -322,18 +323,20 @@ def test_an_interruption_keeps_the_finished_runs_and_writes_no_half_table(compar
 @pytest.mark.parametrize("execute", [in_process, Processes(2)])
 def test_a_comparison_measures_its_own_runs(execute, tmp_path):
     options = {"task": f"{HERE}:points", "optimizers": ["sgd", "adam"], "epochs": 1, "execute": execute}
-    folder, quick = RunFolder(tmp_path / "runs"), kept.QUICK
+    folder, quick = RunFolder(tmp_path / "runs"), kept.Flatness()
     assert compare(folder, **options, seeds=1) == []
-    assert kept.settings_like(folder.path) is None
-    other = quick._replace(samples=30)
-    assert compare(folder, **options, seeds=1, flatness=other) == []
+    assert quick.like(folder.path, along=False) is quick
+    other = kept.Flatness(kept.QUICK._replace(samples=30))
+    assert compare(folder, **options, seeds=1, measures=[other]) == []
     # A seed more, and the runs that are there say how it is measured.
-    assert compare(folder, **options, seeds=2, flatness=quick) == []
+    assert compare(folder, **options, seeds=2, measures=["flatness"]) == []
     runs = finished_runs(folder.path)
     assert len(runs) == 4
-    assert [[(one.epoch, one.settings) for one in kept.kept_in(run)] for run in runs] == [[(1, other)]] * 4
+    assert [[(one.epoch, one.settings) for one in kept.Flatness().kept_in(run)] for run in runs] == [
+        [(1, other.settings)]
+    ] * 4
     H = subject_at(runs[0], never).objective(samples=30).hessian()
-    largest = kept.kept_in(runs[0])[0].numbers["largest"]
+    largest = kept.Flatness().kept_in(runs[0])[0].numbers["largest"]
     assert largest == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
 
 
@@ -346,7 +349,7 @@ def test_the_settings_of_most_runs_are_those_of_the_next(tmp_path):
             folder = tmp_path / "sgd" / f"seed{seed}"
             folder.mkdir(parents=True, exist_ok=True)
             write_kept(folder, of_run)
-        return kept.settings_like(tmp_path)
+        return kept.Flatness().like(tmp_path, along=False).settings
 
     assert like() == few.settings
     measured = [[few, many]] * 3  # a tie: the settings requested last win
@@ -361,9 +364,12 @@ def test_seeds_that_are_added_are_measured_along_training_as_the_others_were(tmp
         folder = tmp_path / "sgd" / f"seed{seed}"
         folder.mkdir(parents=True)
         write_kept(folder, [few, few._replace(epoch=3), many] if seed == 0 else [few._replace(epoch=3), many])
-    assert kept.settings_like(tmp_path) == many.settings  # a tie: the settings requested last win
-    assert kept.settings_like(tmp_path, along=True) == few.settings
-    assert kept.settings_like(tmp_path / "none", along=True) is None
+    assert (
+        kept.Flatness().like(tmp_path, along=False).settings == many.settings
+    )  # as many of both: what was asked for last
+    assert kept.Flatness().like(tmp_path, along=True).settings == few.settings
+    quick = kept.Flatness()
+    assert quick.like(tmp_path / "none", along=True) is quick
 
 
 # --- along training ---------------------------------------------------------------------------------------------------
@@ -373,7 +379,7 @@ TWO = ["compare", "--task", f"{HERE}:points", "--optimizers", "sgd,adam", "--see
 
 
 def epochs_measured(path):
-    return [one.epoch for one in kept.kept_in(path / "sgd" / "seed0")]
+    return [one.epoch for one in kept.Flatness().kept_in(path / "sgd" / "seed0")]
 
 
 @pytest.mark.parametrize("task", ["points", "noisy"])
@@ -398,7 +404,7 @@ def test_what_was_interrupted_while_it_was_measured_is_measured_when_training_go
     assert main(command) == 0
     assert epochs_measured(tmp_path) == [2, 4, 5]
     run = tmp_path / "sgd" / "seed0"
-    fourth = kept.kept_in(run)[1].numbers["loss"]
+    fourth = kept.Flatness().kept_in(run)[1].numbers["loss"]
     assert fourth == pytest.approx(by_hand(checkpoints.read(run / "checkpoint-000004.pt")))
     assert (tmp_path / "flatness-epochs.csv").read_text().count("\n") == 1 + 2 * 3
     assert "At equal loss" in (tmp_path / "report.html").read_text()

@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from adai.commands.progress import progress_bar
-from adai.commands.terminal import terminal
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.stored import finished_runs
+from adai.lab.results.comparison import read
+from adai.lab.results.summary import summarise
 from adai.report import text
-from adai.report.comparison import read
 from adai.report.fitting import Fitting
 from adai.report.page import write
 from adai.report.rows import write_csv
 from adai.report.saddle import Row
-from adai.report.summary import summarise
 from adai.report.tables import Cells, as_markdown, as_table, for_terminal, latex, side_by_side
 from tests.folders import comparison
 

@@ -1,6 +1,6 @@
-"""A pytest plugin, to be loaded with -p: torch without the private names that adai takes from it, as a later version may be.
+"""A pytest plugin for -p: it takes from torch the private names that adai uses, as a later version may.
 
-It hides them when it is imported, which is before the tests and adai are.
+It does so when it is imported, which is before the tests and adai are.
 """
 
 import torch

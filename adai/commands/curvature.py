@@ -8,26 +8,26 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.kept import refuse_others
-from adai.commands.report import say_flatness
 from adai.commands.status import FAILED, INTERRUPTED
 from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.boundary import explain, theirs, traced
 from adai.lab.host.machine import device_named
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.curvature.eigenpairs import expected_products, top_eigenpairs
-from adai.lab.measure.curvature.kept import FlatnessSettings, measure_run
+from adai.lab.measure.curvature.kept import Flatness, FlatnessSettings
 from adai.lab.measure.curvature.measure import Curvature, Effort, Row, measure
 from adai.lab.measure.noise.covariance import Directions, eigenbasis, projected
 from adai.lab.measure.objective import Objective, Progress
 from adai.lab.measure.stored import finished_runs, is_comparison
+from adai.lab.results.comparison import read
+from adai.lab.results.flatness import after_last
 from adai.lab.results.run import writing_to
+from adai.lab.results.summary import reference_of
 from adai.report import curvature as report
 from adai.report import eq5 as eq5_report
 from adai.report import flatness as flatness_report
-from adai.report.comparison import read
-from adai.report.summary import reference_of
 
 SURFACE = 21  # points along each side
 EXACT = 8192  # the largest number of parameters for which eq. 5 uses the whole Hessian
@@ -88,8 +88,10 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
     Returns:
         The exit status: 0, or `FAILED` if a run could not be measured.
     """
-    settings = FlatnessSettings(
-        options.samples, options.batch, options.batch_norm, options.dtype, _effort(options)._replace(top=1)
+    flatness = Flatness(
+        FlatnessSettings(
+            options.samples, options.batch, options.batch_norm, options.dtype, _effort(options)._replace(top=1)
+        )
     )
     device, runs = device_named(options.device), finished_runs(path)
     logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
@@ -100,8 +102,8 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
         for run in runs:
             name = f"{run.parent.name} {run.name}"
             try:
-                measure_run(run, settings, device=device, data_dir=options.data_dir, progress=named(name))
-            except UserError as error:  # the other runs may be fine
+                flatness.keep(run, device=device, data_dir=options.data_dir, progress=named(name))
+            except UserError as error:  # what is wrong with one run need not be with the next
                 failures.append(f"{name}: {explain(run, error)}")
             overall("runs", 1, len(runs))
     if len(failures) == len(runs):
@@ -109,10 +111,11 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
     for failure in failures:
         console.print(failure, soft_wrap=True)
     comparison = read(path)
-    measured = comparison.flatness
+    measured = after_last(comparison)
     with writing_to(path, "make it writable"):
         flatness_report.write(path, measured)
-    say_flatness(console, comparison, reference_of(comparison))
+    for said in flatness_report.said(comparison, reference_of(comparison)):
+        console.print(said)
     console.print(
         f"The table: {path}/flatness.csv, .md, .json; adai report {path} puts it into the page.",
         soft_wrap=True,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adai.commands.progress import progress_bar
 from adai.commands.status import INTERRUPTED
-from adai.commands.terminal import terminal
 from adai.errors import UserError
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.report import escape as report
 from adai.report.rows import write_csv, write_json
 from adai.simulate.rules import Rule

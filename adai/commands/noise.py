@@ -6,10 +6,10 @@ import sys
 from adai.commands.kept import refuse_others
 from adai.commands.status import INTERRUPTED
 from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.boundary import theirs, traced
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.noise.measure import ENOUGH, noise_laws
 from adai.lab.measure.noise.sampling import minibatch_noise
 from adai.lab.results.run import writing_to

@@ -16,11 +16,12 @@ from adai.commands.options.training import listed, machine
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.status import INTERRUPTED
 from adai.commands.subject import bars
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.machine import device_named
-from adai.lab.measure.curvature.kept import QUICK
+from adai.lab.host.terminal import terminal
+from adai.lab.measure.base import Asked
+from adai.lab.measure.curvature.kept import Flatness
 from adai.lab.queue.compare import compare
 from adai.lab.results.folders import RunFolder
 from adai.lab.results.run import writing_to
@@ -75,9 +76,9 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
                 optimizers=experiment.optimizers,
                 seeds=options.seeds or scale.seeds,
                 overrides=experiment.overrides,
-                flatness=QUICK if experiment.flatness_of else None,
-                flatness_every=experiment.flatness_every,
-                flatness_of=experiment.flatness_of,
+                measures=[Asked(Flatness(), experiment.flatness_every, experiment.flatness_of)]
+                if experiment.flatness_of
+                else [],
                 data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
                 **{**experiment.given(scale), **given},

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from adai.commands.kept import refuse_others
-from adai.commands.progress import progress_bar
-from adai.commands.terminal import terminal
 from adai.errors import UserError
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.report import saddle as report
 from adai.report.escape import LABELS
 from adai.report.rows import write_csv, write_json

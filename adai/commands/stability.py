@@ -12,8 +12,9 @@ from adai.commands.subject import ELSEWHERE, bars, names_of
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.machine import device_named
-from adai.lab.measure.stability.kept import KeptMargin, StabilitySettings, margin_at
+from adai.lab.measure.stability.kept import StabilitySettings, margin_at
 from adai.lab.measure.stored import is_comparison, trained_runs
+from adai.lab.results.measured import Measured
 from adai.lab.results.run import writing_to
 from adai.report import margins as report
 
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     )
     places = _places(options.runs)
     device, folder, console = device_named(options.device), made(options.out), Console()
-    found: dict[str, KeptMargin] = {}
+    found: dict[str, Measured] = {}
     failures: list[str] = []
     status = 0
     try:

@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 from adai.commands.options.measurement import DATASET, MODEL
-from adai.commands.progress import progress_bar
 from adai.errors import UserError
 from adai.lab.host.machine import device_named
+from adai.lab.host.progress import progress_bar
 from adai.lab.measure.objective import Objective, Progress
 from adai.lab.measure.stored import brings_its_own, finished_runs, is_comparison, subject_at
 from adai.lab.measure.subject import Subject, by_name, by_task

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import write_whole
+from adai.lab.host.terminal import terminal
 from adai.report.fitting import Fitting
 from adai.theory import page
 from adai.theory.escape import Escape

@@ -7,7 +7,7 @@ import torch
 
 from adai.errors import UserError
 from adai.lab.tasks.hub import find
-from adai.lab.training.train import named_task
+from adai.lab.tasks.named import named_task
 from adai.paper.experiments import Experiment, Scale
 
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from rich.console import RenderableType
 
 from adai.errors import UserError
+from adai.lab.results.comparison import Comparison, Entrant, read
 from adai.paper.experiments import Experiment, Scale
-from adai.report.comparison import Comparison, Entrant, read
 
 
 class Drawn(NamedTuple):

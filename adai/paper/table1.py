@@ -15,6 +15,7 @@ from rich.table import Table
 from adai.files import write_whole
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.results.stats import Spread, rank_correlation, spread
+from adai.lab.results.summary import Row, summarise
 from adai.paper.drawing import Drawn, found
 from adai.paper.experiments import (
     DENSENET121,
@@ -33,7 +34,6 @@ from adai.paper.published import TABLE1
 from adai.report.fitting import Fitting
 from adai.report.grid import NOT_RUN
 from adai.report.rows import write_csv
-from adai.report.summary import Row, summarise
 from adai.report.tables import NONE, as_markdown
 
 EXPERIMENTS = (RESNET18, VGG16, RESNET34, DENSENET121, GOOGLENET)

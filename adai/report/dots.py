@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from adai.lab.results.comparison import Entrant, median
+from adai.lab.results.words import short
 from adai.report.axes import log_where_it_helps
-from adai.report.comparison import Entrant, median
-from adai.report.picture import WIDTH, Missing, Picture, short
+from adai.report.picture import WIDTH, Drawing, Missing, Picture
 from adai.report.style import style
 from adai.report.text import drawn
 
@@ -36,14 +36,14 @@ def dots(
     known = [(entrant, of_runs) for entrant, of_runs in finite if of_runs.size]
     if not known:
         return Missing(key, title, f"the {name}")
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.34 * len(known)), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 0.9 + 0.34 * len(known)), layout="constrained")
     ax = figure.subplots()
     everything = np.concatenate([of_runs for _, of_runs in known])
     ax.set_xlim(1.2 * min(0, everything.min()), 1.2 * max(0, everything.max()) or 1)
     if factors:
         log_where_it_helps(ax, "x", [everything])
     for number, (entrant, of_runs) in enumerate(known):
-        look = style(entrant.name)
+        look = style(entrant.name, [each.name for each, _ in values])
         if ax.get_xscale() == "linear":
             ax.plot([0, median(of_runs)], [number, number], color=look.light, lw=2.5, alpha=0.35, solid_capstyle="butt")
         ax.plot(of_runs, np.full(of_runs.size, number), look.marker, color=look.light, ms=6, alpha=0.8, ls="")

@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from adai.lab.results.comparison import Array, Comparison, Entrant, mean_over_runs, over_runs
+from adai.lab.results.words import short
 from adai.report.axes import log_where_it_helps
-from adai.report.comparison import Array, Comparison, Entrant, mean_over_runs, over_runs
-from adai.report.picture import Missing, Picture, one_axes, short
+from adai.report.picture import Missing, Picture, one_axes
 from adai.report.style import INK, style
 from adai.theory.saddle import total_drift
 

@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adai.files import write_whole
-from adai.report.comparison import Comparison
+from adai.lab.results.comparison import Comparison
+from adai.lab.results.summary import ERROR
 from adai.report.panels import draw_curves, draw_scatter, legend_keys
 from adai.report.picture import RC
-from adai.report.summary import ERROR
 from adai.report.text import drawn
 
 NOT_RUN = "not run"

@@ -1,5 +1,6 @@
 """A figure of the page, with a text description for readers who cannot see it, and its style."""
 
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -42,17 +43,21 @@ class Missing(NamedTuple):
     why: str
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows, also one that has not imported pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=120)
+        return buffer.getvalue()
+
+
 def one_axes() -> tuple[Figure, Axes]:
     """An empty figure of the usual size."""
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, HEIGHT), layout="constrained")
     return figure, figure.subplots()
 
 
 def with_unit(text: str, unit: str) -> str:
     """The name of an axis, followed by its unit if there is one."""
     return f"{text} ({unit})" if unit else text
-
-
-def short(value: float) -> str:
-    """The number in three digits; from 1000 on as a whole number with commas."""
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"

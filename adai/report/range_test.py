@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from adai.files import write_whole
 from adai.lab.measure.range_test.result import WARM_UP, RangeTest
-from adai.report.picture import RC, short
+from adai.lab.results.words import short
+from adai.report.picture import RC
 from adai.report.rows import write_csv, write_json
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ def write_csv(path: Path, rows: Sequence[Any], **same: str) -> None:
     ``same`` are additional columns, with the same text in all rows.
     """
 
-    def write(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file)
-            writer.writerow([*rows[0]._fields, *same])
-            writer.writerows([*row, *same.values()] for row in rows)
+    lines = [[*rows[0]._fields, *same], *([*row, *same.values()] for row in rows)]
+    write_whole(path, lambda part: csv_lines(part, lines))
 
-    write_whole(path, write)
+
+def csv_lines(path: Path, lines: Iterable[Iterable[Any]]) -> None:
+    """Write lines of cells as CSV into a file; None stays empty."""
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        csv.writer(file).writerows(lines)
 
 
 def write_json(path: Path, rows: Sequence[Any], extra: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The style of figures: an optimizer has the same colour, marker and dashes in every figure of every report."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from adai.lab.optimizers.recipes import RECIPES
@@ -33,14 +34,25 @@ _STYLES = [
     Style("#94209a", "#f08cf5", "h", (4, 1, 1, 1)),
 ]
 
+# No other optimizer has their styles.
+_ADAIS = ("adai", "adaiw")
+
 # The colours of a figure's text and lines. In the page they follow the reader's light or dark setting.
 INK = "#22211f"
 GRID = "#d8d5cf"
 
 
-def style(name: str) -> Style:
-    """The style of an optimizer. Without a recipe, a number computed from its name chooses the style."""
-    return _STYLES[_number(name)]
+def style(name: str, names: Sequence[str] = ()) -> Style:
+    """The style of an optimizer.
+
+    A recipe has the same style in every report. Other optimizers get the remaining styles in their order, but never
+    Adai's.
+
+    Args:
+        name: the optimizer's label.
+        names: all labels of the comparison. Up to twelve of them without a recipe have styles of their own.
+    """
+    return _STYLES[_number(name, names)]
 
 
 def simulated(rule: str) -> Style:
@@ -48,14 +60,20 @@ def simulated(rule: str) -> Style:
     return style({"momentum": "sgd", "sgd": "sgd-plain"}.get(rule, rule))
 
 
-def variable(name: str) -> str:
-    """The name of the CSS variable with the optimizer's colour."""
-    return f"--c{_number(name)}"
+def variable(name: str, names: Sequence[str] = ()) -> str:
+    """The name of the CSS variable with the optimizer's colour; see `style`."""
+    return f"--c{_number(name, names)}"
 
 
-def _number(name: str) -> int:
-    names = list(RECIPES)
-    return (names.index(name) if name in names else sum(name.encode(errors="backslashreplace"))) % len(_STYLES)
+def _number(name: str, names: Sequence[str]) -> int:
+    recipes = list(RECIPES)
+    if name in recipes:
+        return recipes.index(name) % len(_STYLES)
+    others = [each for each in names if each not in recipes]
+    taken = {recipes.index(each) for each in (*names, *_ADAIS) if each in recipes}
+    free = [number for number in range(len(_STYLES)) if number not in taken]
+    place = others.index(name) if name in others else sum(name.encode(errors="backslashreplace"))
+    return free[place % len(free)]
 
 
 def variables() -> dict[str, tuple[str, str]]:

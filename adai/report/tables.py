@@ -13,9 +13,9 @@ from rich.table import Table
 from adai.files import write_whole
 from adai.lab.results.outcome import DIED
 from adai.lab.results.stats import spread
+from adai.lab.results.summary import Row, Summary, bounded, tells, verdict
 from adai.report import text
 from adai.report.fitting import Fitting
-from adai.report.summary import Row, Summary, bounded, tells, verdict
 
 NONE = "–"
 DIFFERENCE = "difference to"
@@ -48,6 +48,8 @@ def cells(summary: Summary) -> Cells:
         "peak MB": _cost(lambda row: row.peak_bytes / 1e6, 0),
     }
     columns |= {heading: cell for heading, cell in costs.items() if any(cell(row) != NONE for row in rows)}
+    if any(row.gradients > 1 for row in rows):
+        columns["gradients / step"] = lambda row: f"{row.gradients:.3g}" if math.isfinite(row.gradients) else NONE
     unit = " in percent" if measure.unit == "%" else ""
     title = f"{measure.name}{unit}, mean ± standard deviation over seeds"
     return Cells(title, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
@@ -176,7 +178,8 @@ def write_csv(path: Path, summary: Summary) -> None:
     header = ["optimizer", "seeds", "planned", "best_{0}_mean", "best_{0}_sd", "last_{0}_mean", "last_{0}_sd",
               "train_loss_mean", "train_loss_sd", "ms_per_step_median", "state_bytes", "peak_bytes",
               "did_not_learn", "diverged", "chosen", "reference",
-              "difference_mean", "difference_low", "difference_high", "difference_seeds"]  # fmt: skip
+              "difference_mean", "difference_low", "difference_high", "difference_seeds",
+              "gradients_per_step"]  # fmt: skip
     measure = summary.measure.column.removeprefix("test_")
 
     def write(part: Path) -> None:
@@ -190,6 +193,8 @@ def write_csv(path: Path, summary: Summary) -> None:
                 died = [row.others.get(status, 0) for status in DIED]
                 counts = [row.optimizer, row.finished, row.planned]
                 gap = [summary.reference, *row.difference] if row.difference else [""] * 5
-                writer.writerow([*counts, *("" if math.isnan(x) else x for x in numbers), *died, summary.chosen, *gap])
+                known = ("" if math.isnan(x) else x for x in numbers)
+                gradients = "" if math.isnan(row.gradients) else row.gradients
+                writer.writerow([*counts, *known, *died, summary.chosen, *gap, gradients])
 
     write_whole(path, write)

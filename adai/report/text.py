@@ -1,7 +1,7 @@
 """Escapes text from outside (paths, labels, messages) for LaTeX, Markdown, matplotlib and terminals.
 
-Text for rich needs no escaping, because the console of `adai.commands.terminal` interprets no markup. The page's
-template escapes HTML.
+What is drawn by rich needs nothing of this: the console of `adai.lab.host.terminal` takes all text as it is. HTML is
+escaped by the page's template.
 """
 
 import codecs

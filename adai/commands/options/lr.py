@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from adai.commands.options.later import Commands, later
+from adai.commands.options.names import ONE_OPTION
 from adai.commands.options.numbers import above_0, not_negative, positive, seed
 
 
@@ -15,8 +16,10 @@ def add_lr(commands: Commands) -> None:
         "and suggest a learning rate, with a warm-up and without.",
     )
     lr.add_argument("--optimizer", default="adai", metavar="NAME", help="as for adai train (default: adai)")
+    lr.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help=ONE_OPTION)
     lr.add_argument("--weight-decay", type=not_negative, metavar="X", help="as for adai train")
     lr.add_argument("--dataset", metavar="NAME", help="as for adai train (default: digits)")
+    lr.add_argument("--target", metavar="COLUMN", help="as for adai train")
     lr.add_argument("--model", metavar="NAME", help="as for adai train")
     lr.add_argument(
         "--task", metavar="MODULE:FUNCTION", help="your own model and data instead: a function that returns a Task"

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from adai.errors import UserError
+from adai.lab.models.copies import copied
 from adai.lab.tasks.targets import Counted, Loss
 
 BatchNorm = Literal["running", "batch"]
@@ -81,7 +82,7 @@ class Objective:
                 f"batch = {batch} and batch_norm = {batch_norm!r}: batch has to be above 0, and batch_norm running or "
                 "batch"
             )
-        self._model = _copied(model).eval().to(dtype)
+        self._model = copied(model).eval().to(dtype)
         self._has_batch_norm, self._by_minibatch = _set_batch_norm(self._model, batch_norm)
         named = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
         if not named:
@@ -366,17 +367,6 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     norm = v.norm() if dim == -1 else v.norm(dim=others, keepdim=True)
     normalised: Tensor = v * (g / norm)
     return normalised
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a model that holds computed tensors, as `torch.nn.utils.weight_norm` creates."""
-    computed = {
-        id(tensor): tensor.detach().clone()
-        for module in model.modules()
-        for tensor in vars(module).values()
-        if isinstance(tensor, Tensor) and not tensor.is_leaf
-    }
-    return copy.deepcopy(model, computed)
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

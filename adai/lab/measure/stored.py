@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from adai.errors import UserError
 from adai.lab.measure.subject import Subject, by_settings
-from adai.lab.optimizers.recipes import recipe
 from adai.lab.results.run import Run, read_json
 from adai.lab.settings import Settings
 from adai.lab.training import checkpoints
@@ -99,8 +98,7 @@ def in_training(
     if not _of_a_run(state) or not (run / "config.json").is_file():
         raise UserError(f"{path} has no optimizer state; give the folder of a run, or a checkpoint in it")
     subject = _subject_of(state, path, None, device=device, data_dir=data_dir)
-    settings = settings_of(run)
-    optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(subject.model.parameters())
+    optimizer = settings_of(run).recipe.build(subject.model)
     try:
         optimizer.load_state_dict(state["optimizer"])
     except (KeyError, ValueError) as error:

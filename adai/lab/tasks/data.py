@@ -181,7 +181,7 @@ def _stacked(pictures: Sequence[Image]) -> Tensor:
 
 def _differ(*sizes: tuple[int, ...]) -> UserError:
     found = " and ".join(f"{width} x {height}" for height, width in sorted(sizes)[:2])
-    return UserError(f"the images differ in size ({found}); give --image-size to cut them all to one size")
+    return UserError(f"the images differ in size ({found}); give `image_size` to cut them all to one size")
 
 
 def _alike(train: Images, test: Images) -> tuple[Images, Images]:

@@ -135,7 +135,7 @@ def _loaded(source: str) -> Mapping[str, Any]:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         what = str(error).splitlines()[0]
         raise UserError(
-            f"cannot get the data set {source!r} ({what}); point --data-dir or ADAI_DATA_DIR at a folder that holds it"
+            f"cannot get the data set {source!r} ({what}); point `data_dir` or ADAI_DATA_DIR at a folder that holds it"
         ) from error
 
 

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.comparison import Comparison, read
+from adai.lab.results.equal_loss import at_equal_loss, courses
 from adai.lab.results.outcome import DIED
 from adai.lab.results.stats import MIN_SEEDS, Difference, paired_difference
 from adai.paper.claims.claim import DOES_NOT_HOLD, HOLDS, HOLDS_WHEN, NOT_SHOWN, Found, joined, json_lines
 from adai.paper.experiments import SMALL
-from adai.report.comparison import Comparison, read
 from adai.report.drift import momentum_drift
-from adai.report.equal_loss import at_equal_loss, courses
 
 ADAPTIVE = ("adam", "amsgrad", "adamw", "adabound", "padam", "yogi", "radam")
 TABLE1 = tuple(f"{SMALL.name}/{name}" for name in ("cifar10-resnet8", "cifar100-resnet8"))
