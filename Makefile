@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where it is set, as in many containers, every process compiles torch's modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo small test test-slow lint format release-check env env-slow clean
+.PHONY: demo small test test-slow test-optimizer lint format release-check env env-slow clean
 
 demo: env
 	$(BIN)/adai compare --flatness --jobs 2 --out runs/demo
@@ -29,6 +29,12 @@ test: lint
 
 test-slow: env-slow
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# The optimizer's fast tests, with the Python and the torch that are installed; they need pytest and numpy besides.
+OPTIMIZER := amp checkpoints conventions cpu degenerate doctor engines from_sgd inertia memory precision rule \
+	sharded_checkpoints sharding torch_private triton
+test-optimizer:
+	$(PYTHON) -m pytest -m 'not slow' $(OPTIMIZER:%=tests/test_%.py)
 
 lint: env
 	$(BIN)/ruff check .
