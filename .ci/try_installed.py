@@ -28,10 +28,9 @@ def main(readme: Path, *, kernel: bool) -> None:
 
 
 def first_example(readme: Path) -> str:
-    """The first Python block."""
-    block = re.search(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
-    assert block, f"{readme} has no Python block"
-    return block[1]
+    """The first Python block that imports the optimizer."""
+    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
+    return next(block for block in blocks if "from adai import" in block)
 
 
 def train(example: str) -> None:
