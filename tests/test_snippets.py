@@ -11,9 +11,9 @@ DOCUMENTED = snippets.documented()
 
 def test_the_first_snippet_is_from_sgd_of_what_it_replaces():
     found, names = snippets.constructions(snippets.ROOT / "README.md")
-    was = next(line for line in snippets.blocks(snippets.ROOT / "README.md")[0].splitlines() if "# was: " in line)
+    before = snippets.blocks(snippets.ROOT / "README.md")[0].strip().removeprefix("optimizer = ")
     p = torch.zeros(1, requires_grad=True)
-    sgd = eval(was.split("# was: ")[1].replace("model.parameters()", "[p]"), {"torch": torch, "p": p})
+    sgd = eval(before.replace("model.parameters()", "[p]"), {"torch": torch, "p": p})
     (group,) = eval(found[0], {**names, "params": [p]}).param_groups
     (expected,) = Adai.from_sgd(sgd).param_groups
     assert group | {"lr": 0} == expected | {"lr": 0}

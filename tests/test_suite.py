@@ -2,15 +2,21 @@
 
 import json
 import math
+import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from adai.cli import main
 from adai.errors import UserError
 from adai.lab.results.suite import beside, keep, read_suite
+from adai.lab.settings import Settings
 from adai.lab.tasks.suite import GPU, LAPTOP, SuiteTask, chosen
+from adai.lab.tasks.tables import read_table
+from adai.lab.training.train import train
 from adai.report import suite as report
 
 
@@ -194,3 +200,30 @@ def test_scales_have_the_same_tasks():
     assert chosen(["housing"])["housing"].target == 55_000
     with pytest.raises(UserError, match="unknown `scale` 'moon'"):
         chosen(None, "moon")
+
+
+needs_data = pytest.mark.skipif(
+    "ADAI_DATA_DIR" not in os.environ, reason="reads real data; set ADAI_DATA_DIR to a folder that holds them"
+)
+
+
+@pytest.mark.slow
+@needs_data
+def test_the_tasks_of_images_run(tmp_path):
+    options = ["--limit", "64", "--epochs", "1", "--seeds", "1", "--optimizers", "adamw", "--out", str(tmp_path)]
+    assert main(["suite", "--tasks", "mnist", "cifar10", "cifar100", *options]) == 0
+    suite = read_suite(tmp_path)
+    assert list(suite.comparisons) == ["mnist", "cifar10", "cifar100"]
+    assert all(e.runs[0].rows for c in suite.comparisons.values() for e in c.entrants)
+
+
+@pytest.mark.slow
+@needs_data
+def test_the_mlp_beats_linear_regression_on_houses(tmp_path):
+    table = read_table(Path(os.environ["ADAI_DATA_DIR"]) / "housing/housing.csv", "median_house_value")
+    linear = LinearRegression().fit(table.train.features, table.train.targets)
+    wrong = linear.predict(table.test.features) - table.test.targets.numpy()
+    rmse = table.scale * float(np.sqrt(np.mean(wrong**2)))
+    settings = Settings.of("housing", optimizer="adamw", lr=3e-3, weight_decay=0.01, epochs=10)
+    last = train(settings, tmp_path / "run").rows()[-1]
+    assert last["test_metric"] < 0.9 * rmse

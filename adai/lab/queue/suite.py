@@ -64,13 +64,16 @@ def suite(
     for name, one in tasks.items():
         # Text and tables have no images that could be fewer.
         own = {key: value for key, value in given.items() if key != "limit" or kind_of(one.task) == "images"}
+        settings = dict(one.settings)
+        model = settings.pop("model", None)
         failures += compare(
             folder / name,
             task=one.task,
+            models=[model] if model else (),
             optimizers=optimizers,
             tune=tune,
             execute=execute,
             watch=watch,
-            **{**one.settings, **own},
+            **{**settings, **own},
         )
     return failures

@@ -12,7 +12,8 @@ class SuiteTask(NamedTuple):
     Attributes:
         task: the data set, or ``package.module:function`` of your own.
         learnt: what is learnt, in words.
-        settings: the other settings of its runs, as `adai.lab.settings.Settings.of` takes them.
+        settings: the other settings of its runs, as `adai.lab.settings.Settings.of` takes them; without ``model``, the
+            data set's own.
         target: a value of the task's metric that a good run reaches, for steps to target.
     """
 
@@ -28,12 +29,7 @@ _RESNET8 = {"model": "resnet8", "batch": 128, "augment": True, "precision": "bf1
 
 LAPTOP: Mapping[str, SuiteTask] = {
     "digits": SuiteTask("digits", "8×8 digits, a small net with batch norm", {"epochs": 30, **_IMAGES}, 4.0),
-    "mnist": SuiteTask(
-        "mnist",
-        "28×28 digits, a net without batch norm",
-        {"model": "plainnet", "epochs": 3, "batch": 128, **_IMAGES},
-        2.0,
-    ),
+    "mnist": SuiteTask("mnist", "28×28 digits, a net without batch norm", {"epochs": 3, **_PLAINNET}, 2.0),
     "cifar10": SuiteTask("cifar10", "photographs in 10 classes, ResNet-8", {"epochs": 15, **_RESNET8}, 20.0),
     "cifar100": SuiteTask("cifar100", "photographs in 100 classes, ResNet-8", {"epochs": 15, **_RESNET8}, 55.0),
     "shakespeare": SuiteTask("shakespeare", "the next character, a decoder Transformer", {"epochs": 10}, 2.4),
