@@ -314,8 +314,11 @@ class Adai(Optimizer):
         bias_corrections: list[Tensor | None],
         steps: list[Tensor],
         shares: list[int],
+        states: list[dict[str, Any]] | None = None,
     ) -> bool:
         """Fill the lists with the group's tensors that have a gradient, and their shares; whether one is complex.
+
+        ``states`` is for the parameters' state dicts, where they are wanted.
 
         NOTE torch.compile runs this outside the graph, by its name: empty lists in, tensors and constants appended, a
         constant out.
@@ -326,6 +329,7 @@ class Adai(Optimizer):
             self._beta0s = check_beta0(self.param_groups, self._beta0s, type(self).__name__)
             self._share_out()
         has_complex, differentiable = False, group["differentiable"]
+        share = None if len(self._sharing.shares) == 1 else self._sharing.share
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -344,7 +348,9 @@ class Adai(Optimizer):
             exp_avg_sqs.append(state["exp_avg_sq"])
             bias_corrections.append(state.get("bias_correction"))
             steps.append(state["step"])
-            shares.append(self._sharing.share(param))
+            shares.append(0 if share is None else share(param))
+            if states is not None:
+                states.append(state)
         return has_complex
 
     @property
@@ -383,8 +389,14 @@ class Adai(Optimizer):
         for index, group in enumerate(self.param_groups):
             batch = Batch.empty()
             shares: list[int] = []
-            has_complex = self._init_group(group, *batch, shares)
-            work += work_of_group(self, index, batch, shares, self._sharing, self._engines, has_complex=has_complex)
+            states: list[dict[str, Any]] = []
+            if torch.compiler.is_compiling():
+                has_complex = self._init_group(group, *batch, shares)
+            else:
+                has_complex = self._init_group(group, *batch, shares, states)
+            work += work_of_group(
+                self, index, batch, states, shares, self._sharing, self._engines, has_complex=has_complex
+            )
         if work or not self._sharing.alone:
             carry_out(self, work, self._sharing)
             mark_as_begun(self)

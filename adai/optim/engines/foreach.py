@@ -21,6 +21,7 @@ class Foreach:
     """The engine of lists. It keeps nothing between steps."""
 
     on_device = False
+    ts: list[float] | None = None
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
         """Check the shapes; any tensors will do."""
@@ -48,6 +49,10 @@ class Foreach:
             for i, v in zip(where, vs, strict=True):
                 sums[i] = v.sum(dtype=accumulator(v.device))
         return total_hat(sums, counts)
+
+    def mean(self, hats: Sequence[Tensor], elements: int) -> None:
+        """There is no way to have it in one go."""
+        del hats, elements
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂, and count the step."""
