@@ -339,7 +339,7 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     """What is chosen for a parameter on a GPU, or would be if there were one."""
     monkeypatch.setattr(gpu, "missing", lambda _: missing)
     monkeypatch.setattr(table, "refusal", lambda *_, **__: refusal)
-    monkeypatch.setattr(gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], lay_out=lambda _: None))
+    monkeypatch.setattr(gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], lay_out=lambda _: None, counted=list))
     monkeypatch.setattr(table, "is_capturing", lambda _: False)
     monkeypatch.setattr(engines, "_default_to_fused_or_foreach", lambda *_, **__: (False, True))
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
