@@ -7,17 +7,18 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from adai import __version__
-from adai.commands.options import comparison, lr, measurement, paper, simulation, stability
+from adai.commands.flags import in_flags
+from adai.commands.options import comparison, lr, measurement, paper, simulation, stability, suite
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.report.text import ENCODING_ERRORS
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that says in one line what is wrong."""
+    """An argument parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message with the way to help, and exit with status 2."""
+        """Print the message with a hint to ``--help``, and exit with status 2."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
@@ -29,9 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = options.run(options)
     except UserError as error:
-        print(f"adai {options.command}: {error}", file=sys.stderr)
+        print(f"adai {options.command}: {in_flags(str(error))}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # commands that keep something say so themselves
+    except KeyboardInterrupt:  # commands that keep results print their own message
         print(f"adai {options.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     except ModuleNotFoundError as error:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _survive_any_encoding() -> None:
-    """Let standard output and error write something near to what their encoding lacks, instead of failing."""
+    """Make standard output and error replace characters that their encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors=ENCODING_ERRORS)
@@ -58,6 +59,7 @@ def _parser() -> Parser:
     comparison.add_train(commands)
     comparison.add_compare(commands)
     comparison.add_report(commands)
+    suite.add_suite(commands)
     lr.add_lr(commands)
     measurement.add_curvature(commands)
     measurement.add_noise(commands)

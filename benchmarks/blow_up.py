@@ -42,16 +42,17 @@ from adai.lab.host.machine import processor
 from adai.lab.host.processes import end_with_parent
 from adai.lab.host.ranks import Ranks
 from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.learning_rates import Tried
 from adai.lab.results.outcome import DIED, Start, outcome
 from adai.lab.results.run import Row, finite
 from adai.lab.results.stats import spread
 from adai.lab.settings import Settings
 from adai.lab.tasks.data import Dataset, load
+from adai.lab.tasks.named import named_task
 from adai.lab.tasks.task import Factory, Task, image_task
 from adai.lab.training.learner import Learner
-from adai.lab.training.train import named_task
-from adai.report.learning_rates import Tried, end_keys
 from adai.report.learning_rates import draw as draw_rates
+from adai.report.learning_rates import end_keys
 from adai.report.picture import RC
 from adai.report.style import style
 from adai.report.tables import as_markdown

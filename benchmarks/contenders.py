@@ -1,4 +1,4 @@
-"""The contenders of step_time.py, and the tensors that they work on."""
+"""The contenders of step_time.py, and the tensors that they update."""
 
 import importlib
 from collections.abc import Callable
@@ -13,19 +13,19 @@ BASELINE = "AdamW fused"
 
 
 class Load(NamedTuple):
-    """The tensors that a step moves."""
+    """The tensors that a step updates."""
 
     shapes: list[tuple[int, ...]]
     device: str
 
     @property
     def elements(self) -> int:
-        """How many parameters."""
+        """The number of parameters."""
         return sum(torch.Size(shape).numel() for shape in self.shapes)
 
 
 class Contender(NamedTuple):
-    """One optimizer in one state; ``traffic`` is bytes moved per parameter if every pass misses the caches."""
+    """One optimizer in one state; ``traffic`` is the bytes moved per parameter if every pass misses the caches."""
 
     step: Callable[[], Any]
     traffic: int | None = None
@@ -52,9 +52,9 @@ SHAPES: dict[str, list[tuple[int, ...]]] = {
     "billion": [(4096, 4096)] * 40 + [(11008, 4096)] * 7 + [(32000, 400)] + [(4096,)] * 80 + [(128, 3, 3, 3)] * 20,
 }
 CORE = ("large", "billion")
-"""Sets of shapes at which only those take part who fit into memory and time."""
+"""Sets of shapes at which only the contenders that fit into memory and time take part."""
 ON_GPUS = ("billion",)
-"""Sets of shapes that are not measured on CPUs unless asked for."""
+"""Sets of shapes that are measured on CPUs only on request."""
 
 
 def parameters(load: Load) -> list[Tensor]:
@@ -67,7 +67,7 @@ def parameters(load: Load) -> list[Tensor]:
 
 
 def for_loop(params: list[Tensor]) -> Callable[[], None]:
-    """Algorithm 2 line by line with one torch operator after the other, as one would write it down from the paper."""
+    """Algorithm 2 line by line, one torch operator after the other, as a direct transcription of the paper."""
     lr, beta0, beta2, eps = 0.1, 0.1, 0.99, 1e-3
     state = [(torch.zeros_like(p), torch.zeros_like(p), torch.ones_like(p)) for p in params]
     t = 0
@@ -100,7 +100,7 @@ def of_class(cls: Any, load: Load, traffic: int | None = None, **options: Any) -
 
 
 def settled(cls: Any, load: Load, traffic: int | None = None, **options: Any) -> Contender:
-    """The same after so many steps that the bias correction is dropped."""
+    """The same optimizer after enough steps that the bias correction is dropped."""
     optimizer = cls(parameters(load), lr=1e-4, **options)
     optimizer.step()
     for state in optimizer.state.values():
@@ -111,7 +111,7 @@ def settled(cls: Any, load: Load, traffic: int | None = None, **options: Any) ->
 
 
 def clipped_adamw(load: Load, max_norm: float) -> Contender:
-    """Fused AdamW behind clip_grad_norm_, which scales gradients that are already short enough by 1."""
+    """Fused AdamW after clip_grad_norm_, which multiplies gradients by 1 if they are already short enough."""
     params = parameters(load)
     optimizer = torch.optim.AdamW(params, lr=1e-4, fused=True)
 
@@ -130,7 +130,7 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def contenders(load: Load, *, core: bool) -> dict[str, Callable[[], Contender]]:
-    """Everybody, by name; ``core`` leaves out whoever does not fit into memory or time at large sizes."""
+    """All contenders by name; ``core`` leaves out those that do not fit into memory or time at large sizes."""
     sgd, adamw = torch.optim.SGD, torch.optim.AdamW
     all_of_them: dict[str, Callable[[], Contender]] = {
         BASELINE: lambda: of_class(adamw, load, 28, fused=True),

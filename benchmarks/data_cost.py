@@ -1,6 +1,6 @@
-"""What data cost in a training step: picking a batch, crops and flips, normalisation, beside the step of the network.
+"""The cost of data in a training step: picking a batch, crops and flips, and normalisation, compared with the network.
 
-Both are measured in turn, batch by batch, in one run, so that whatever else the machine does hits both alike::
+Both are measured in turn, batch by batch, in one run, so that other load on the machine affects both equally::
 
     python benchmarks/data_cost.py --json benchmarks/results/data_cost.json
 """
@@ -25,14 +25,14 @@ from adai.lab.tasks.sources import Tensors
 
 
 def main() -> None:
-    """Print the ratio of the medians, and each of them."""
+    """Print the medians and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset", default="cifar10", help="as adai train takes it (default: %(default)s)")
+    parser.add_argument("--dataset", default="cifar10", help="as for adai train (default: %(default)s)")
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--optimizer", default="adai")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--limit", type=int, help="decode so many images alone")
+    parser.add_argument("--limit", type=int, help="decode only this number of images")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

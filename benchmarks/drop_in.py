@@ -39,8 +39,8 @@ from adai.lab.host.ranks import Ranks
 from adai.lab.results.outcome import CHANCE, MARGIN
 from adai.lab.settings import Settings
 from adai.lab.tasks.data import load
+from adai.lab.tasks.named import named_task
 from adai.lab.training.learner import Learner
-from adai.lab.training.train import named_task
 
 CPU = torch.device("cpu")
 TRAIN, TEST, BATCH = 20_000, 4_000, 128

@@ -1,7 +1,7 @@
-"""The stability margin of Adai step by step, in runs that blow up and in runs that do not; drawn.
+"""Draws the stability margin of Adai step by step, in runs that blow up and in runs that do not.
 
-Trains as `adai train` does (the digits, smallnet, lr 1, the defaults), and between steps takes the margin on 256
-training images (`adai.lab.measure.stability`)::
+The script trains as `adai train` does (the digits, smallnet, lr 1, the defaults), and between steps measures the margin
+on 256 training images (`adai.lab.measure.stability`)::
 
     python benchmarks/edge.py --csv benchmarks/results/edge.csv --figure docs/edge.png
 """
@@ -28,14 +28,14 @@ from adai.lab.measure.stability.margin import measure
 from adai.lab.measure.subject import Subject
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.settings import Settings
+from adai.lab.tasks.named import named_task
 from adai.lab.training.learner import Learner
-from adai.lab.training.train import named_task
 from adai.report.picture import RC
 from adai.report.rows import write_csv
 
 
 class Point(NamedTuple):
-    """After a step of a run; empty where the loss is not finite."""
+    """The numbers after a step of a run; empty if the loss is not finite."""
 
     seed: int
     step: int
@@ -45,7 +45,7 @@ class Point(NamedTuple):
 
 
 def margins(settings: Settings, *, first: int, last: int, every: int, samples: int) -> list[Point]:
-    """Train as the run does up to the last step, and measure from the first on, after every so many."""
+    """Train like the run up to step ``last``, and measure from step ``first`` on, after every ``every`` steps."""
     cpu = torch.device("cpu")
     learner = Learner(settings, named_task(settings, cpu, None), cpu, Ranks())
     subject = Subject(learner.model, learner.train, learner.loss)
@@ -73,7 +73,7 @@ def margins(settings: Settings, *, first: int, last: int, every: int, samples: i
 
 
 def draw(points: Sequence[Point], about: str) -> Figure:
-    """Margin and loss by step, a column of axes for each run."""
+    """Draw margin and loss by step, with a column of axes for each run."""
     runs = [(seed, list(of_seed)) for seed, of_seed in groupby(points, key=lambda point: point.seed)]
     figure = Figure(figsize=(2.6 * len(runs) + 0.6, 4.2), layout="constrained")
     axes = figure.subplots(2, len(runs), sharex=True, sharey="row", squeeze=False)
@@ -93,7 +93,7 @@ def draw(points: Sequence[Point], about: str) -> Figure:
 
 
 def read(file: Path) -> list[Point]:
-    """What was written."""
+    """The measurements in a CSV file."""
     with file.open() as lines:
         return [
             Point(int(seed), int(step), float(lr), *(float(x) if x else None for x in (loss, margin)))
@@ -102,18 +102,18 @@ def read(file: Path) -> list[Point]:
 
 
 def main() -> None:
-    """Measure, or draw again what was measured."""
+    """Measure and draw, or only draw existing measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 6, 7, 0], help="default: 3 6 7 0")
     parser.add_argument("--optimizer", default="adai")
     parser.add_argument("--lr", type=float, default=1.0)
-    parser.add_argument("--first", type=int, default=70, help="step to measure after (default: %(default)s)")
-    parser.add_argument("--last", type=int, default=130, help="likewise (default: %(default)s)")
-    parser.add_argument("--every", type=int, default=2, help="steps (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=70, help="the first step to measure after (default: %(default)s)")
+    parser.add_argument("--last", type=int, default=130, help="the last step to measure after (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=2, help="steps between measurements (default: %(default)s)")
     parser.add_argument("--samples", type=int, default=256, help="default: %(default)s")
     parser.add_argument("--csv", type=Path, required=True)
     parser.add_argument("--figure", type=Path)
-    parser.add_argument("--draw", action="store_true", help="only draw what the CSV holds")
+    parser.add_argument("--draw", action="store_true", help="only draw the CSV")
     options = parser.parse_args()
     points = read(options.csv) if options.draw else []
     for seed in [] if options.draw else options.seeds:

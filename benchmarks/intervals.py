@@ -1,11 +1,11 @@
-"""How often a 95 % interval of a paired difference holds, by simulation: the candidates, and the one that is shipped.
+"""How often a 95 % interval of a paired difference holds, by simulation: that of the report, and other candidates.
 
     python benchmarks/intervals.py [--comparisons 1000] [--out FILE]
 
-Two equal optimizers: both errors of a seed are drawn from one law, so the difference is 0 and its law is symmetric,
-whatever the errors' law. Two unlike optimizers: the difference is drawn from a skewed law with mean 0. Printed is the
-share of simulated comparisons, in percent, whose interval holds 0; for the whole sentence, with four rivals compared
-with one reference, the share in which all four do.
+Two equal optimizers: both errors of a seed are drawn from the same law, so the mean difference is 0 and its law is
+symmetric, whatever the law of the errors. Two unlike optimizers: the difference is drawn from a skewed law with mean 0.
+The script prints the share of simulated comparisons, in percent, whose interval contains 0. For the whole sentence,
+with four rivals compared with one reference, it prints the share in which all four intervals do.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def _outliers(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return np.asarray(rng.normal(size=shape) * np.where(rng.random(shape) < 0.1, 5, 1))
 
 
-# Test errors of one optimizer over seeds. Rounded: a standard deviation of one test image.
+# Test errors of one optimizer over seeds. "Rounded": the standard deviation is one test image.
 EQUAL: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
     "Gaussian": lambda rng, shape: rng.normal(size=shape),
     "exponential": lambda rng, shape: rng.exponential(size=shape),
@@ -44,7 +44,7 @@ UNLIKE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
 
 
 def resampled(differences: Array, method: Literal["percentile", "BCa"]) -> float:
-    """Share of rows (comparisons, seeds) whose bootstrap interval of the mean holds 0."""
+    """Share of rows (comparisons, seeds) whose bootstrap interval of the mean contains 0."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)  # rows of one number, which count as below
         low, high = bootstrap(
@@ -89,7 +89,7 @@ def table(comparisons: int) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="How often the interval of a paired difference holds.")
     parser.add_argument("--comparisons", type=int, default=1000)
-    parser.add_argument("--out", type=Path, help="write the table here too")
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     text = table(options.comparisons)
     print(text, end="")

@@ -1,9 +1,9 @@
-"""Does the learning rate that `adai lr` suggests train? The candidate rules, and the one that is shipped.
+"""Does training work at the learning rate that `adai lr` suggests? Compares its rule with other candidates.
 
-A range test of three seeds, then whole runs with the rate of each rule, on three tasks: the digits, MNIST (6,400
-images, batch 64, one epoch) and two moons, a task of one's own. The shipped rule gets ``--seeds`` runs, the other rules
-and the recipe's own rate ``--others``; the seeds of the runs are not those of the test. A run is dead where it diverged
-or ends with more than half of the error of guessing. Prints a table::
+The script runs a range test with three seeds, then whole runs at the rate of each rule, on three tasks: the digits,
+MNIST (6,400 images, batch 64, one epoch) and two moons, a custom task. The rule of `adai lr` gets ``--seeds`` runs, the
+other rules and the recipe's own rate ``--others``; the runs use other seeds than the test. A run is dead if it diverged
+or ends with more than half of the error of guessing. It prints a table::
 
     python benchmarks/range_test.py --tasks digits --json benchmarks/results/range_test-digits.json
 """
@@ -29,16 +29,16 @@ from adai.lab.measure.range_test.result import FIRST, RangeTest
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.results.stats import spread
 from adai.lab.settings import Settings
+from adai.lab.tasks.named import named_task
 from adai.lab.tasks.task import Task
 from adai.lab.training.learner import Learner
-from adai.lab.training.train import named_task
 
 FIRST_SEED = 1000  # of the runs; the range test has seeds 0 to 2
 CPU = torch.device("cpu")
 
 
 def moons() -> Task:
-    """Two moons, a net with one hidden layer."""
+    """The two moons, with a net of one hidden layer."""
 
     def points(count: int, seed: int) -> TensorDataset:
         x, y = make_moons(count, noise=0.2, random_state=seed)
@@ -65,16 +65,16 @@ TASKS = {
 
 
 def _steepest(test: RangeTest) -> float:
-    """Where the median falls fastest by the logarithm of the rate, before its lowest value.
+    """The rate at which the median falls fastest in the logarithm of the rate, before its lowest value.
 
-    The first steps are left out: the running mean is that of few losses there.
+    The first steps are left out, because their running mean is over few losses.
     """
     median, _, _ = test.over_seeds()
     first = 2 * FIRST
     return float(test.rates[first + np.argmin(np.gradient(median[first : int(np.argmin(median)) + 1]))])
 
 
-# Rule by rule the rate; None where it has none.
+# The rate of each rule; None if the rule gives none.
 WITH_WARM_UP, WITHOUT = "suggested", "suggested, no warm-up"
 OTHERS: dict[str, Callable[[RangeTest], float]] = {
     "steepest descent": _steepest,
@@ -87,7 +87,7 @@ OTHERS: dict[str, Callable[[RangeTest], float]] = {
 
 
 def final_error(settings: Settings, factory: Callable[[], Task]) -> float:
-    """Test error in percent after the last epoch; nan of a run that diverged."""
+    """Test error in percent after the last epoch; nan if the run diverged."""
     learner = Learner(settings, factory, CPU, Ranks())
     for epoch in range(settings.epochs):
         row = learner.epoch(epoch)
@@ -97,7 +97,7 @@ def final_error(settings: Settings, factory: Callable[[], Task]) -> float:
 
 
 def row_of(kind: Kind, optimizer: str, rule: str, lr: float, seeds: int) -> dict[str, Any]:
-    """So many runs with this rate."""
+    """Train this number of runs at this rate."""
     given = {**kind.settings, **({"warmup_steps": 0} if "no warm-up" in rule else {})}
     settings = [
         Settings.of(kind.task, optimizer=optimizer, lr=lr, seed=FIRST_SEED + number, **given) for number in range(seeds)
@@ -109,7 +109,7 @@ def row_of(kind: Kind, optimizer: str, rule: str, lr: float, seeds: int) -> dict
 
 
 def line(row: dict[str, Any]) -> str:
-    """The row for people: the error is that of runs that are not dead."""
+    """The row as text; the error is that of the runs that are not dead."""
     alive = sorted(row["errors"], key=lambda error: (math.isnan(error), error))[: len(row["errors"]) - row["dead"]]
     error = spread(alive)
     return (
@@ -119,17 +119,17 @@ def line(row: dict[str, Any]) -> str:
 
 
 def heading(task: str) -> str:
-    """What stands above the rows of a task."""
+    """The text above the rows of a task."""
     return f"\n## {task}\n\n| optimizer | rule | lr | dead | test error (%) |\n|---|---|---|---|---|"
 
 
 def save(path: Path, found: dict[str, Any]) -> None:
-    """Write what there is so far."""
+    """Write the results so far."""
     write_whole(path, lambda part: part.write_text(json.dumps(found, indent=1) + "\n"))
 
 
 def main() -> None:
-    """Test, train, print."""
+    """Run the range tests and the training runs, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--optimizers", nargs="+", default=["adai", "sgd", "adamw"])
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--others", type=int, default=5)
     parser.add_argument("--rules", nargs="+", metavar="RULE", help="only these, as the table names them (default: all)")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="only print the tables of these files")
+    parser.add_argument("--show", type=Path, nargs="+", metavar="FILE", help="only print the tables in these files")
     options = parser.parse_args()
     for file in options.show or ():
         found = json.loads(file.read_text())

@@ -1,9 +1,10 @@
-"""Time and collectives of one optimizer step on 1, 2 and 4 processes: Adai beside torch's AdamW.
+"""Time and collectives of one optimizer step on 1, 2 and 4 processes: Adai compared with torch's AdamW.
 
-Every process is a rank of a gloo group with one thread. Shapes are ResNet-18's, shared out by ``fully_shard``'s kind of
-DTensor (dimension 0 cut) or as plain shards with ``process_group=``. Contenders take turns within each repetition; a
-ratio is the median over repetitions of the ratio to foreach AdamW on the same tensors, on the slowest rank. With more
-ranks than cores the times say how the machine is shared, the ratios and the collectives say what a step costs::
+Every process is a rank of a gloo group with one thread. Shapes are ResNet-18's, as DTensors sharded along dimension 0,
+like those of ``fully_shard``, or as plain shards with ``process_group=``. Within each repetition all contenders run in
+turn; a ratio is the median over repetitions of the ratio to foreach AdamW on the same tensors, on the slowest rank.
+With more ranks than cores, the times depend on how the machine is shared; the ratios and collectives show the cost of a
+step::
 
     python benchmarks/sharded_step.py --json benchmarks/results/sharded_step.json
 """
@@ -34,7 +35,7 @@ BASELINE = "AdamW foreach"
 
 
 def dtensors() -> list[Tensor]:
-    """Parameters with gradients, dimension 0 cut over all ranks."""
+    """Parameters with gradients, sharded along dimension 0 over all ranks."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     params = []
     for shape in resnet18():
@@ -45,7 +46,7 @@ def dtensors() -> list[Tensor]:
 
 
 def plain_shards() -> list[Tensor]:
-    """The same numbers as this rank's plain tensors."""
+    """The same values as plain tensors of this rank."""
     params = []
     for p in dtensors():
         part: Any = p.detach()
@@ -81,7 +82,7 @@ def clock(step: Callable[[], Any]) -> float:
 
 
 def collectives(step: Callable[[], Any]) -> int:
-    """How many collectives a step takes."""
+    """The number of collectives in a step."""
     with CommDebugMode() as counter:
         step()
     count: int = counter.get_total_counts()
@@ -89,7 +90,7 @@ def collectives(step: Callable[[], Any]) -> int:
 
 
 def measure(rank: int, size: int, folder: str, repetitions: int) -> None:
-    """What one rank does; rank 0 writes the rows."""
+    """The work of one rank; rank 0 writes the rows."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=Path(folder, f"store{size}").as_uri(), rank=rank, world_size=size)
     steps = contenders()
@@ -113,7 +114,7 @@ def measure(rank: int, size: int, folder: str, repetitions: int) -> None:
 
 
 def main() -> None:
-    """Measure every number of ranks that is asked for."""
+    """Measure every requested number of ranks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--repetitions", type=int, default=20)

@@ -1,16 +1,16 @@
 """Time of one optimizer step, side by side: Adai's engines, torch.optim's, and plain for-loops.
 
-Every repetition runs all contenders once, one after the other, so that whatever else the machine does hits all of them
-alike; a ratio is the median over repetitions of the ratio to fused AdamW. Prints a table per set of shapes and writes
-everything as JSON::
+Every repetition runs all contenders once, one after the other, so that other load on the machine affects all of them
+equally; a ratio is the median over repetitions of the ratio to fused AdamW. The script prints a table per set of shapes
+and writes everything as JSON::
 
     python benchmarks/step_time.py --json benchmarks/results/step_time.json
     python benchmarks/step_time.py --device cuda --json benchmarks/results/step_time-cuda.json
 
-On a GPU a time runs from an idle device to an idle device, and so includes what the host takes to launch the work; a
-last line says whether a CUDA graph of the step replays what eager steps do. pytorch-optimizer's Adai is measured where
-it can be imported. The bandwidth is the bytes that the step has to move, counted per contender, over its median time;
-"copy" is what ``Tensor.copy_`` reaches on a large tensor.
+On a GPU a time runs from an idle device to an idle device, so it includes the time that the host needs to launch the
+work; a last line says whether a CUDA graph of the step gives the same result as eager steps. pytorch-optimizer's Adai
+is measured if it can be imported. The bandwidth is the bytes that the step has to move, counted per contender, over its
+median time; "copy" is the bandwidth of ``Tensor.copy_`` on a large tensor.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def copy_bandwidth(device: str) -> float:
 
 
 def clock(step: Callable[[], Any], device: str) -> float:
-    """Seconds that a call takes, until the device is done."""
+    """Seconds that a call takes, until the device has finished."""
     wait(device)
     start = time.perf_counter()
     step()
@@ -49,7 +49,7 @@ def clock(step: Callable[[], Any], device: str) -> float:
 
 
 def wait(device: str) -> None:
-    """Until everything that was launched is done."""
+    """Wait until the device has finished all work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
@@ -101,7 +101,7 @@ def show(name: str, load: Load, rows: list[dict[str, Any]]) -> None:
 
 
 def cpu_name() -> str:
-    """The processor's name, as Linux tells it."""
+    """The processor's name, as Linux reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -136,7 +136,7 @@ def replays_as_eager(load: Load, steps: int = 5) -> bool:
 
 
 def about(device: str, repetitions: int) -> dict[str, Any]:
-    """What the times were measured on."""
+    """The machine and versions of the measurement."""
     own: dict[str, Any] = {"instructions": library.best_variant()}
     if device == "cuda":
         own = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
@@ -156,11 +156,13 @@ def about(device: str, repetitions: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure every set of shapes that is asked for."""
+    """Measure every requested set of shapes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, help="all, but for a billion parameters on a CPU")
-    parser.add_argument("--repetitions", type=int, default=40, help="a tenth of them where there are many parameters")
+    parser.add_argument(
+        "--shapes", nargs="+", choices=SHAPES, help="default: all, on a CPU without a billion parameters"
+    )
+    parser.add_argument("--repetitions", type=int, default=40, help="a tenth of them for large sets of shapes")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     device = options.device

@@ -1,4 +1,4 @@
-"""What a browser makes of a page: headless Chromium, the page in frames of several widths."""
+"""Renders a page in headless Chromium, in frames of several widths."""
 
 import html
 import json

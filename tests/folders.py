@@ -1,13 +1,14 @@
-"""Folders of comparisons, made up."""
+"""Makes folders of invented comparisons."""
 
 import json
 import math
 
 import numpy as np
 
-from adai.lab.measure.curvature.kept import FlatnessSettings, Kept
+from adai.lab.measure.curvature.kept import FlatnessSettings
 from adai.lab.measure.curvature.measure import Row
 from adai.lab.optimizers.recipes import RECIPES
+from adai.lab.results.measured import Measured
 
 OLD = ("epoch", "train_loss", "test_error", "lr")
 
@@ -88,7 +89,7 @@ def measurement(epoch, value, samples=1000, **numbers):
     """One of a run, every number of which is the given value but for those that are named."""
     names = [name for name in Row._fields if name != "parameters"]
     about = {"batch_norm": "running statistics", "samples": samples}
-    return Kept(epoch, FlatnessSettings(samples), about, dict.fromkeys(names, value) | numbers)
+    return Measured(epoch, FlatnessSettings(samples).as_dict(), about, dict.fromkeys(names, value) | numbers)
 
 
 def write_kept(run, measured):

@@ -1,4 +1,4 @@
-"""Every way to share a model out over the ranks."""
+"""All ways to shard a model over the ranks."""
 
 import functools
 from collections.abc import Callable, Iterable

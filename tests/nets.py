@@ -9,7 +9,7 @@ OPTIONS = {"lr": 0.05, "weight_decay": 0.01}
 
 
 def net(dtype):
-    """Layers of very different gradients, so that the mean over a part is another; their rows do not divide by 4."""
+    """Layers with very different gradients, so that the mean over a part differs; 4 does not divide their rows."""
     torch.manual_seed(0)
     layers = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3), nn.Linear(3, 1)]
     model = nn.Sequential(*layers).to(dtype)

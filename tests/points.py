@@ -1,4 +1,4 @@
-"""A task for several processes, without batch norm, whose steps do not depend on how a batch is shared out."""
+"""A task for several processes, without batch norm, whose steps do not depend on how a batch is split."""
 
 import torch
 import torch.distributed as dist

@@ -1,4 +1,4 @@
-"""The snippets of README and docs, read from there, and what they train here: small nets on real MNIST."""
+"""Reads the snippets of README and docs, and trains small nets on real MNIST with them."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""The `adai` command as people meet it."""
+"""The `adai` command from the user's side."""
 
 import os
 import signal

@@ -66,7 +66,7 @@ def test_top_eigenpairs_of_a_quadratic(dtype, accuracy):
 
 @pytest.mark.parametrize("scale", [1e-8, 1e-20])
 def test_small_eigenvalues_are_as_accurate_as_large_ones(scale):
-    """In float32 ARPACK's own criterion is absolute below about 1e-5: the curvature of a fitted net lies there."""
+    """In float32 ARPACK's own criterion is absolute below about 1e-5, where the curvature of a fitted net is."""
     values = np.linspace(0.1, 1, SIZE) * scale
     objective, _ = parabola(values, dtype=torch.float32)
     np.testing.assert_allclose(top_eigenpairs(objective, 5).values, values[::-1][:5], rtol=1e-3)
@@ -151,7 +151,7 @@ def test_average_sharpness_of_a_quadratic_is_the_trace():
 
 
 def rectified(a=1.0):
-    """A net with rectifiers; its first layer times a, the next layer's weights over it: the same function."""
+    """A net with rectifiers; its first layer times a, the next layer's weights divided by a: the same function."""
     torch.manual_seed(1)
     net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(12, 5), nn.ReLU(), nn.Linear(5, 3))
     with torch.no_grad():

@@ -110,7 +110,7 @@ def test_eq5_is_exact_for_small_nets_and_projected_for_large_ones(tmp_path, caps
 
 
 def test_eq5_takes_each_runs_own_samples(tmp_path, capsys, monkeypatch):
-    """C of a minibatch depends on how many samples there are to draw from."""
+    """C of a minibatch depends on the number of samples that it is drawn from."""
     for limit in (60, 200):
         settings = Settings.of("digits", model="fc3-4", optimizer="sgd", epochs=1, limit=limit)
         train(settings, tmp_path / str(limit))
@@ -155,8 +155,8 @@ def test_data_that_are_sorted_are_shuffled_where_minibatches_matter():
     assert torch.equal(running._inputs, in_order)
 
 
-def test_dead_units_and_equal_sizes_are_drawn_all_the_same(tmp_path):
-    """A loss that is a plane, and noise whose largest values are all of one size."""
+def test_a_constant_loss_and_noise_of_equal_sizes_can_be_drawn(tmp_path):
+    """The loss is a plane, and the largest values of the noise all have the same size."""
     dead = ["--task", "tests.test_curvature_commands:dead", "--top", "2", "--out", str(tmp_path / "dead")]
     assert main(["curvature", *dead]) == 0
     assert (tmp_path / "dead" / "surface.png").read_bytes().startswith(PNG)
@@ -166,7 +166,7 @@ def test_dead_units_and_equal_sizes_are_drawn_all_the_same(tmp_path):
 
 
 def test_tables_of_many_nets_fit_a_terminal(capsys):
-    """A column each would leave no room for the numbers."""
+    """With one column for each net there would be no room for the numbers."""
     wide = "1.234 ± 0.0012"
     names = [f"a-long-name-of-a-run/seed{n}" for n in range(3)]
     Console(width=80).print(side_by_side("a title", names, [("trace", [wide] * 3), ("loss", ["0.1"] * 3)], each=2))
@@ -259,7 +259,7 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
         settings = Settings.of("digits", model="fc3-4", optimizer="sgd", epochs=1, limit=60, seed=seed)
         train(settings, tmp_path / f"seed{seed}")
     run, checkpoint = tmp_path / "seed0", tmp_path / "seed1" / "checkpoint-000001.pt"
-    plain = run / "plain.pt"  # in a run's folder, yet nothing says that it is the run's
+    plain = run / "plain.pt"  # it is in a run's folder, but not a checkpoint of the run
     torch.save(by_name("digits", "fc3-4").model.state_dict(), plain)
     few = ["--samples", "60", *(["--top", "2"] if command == "curvature" else ["--B", "8", "--minibatches", "60"])]
     monkeypatch.setattr("adai.report.noise.write_figures", lambda *_, **__: None)
@@ -288,7 +288,7 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
     [
         (["curvature", "gone.pt"], "cannot read gone.pt: No such file"),
         (["curvature", "{file}"], "is not a state dict saved by torch"),
-        (["curvature", "{other}", *TINY], "is not of this net"),
+        (["curvature", "{other}", *TINY], "does not fit this net"),
         (["curvature", "--task", "no.such:task"], "cannot import the task"),
         (["curvature", *TINY, "--dataset", "mnist"], "brings its own data and net; leave out --dataset"),
         (["curvature", "--task", "tests.test_curvature_commands:gone"], "has no function 'gone'"),
@@ -300,7 +300,7 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
         (["curvature", "--task", "tests.test_curvature_commands:empty"], "as many targets as inputs, at least 1"),
         (
             ["noise", "--task", "tests.test_curvature_commands:unlike"],
-            "no loss of this model on its data: RuntimeError",
+            "cannot compute the loss of this model on its data: RuntimeError",
         ),
         (["curvature", "--task", "tests.test_curvature_commands:one_sample", "--eq5"], "all 1 samples has no noise"),
         (["noise", *TINY, "--minibatches", "39"], "39 minibatches and 51 parameters; tail indices need 40 of each"),
@@ -348,7 +348,7 @@ def test_figure6_of_the_digits(tmp_path):
     about = json.loads((tmp_path / "noise.json").read_text())["about"]
     assert about["minibatches"] == 40
     assert about["training"]["test_error"] == Run(tmp_path / FOLDER).rows()[-1]["test_error"]
-    # The net is there to be looked at: the same noise as in the figure.
+    # The trained net is kept and can be measured: it has the same noise as in the figure.
     few = ["--B", "32", "--minibatches", "40", "--parameters", "20", "--out", str(tmp_path / "again")]
     assert main(["noise", str(tmp_path / FOLDER), *few]) == 0
     (again,) = lines(tmp_path / "again" / "noise.csv")
@@ -356,7 +356,7 @@ def test_figure6_of_the_digits(tmp_path):
 
 
 def test_pretraining_goes_on_after_an_interruption(tmp_path):
-    """Ten steps an epoch: of two epochs, half of the second is lost."""
+    """Ten steps per epoch; of two epochs, half of the second is lost."""
     told = []
 
     def interrupting(what, more, total):
@@ -385,5 +385,5 @@ def test_pretraining_that_diverged_is_said(tmp_path):
     run = Run(tmp_path / FOLDER)
     for what, died in (("did not learn", {"test_error": 95.0}), ("diverged", {"train_loss": None})):
         run.write_rows([{**row, **died} for row in run.rows()])
-        with pytest.raises(UserError, match=f"{what}, so there is no net to look at"):
+        with pytest.raises(UserError, match=f"{what}, so there is no net to measure"):
             pretrained(tmp_path, "digits", "fc3-10", epochs=5)

@@ -111,18 +111,18 @@ def test_limit_takes_the_same_part_with_and_without_the_cache(tmp_path):
     assert len(get("digits", tmp_path, limit=50).test.labels) == 50
 
 
-def test_what_is_not_there_is_said_in_one_line(tmp_path, monkeypatch):
+def test_a_missing_data_set_is_reported_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the data folder .*nowhere does not exist"):
         get("mnist", tmp_path, data_dir=tmp_path / "nowhere")
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        UserError, match=r"cannot get the data set .* point --data-dir or ADAI_DATA_DIR at a folder"
+        UserError, match=r"cannot get the data set .* point `data_dir` or ADAI_DATA_DIR at a folder"
     ) as e:
         get("nobody/nothing", tmp_path, data_dir=None)
     assert "\n" not in str(e.value)
 
 
-def test_what_does_not_fit_is_said_in_one_line(tmp_path):
+def test_unsuitable_data_are_reported_in_one_line(tmp_path):
     write_parquet(tmp_path / "trainonly", parts=("train",))
     with pytest.raises(UserError, match="has the parts train; it needs train, and test or validation"):
         get(tmp_path / "trainonly", tmp_path)

@@ -29,7 +29,7 @@ def two(mode, *colours):
 
 
 def palette():
-    """Whose entries are not in the order of brightness."""
+    """A palette whose entries are not in the order of brightness."""
     picture = Image.new("P", (2, 1))
     picture.putpalette([*RED, *GREEN])
     picture.putpixel((1, 0), 1)
@@ -63,9 +63,9 @@ def frames():
 @pytest.mark.parametrize(
     ("encoded", "message"),
     [
-        (png(two("I;16", 5, 60000)), "x is of mode I;16, which does not fit into a byte"),
-        (png(two("F", 0.5, 2.0), format="TIFF"), "x is of mode F, which does not fit into a byte"),
-        (png(two("I", 5, 70000), format="TIFF"), "x is of mode I, which does not fit into a byte"),
+        (png(two("I;16", 5, 60000)), "x is of mode I;16, which does not fit into one byte"),
+        (png(two("F", 0.5, 2.0), format="TIFF"), "x is of mode F, which does not fit into one byte"),
+        (png(two("I", 5, 70000), format="TIFF"), "x is of mode I, which does not fit into one byte"),
         (png(two("RGBA", (*RED, 255), (*GREEN, 0))), "x .mode RGBA. is transparent in places"),
         (png(two("LA", (7, 128), (250, 255))), "x .mode LA. is transparent in places"),
         (png(palette(), transparency=1), "x .mode P. is transparent in places"),
@@ -76,7 +76,7 @@ def frames():
         ({"path": "/nowhere.png", "bytes": None}, "cannot read the image x"),
     ],
 )
-def test_what_does_not_is_refused_by_name(encoded, message):
+def test_a_mode_that_does_not_fit_is_refused_by_name(encoded, message):
     with pytest.raises(UserError, match=message) as e:
         decoded(encoded, "x")
     assert "\n" not in str(e.value)

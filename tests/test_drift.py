@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from adai.report.comparison import read
+from adai.lab.results.comparison import read
 from adai.report.drift import drift_pictures, momentum_drift
 from adai.report.picture import Missing
 from tests.folders import comparison

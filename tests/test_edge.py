@@ -157,7 +157,7 @@ def test_parameters_that_join_later_are_at_their_first_step(cls):
 
 
 def test_groups_have_rates_of_their_own():
-    """The margin takes each group's rate, and all of them are multiplied by one factor to get to the edge."""
+    """The margin uses each group's rate, and all rates are multiplied by the same factor to reach the edge."""
     model, (x, y) = net(), data()
     groups = [
         {"params": model[0].parameters(), "lr": 0.3, "weight_decay": 0.5},
@@ -174,8 +174,8 @@ def test_groups_have_rates_of_their_own():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(found.largest_lr, rel=1e-6)
 
 
-def test_on_a_quadratic_the_rate_that_it_names_is_the_largest_that_shrinks_the_loss():
-    """Not by the formula but by the rule: a hair below it the parameters shrink, a hair above they grow."""
+def test_on_a_quadratic_the_largest_lr_is_the_largest_at_which_parameters_shrink():
+    """Tested with the optimizer itself: slightly below the limit parameters shrink, slightly above they grow."""
     torch.manual_seed(0)
     A = torch.randn(8, 8, dtype=F64)
     H = A @ A.T / 8 + 0.1 * torch.eye(8, dtype=F64)
@@ -213,7 +213,7 @@ def test_on_a_quadratic_the_rate_that_it_names_is_the_largest_that_shrinks_the_l
 
 
 def test_options_that_adai_may_have():
-    """A floor under the inertia caps S, and a warm-up of the optimizer's own is part of the rate."""
+    """A lower bound of the inertia caps S, and the optimizer's own warm-up is part of the rate."""
     model, (x, y) = net(), data()
     optimizer = Adai(model.parameters(), lr=0.5)
     start = stability(optimizer, model, cross_entropy, (x, y)).margin
@@ -248,7 +248,7 @@ def test_a_rate_of_0_has_no_margin_but_a_limit():
 
 
 def test_parameters_that_do_not_move_are_fixed():
-    """Those that are frozen, and those that the optimizer does not have; a rate of 0 is one of another group's."""
+    """Frozen parameters, and parameters that the optimizer does not have; another group has a rate of 0."""
     model, (x, y) = net(), data()
     model[0].requires_grad_(False)
     H, _ = hessian(model, x, y)
@@ -277,7 +277,7 @@ class Drawing(nn.Module):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_nothing_of_the_callers_changes(training):
+def test_the_callers_objects_do_not_change(training):
     torch.manual_seed(0)
     model, (x, y) = Drawing().train(training), data(dtype=torch.float32)
     optimizer = AdaiW(model.parameters(), lr=0.1)
@@ -366,7 +366,7 @@ def test_full_batch_training_settles_at_the_edge(make, steps):
 
 
 def test_half_precision_and_a_rate_that_is_a_tensor():
-    """What is computed is in float32, at the parameters as bfloat16 has them."""
+    """The computation is in float32, at the bfloat16 values of the parameters."""
     half, (x, y) = net(torch.bfloat16), data(dtype=torch.bfloat16)
     optimizer = Adai(half.parameters(), lr=torch.tensor(0.5))
     trained(optimizer, half, 5, x, y)
@@ -380,7 +380,7 @@ def test_half_precision_and_a_rate_that_is_a_tensor():
 
 
 def test_the_variants_of_adai_have_the_limits_of_their_inertia():
-    """EMA momentum 0.9 stands 38/η whatever the gradients; a floor of 0.7 bounds the step weight by 3/17."""
+    """EMA momentum 0.9 is stable up to 38/η whatever the gradients; min_inertia 0.7 bounds the step weight by 3/17."""
     model, (x, y) = net(), data()
     for name, most in (("ema", theory.ema(0.9)), ("adai-floor", 3 / 17)):
         optimizer = recipe(name).build(model.parameters())

@@ -13,11 +13,13 @@ from adai import Adai
 from adai.cli import main
 from adai.lab import stability
 from adai.lab.measure.stability import kept
+from adai.lab.results.comparison import read
+from adai.lab.results.measured import Measured
 from adai.lab.results.run import Run
+from adai.lab.results.stability import courses, sentence
 from adai.lab.tasks.task import Task
 from adai.lab.training import checkpoints
 from adai.report import stability as report
-from adai.report.comparison import read
 from tests.folders import comparison as folder
 from tests.untimed import untimed
 
@@ -39,14 +41,14 @@ COMPARE = ["compare", "--task", f"{HERE}:points", "--seeds", "1", "--epochs", "5
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
-    """Of Adai, Adam and Yogi, for which no limit is known, measured after every second epoch."""
+    """A comparison of Adai, Adam and Yogi, measured after every second epoch. For Yogi no limit is known."""
     path = tmp_path_factory.mktemp("compare") / "runs"
     assert main([*COMPARE, "--optimizers", "adai,adam,yogi", "--stability", "2", "--out", str(path)]) == 0
     return path
 
 
 def epochs(path, name="adai"):
-    return [one.epoch for one in kept.margins_in(path / name / "seed0")]
+    return [one.epoch for one in kept.Stability().kept_in(path / name / "seed0")]
 
 
 def rows(file):
@@ -75,25 +77,26 @@ def test_the_margin_kept_is_that_of_the_checkpoint(comparison):
     settings = kept.StabilitySettings(batch_norm="running")
     at = kept.margin_at(comparison / "adai" / "seed0" / "checkpoint-000004.pt", settings)
     assert at.epoch == 4
-    assert at.numbers.margin == pytest.approx(found.margin, rel=2e-3)
-    assert at.numbers.lr == optimizer.param_groups[0]["lr"]
+    assert at.numbers["margin"] == pytest.approx(found.margin, rel=2e-3)
+    assert at.numbers["lr"] == optimizer.param_groups[0]["lr"]
+
+
+def numbers(margin):
+    return {"loss": 0.1, "lr": 1.0, "margin": margin, "largest_lr": 1 / margin}
 
 
 def test_runs_that_blew_up_are_drawn_and_counted_too(tmp_path):
-    """Two seeds of Adai: one finishes, the other diverges beyond the edge. What was measured otherwise is left out."""
+    """Two seeds of Adai: one finishes, the other diverges beyond the edge. Other settings are left out."""
     path = folder(tmp_path / "runs", {"adai": [3.0, float("nan")], "sgd": [3.0, 3.0]})
-    settings, about = kept.StabilitySettings(), {"batch_norm": "running statistics", "samples": 500}
+    settings, about = kept.Stability().settings, {"batch_norm": "running statistics", "samples": 500}
     for seed, margins in enumerate(([0.5, 1e-6], [3.0])):
-        course = [
-            kept.KeptMargin(epoch, settings, about, kept.Margin(0.1, 1.0, margin, 1 / margin))
-            for epoch, margin in enumerate(margins, start=1)
-        ]
-        course += [course[0]._replace(settings=settings._replace(samples=7), numbers=kept.Margin(0.1, 1.0, 9.0, 0.1))]
-        file = path / "adai" / f"seed{seed}" / kept.FILE
+        course = [Measured(epoch, settings, about, numbers(margin)) for epoch, margin in enumerate(margins, start=1)]
+        course += [course[0]._replace(settings={**settings, "samples": 7}, numbers=numbers(9.0))]
+        file = path / "adai" / f"seed{seed}" / "stability.json"
         file.write_text(json.dumps({"measured": [*(one.as_dict() for one in course), {"damaged": 1}]}))
     comparison = read(path)
-    found = report.courses(comparison)
-    assert report.sentence(comparison, found) == (
+    found = courses(comparison)
+    assert sentence(comparison, found) == (
         "Stability margin after the epochs that were measured, 1 being the edge: "
         "Adai up to 3.00 (1 of 2 runs above 1). Batch norm: running statistics; 500 training samples."
     )
@@ -115,7 +118,7 @@ def test_training_is_the_same_to_the_bit(comparison, tmp_path):
 
 
 def failing(monkeypatch, error, calls):
-    """The measurements of these numbers fail."""
+    """Make the measurements with these indices fail."""
     measure, done = kept.measure, []
 
     def sometimes(*args, **options):
@@ -127,19 +130,19 @@ def failing(monkeypatch, error, calls):
     monkeypatch.setattr(kept, "measure", sometimes)
 
 
-def test_what_was_interrupted_goes_on(tmp_path, monkeypatch):
+def test_the_same_command_resumes_after_an_interruption(tmp_path, monkeypatch):
     failing(monkeypatch, KeyboardInterrupt(), [2])
     command = [*COMPARE, "--optimizers", "adai", "--stability", "2", "--out", str(tmp_path)]
     assert main(command) == 130
     assert epochs(tmp_path) == [2]
     assert main(command) == 0
     assert epochs(tmp_path) == [2, 4, 5]
-    before = (tmp_path / "adai" / "seed0" / kept.FILE).read_bytes()
+    before = (tmp_path / "adai" / "seed0" / "stability.json").read_bytes()
     assert main(command) == 0
-    assert (tmp_path / "adai" / "seed0" / kept.FILE).read_bytes() == before
+    assert (tmp_path / "adai" / "seed0" / "stability.json").read_bytes() == before
 
 
-def test_training_goes_on_where_it_cannot_be_measured(tmp_path, monkeypatch, caplog):
+def test_training_continues_if_a_measurement_fails(tmp_path, monkeypatch, caplog):
     failing(monkeypatch, OverflowError("too much"), [1])
     assert main([*COMPARE, "--optimizers", "adai", "--stability", "2", "--out", str(tmp_path)]) == 0
     assert epochs(tmp_path) == [4, 5]
@@ -171,7 +174,7 @@ def test_stability_prints_a_table_and_writes_it(comparison, tmp_path, capsys):
     assert json.loads((out / "stability.json").read_text())["settings"]["batch_norm"] == "running"
 
 
-def test_of_a_comparison_every_run_is_measured_and_what_cannot_be_is_named(comparison, tmp_path, capsys):
+def test_every_run_of_a_comparison_is_measured_and_failures_are_named(comparison, tmp_path, capsys):
     assert main(["stability", str(comparison), "--out", str(tmp_path)]) == 1
     assert [row["run"] for row in rows(tmp_path / "stability.csv")] == ["adai/seed0", "adam/seed0"]
     assert "yogi/seed0: no stability limit is known for Yogi" in capsys.readouterr().out
@@ -181,7 +184,7 @@ def test_bad_input_is_answered_in_one_line(comparison, tmp_path, capsys):
     torch.save(points().model.state_dict(), tmp_path / "net.pt")
     (tmp_path / "empty").mkdir()
     for path, what in (
-        (tmp_path / "net.pt", "net.pt holds no optimizer; give the folder of a run"),
+        (tmp_path / "net.pt", "net.pt has no optimizer state; give the folder of a run"),
         (tmp_path / "empty", "is no run and no comparison"),
         (tmp_path / "none", "none"),
         (comparison / "yogi" / "seed0", "no stability limit is known for Yogi"),

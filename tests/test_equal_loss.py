@@ -7,9 +7,9 @@ import pytest
 
 from adai.cli import main
 from adai.lab.measure.curvature.kept import FlatnessSettings
-from adai.report import flatness
-from adai.report.comparison import read
-from adai.report.equal_loss import at_equal_loss, courses, verdicts
+from adai.lab.results import flatness
+from adai.lab.results.comparison import read
+from adai.lab.results.equal_loss import at_equal_loss, courses, verdicts
 from tests.folders import comparison, measurement, write_kept
 
 TIMES = {"adai": 2.0, "sgd": 1.0, "adam": 8.0}
@@ -68,7 +68,7 @@ def test_flatness_is_said_by_both_measures_or_by_neither(along):
     (sentence,) = verdicts(found, at_equal_loss(courses(found)), "adai")
     assert sentence.startswith("No verdict at equal loss, 0.100 nats")
     with pytest.raises(ValueError, match="compared at equal loss alone"):
-        flatness.verdicts(found, found.flatness, "adai")
+        flatness.verdicts(found, flatness.after_last(found), "adai")
 
 
 def test_a_run_that_comes_through_twice_counts_where_it_does_last(along):
@@ -110,7 +110,7 @@ def test_runs_that_were_below_from_the_first_measurement_on_are_left_out(along):
 
 
 def test_courses_are_of_finished_runs_measured_alike_and_more_than_once(along):
-    other = FlatnessSettings(10)
+    other = FlatnessSettings(10).as_dict()
     kept = course("sgd", 0, LOSSES["sgd"])
     # Asked for later, after the last epoch alone, as `adai curvature RUNS` does: the course is still there.
     write_kept(along / "sgd" / "seed0", [*kept, kept[-1]._replace(settings=other)])

@@ -60,7 +60,7 @@ def test_classes_are_numbered_by_name_in_the_training_part(tmp_path):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"train": {"a": 1}, "test": {"a": 1, "b": 1}}, "classes that its training part has not .b; training: a."),
+        ({"train": {"a": 1}, "test": {"a": 1, "b": 1}}, "its training part does not have .b; training: a."),
         ({"train": {"a": 1}, "training": {"a": 1}, "test": {"a": 1}}, "are both the train part; rename one"),
         ({"train": {"a": 1, "b/deeper": 1}, "test": {"a": 1}}, "deeper/0.png is not in a class folder right below"),
     ],

@@ -89,5 +89,5 @@ def test_a_folder_of_pictures_is_learnt_by_workers_and_goes_on_bit_for_bit(folde
 
 def test_without_a_size_such_a_folder_is_refused_with_the_way_out(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("ADAI_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(UserError, match="differ in size (.*); give --image-size to cut them all to one size"):
+    with pytest.raises(UserError, match="differ in size (.*); give `image_size` to cut them all to one size"):
         train(Settings.of(str(folder), model="convnet"), tmp_path / "run")

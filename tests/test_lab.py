@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from adai.cli import main
-from adai.commands.standings import Board
 from adai.errors import UserError
 from adai.files import write_whole
 from adai.lab.models import SmallNet
 from adai.lab.queue.compare import compare
 from adai.lab.queue.jobs import Job
+from adai.lab.queue.standings import Board
 from adai.lab.results.folders import RunFolder
 from adai.lab.results.run import Run
 from adai.lab.settings import Settings
@@ -77,7 +77,7 @@ def test_optimizers_and_seeds_are_added_and_other_settings_refused(tmp_path):
     assert [folder.finished(name, 1) for name in ("adam", "sgd")] == [True, False]
     assert sorted(folder.config()["optimizers"]) == ["adam", "sgd"]
     with pytest.raises(
-        UserError, match=r"holds a comparison with other settings \(epochs is . there, . here\); give another folder"
+        UserError, match=r"holds a comparison with other settings \(epochs is . there, . here\); give another `folder`"
     ):
         compare(folder, optimizers=["sgd"], seeds=1, epochs=2)
 

@@ -8,15 +8,16 @@ import pytest
 
 from adai.cli import main
 from adai.commands.report import show
-from adai.commands.terminal import terminal
 from adai.errors import UserError
+from adai.lab.host.terminal import terminal
 from adai.lab.optimizers.recipes import RECIPES
 from adai.lab.queue.compare import compare
+from adai.lab.results.comparison import read
 from adai.lab.results.folders import RunFolder, factors_in, folder_at
-from adai.report.comparison import read
-from adai.report.learning_rates import cells, picture, read_grid, write_points
+from adai.lab.results.learning_rates import read_grid
+from adai.lab.results.summary import summarise, verdict
+from adai.report.learning_rates import cells, picture, write_points
 from adai.report.style import style
-from adai.report.summary import summarise, verdict
 from adai.report.tables import NONE
 from tests.folders import comparison
 
@@ -215,5 +216,5 @@ def test_bad_input_is_one_line(options, message, capsys):
 
 
 def test_tuning_and_a_grid_are_refused_together(tmp_path):
-    with pytest.raises(UserError, match="--tune and --lr-grid both choose learning rates; leave one of them out"):
+    with pytest.raises(UserError, match="`tune` and `lr_grid` both choose learning rates; leave one of them out"):
         compare(tmp_path, **TINY, tune=lambda *_: {}, lr_grid=[3])

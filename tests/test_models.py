@@ -11,6 +11,7 @@ from adai.lab.models import MODELS, build_model
 SIZES = {
     "smallnet": (1, 8, 10, 9_978, None),
     "convnet": (1, 28, 10, 29_178, None),
+    "plainnet": (1, 28, 10, 28_938, None),
     "fc3": (1, 28, 10, 89_610, None),
     "fc3-10": (1, 28, 10, 8_070, None),
     "fc3-4": (1, 28, 10, 3_210, None),
@@ -108,5 +109,5 @@ def test_residual_stages_shrink_the_image_as_the_form_says(name, size, stages):
 
 
 def test_an_unknown_model_names_the_choices():
-    with pytest.raises(UserError, match="unknown model 'alexnet'; choose from smallnet, convnet, fc3, fc3-10"):
+    with pytest.raises(UserError, match="unknown model 'alexnet'; choose from smallnet, convnet, plainnet, fc3"):
         build_model("alexnet", channels=3, size=32, classes=10)

@@ -191,7 +191,7 @@ def test_stable_density_is_cauchys_and_the_gaussians():
 
 
 def test_many_scales_of_gaussians_look_heavy_tailed_across_and_not_along():
-    """The paper's point: each parameter Gaussian, their scales unlike, and α comes out far below 2 across them."""
+    """The paper's objection: each parameter is Gaussian, but scales differ, and α across parameters is far below 2."""
     rng = np.random.default_rng(0)
     scales = np.exp(2 * rng.standard_normal(5000))
     assert fit_stable(scales * rng.standard_normal(5000)).alpha < 1.2
@@ -206,7 +206,7 @@ def test_hill_finds_a_pareto_tail_and_its_standard_error():
     assert found[0].se == pytest.approx(alphas.std(), rel=0.35)
 
 
-def test_mohammadi_shuffles_values_that_hang_together():
+def test_mohammadi_shuffles_correlated_values():
     rng = np.random.default_rng(0)
     x = np.repeat(rng.standard_normal(400), 100)  # blocks of equal values: their sums grow in proportion
     assert mohammadi(x, seed=None) < 1.3

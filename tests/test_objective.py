@@ -237,7 +237,7 @@ print(large - small)
 
 
 class Square(torch.autograd.Function):
-    """As people write them: `torch.func` does not take it."""
+    """Written in a common way that `torch.func` does not accept."""
 
     @staticmethod
     def forward(ctx, x):

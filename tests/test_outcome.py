@@ -12,8 +12,10 @@ from torch.utils.data import TensorDataset
 from adai.cli import main
 from adai.errors import UserError
 from adai.lab.host.ranks import Ranks
+from adai.lab.results.comparison import read
 from adai.lab.results.outcome import CHANCE, Start, outcome, start_of
 from adai.lab.results.run import Run
+from adai.lab.results.summary import summarise, verdict
 from adai.lab.settings import Settings
 from adai.lab.tasks.data import load
 from adai.lab.tasks.targets import Counted
@@ -21,8 +23,6 @@ from adai.lab.tasks.task import Task
 from adai.lab.training.learner import Learner
 from adai.lab.training.metrics import Frequencies
 from adai.lab.training.train import train
-from adai.report.comparison import read
-from adai.report.summary import summarise, verdict
 from tests.folders import comparison
 from tests.untimed import untimed
 

@@ -8,7 +8,7 @@ import adai
 
 
 def test_import_needs_torch_alone():
-    """Every other import of something that is neither ours, torch's nor Python's own is refused."""
+    """Imports of anything other than adai, torch and Python's standard library are refused."""
     code = """
 import sys, torch
 known = {name.partition(".")[0] for name in sys.modules} | {"adai"} | sys.stdlib_module_names

@@ -65,7 +65,7 @@ def train_on(batch: Any, optimizer: torch.optim.Optimizer, model: nn.Module) -> 
 
 
 def snapshot(optimizer: torch.optim.Optimizer, model: nn.Module, data: DataLoader[Any]) -> dict[str, Any]:
-    """All that the test may change, copied; and the identity of what is to stay the same object."""
+    """Copies of everything that the test may change, and the ids of the objects that must stay the same."""
     state = {k: dict(s.items()) for k, s in enumerate(optimizer.state.values())}
     return copy.deepcopy(
         {
@@ -86,7 +86,7 @@ def snapshot(optimizer: torch.optim.Optimizer, model: nn.Module, data: DataLoade
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two nests of tensors, arrays and numbers are equal bit for bit."""
+    """Whether two nested structures of tensors, arrays and numbers are equal bit for bit."""
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list | tuple):
@@ -121,7 +121,7 @@ def test_everything_is_put_back(name: str, how: str) -> None:
     else:
         find_lr(optimizer, model, loss, data, steps=30, seeds=2, highest=0.1)
     assert same(snapshot(optimizer, model, data), before)
-    if twin:  # training goes on as if nothing had been
+    if twin:  # training continues as without the test
         train_on(batch, optimizer, model)
         train_on(batch, *twin)
         assert same(model.state_dict(), twin[1].state_dict())
@@ -183,7 +183,7 @@ def quadratic(x: float = 2.0) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
 
 @pytest.mark.parametrize("beta", [0.0, 0.9])
 def test_blow_up_on_a_quadratic_is_at_the_limit(beta: float) -> None:
-    """H = 8: gradient descent stands 2 / 8, the heavy ball 1 + beta times as much."""
+    """H = 8: gradient descent is stable up to 2 / 8, the heavy ball up to 1 + beta times that."""
     model, data = quadratic()
     test = find_lr(
         torch.optim.SGD(model.parameters(), lr=1.0, momentum=beta), model, mse_loss, data,

@@ -12,11 +12,12 @@ import pytest
 from adai.cli import main
 from adai.errors import UserError
 from adai.lab.optimizers.recipes import RECIPES
-from adai.report.comparison import Run, ms_per_step, read
+from adai.lab.results.comparison import Record, ms_per_step, read
+from adai.lab.results.flatness import after_last
+from adai.lab.results.summary import ERROR, summarise, verdict
 from adai.report.figures import pictures
 from adai.report.page import write
 from adai.report.style import style, variables
-from adai.report.summary import ERROR, summarise, verdict
 from adai.report.tables import cells, latex, markdown
 from tests.browser import CHROMIUM, measure
 from tests.folders import OLD, comparison, flatness
@@ -262,7 +263,7 @@ def test_flatness_measured_in_two_ways_is_not_mixed(tmp_path, capsys):
     path = comparison(tmp_path / "r", {"adai": [3.0] * 2, "sgd": [3.0] * 2})
     flatness(path, {"adai": [1.0, 2.0], "sgd": [3.0, 4.0]})
     flatness(path, {"sgd": [5.0]}, samples=10)
-    found = read(path).flatness
+    found = after_last(read(path))
     assert found.about["samples"] == 1000
     assert found.values("adai", "largest") == {0: 1.0, 1: 2.0}
     assert found.values("sgd", "largest") == {1: 4.0}
@@ -325,7 +326,7 @@ def test_a_folder_of_an_early_version(tmp_path, capsys):
 
 def test_time_per_step_from_whatever_was_recorded():
     def rows(**columns):
-        return Run(0, "finished", [{"epoch": 1, **columns}] * 2)
+        return Record(0, "finished", [{"epoch": 1, **columns}] * 2)
 
     assert ms_per_step(rows(ms_per_step=4.0), 64) == 4
     assert ms_per_step(rows(seconds=2.0, steps=500, images_per_second=1.0), 64) == 4
@@ -384,14 +385,18 @@ def test_runs_that_nobody_asked_for_settings_nobody_knows_and_text_that_looks_li
     [
         ("config.json", None, "holds no comparison"),
         ("config.json", "{", "is not JSON"),
-        ("config.json", "[]", "is not that of a comparison"),
+        ("config.json", "[]", "holds [], not an object"),
         ("config.json", '{"optimizers": {}}', "is not that of a comparison: it lacks optimizers and epochs"),
         (
             "config.json",
             '{"optimizers": 3, "epochs": 1}',
             "is not that of a comparison: it lacks optimizers and epochs",
         ),
-        ("adai/seed0/metrics.jsonl", '{"epoch": 1\n{}\n', "move the run away, and adai compare does it again"),
+        (
+            "adai/seed0/metrics.jsonl",
+            '{"epoch": 1\n{}\n',
+            "the command that trained the run makes it anew",
+        ),
         ("adai/seed0/metrics.jsonl", "3\n", "not one object a line"),
     ],
 )

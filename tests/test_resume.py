@@ -234,7 +234,7 @@ def test_metrics_are_made_from_the_checkpoint_whatever_the_file_holds(factory, s
 def test_damaged_metrics_are_said_and_made_anew_from_the_checkpoint(factory, straight, tmp_path):
     train(settings(), tmp_path, factory=factory)
     (tmp_path / "metrics.jsonl").write_text("{no\n")
-    with pytest.raises(UserError, match="metrics.jsonl is damaged .*; delete it, and the same command makes it anew"):
+    with pytest.raises(UserError, match="metrics.jsonl is damaged .*; delete it, and the command that trained"):
         train(settings(), tmp_path, factory=factory)
     (tmp_path / "metrics.jsonl").unlink()
     assert untimed(train(settings(), tmp_path, factory=factory)) == untimed(straight())
@@ -248,7 +248,7 @@ def test_a_task_that_has_changed_since_is_said_in_one_line(factory, tmp_path):
         made = factory()
         return made._replace(model=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)))
 
-    with pytest.raises(UserError, match="is of another model .*; give another --out") as e:
+    with pytest.raises(UserError, match="is of another model .*; give another `folder`") as e:
         train(settings(), tmp_path, factory=other)
     assert "\n" not in str(e.value)
 

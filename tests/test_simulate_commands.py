@@ -156,7 +156,7 @@ def test_an_interruption_is_one_line_and_status_130(command, tmp_path, monkeypat
     assert not list(tmp_path.glob("saddle.*"))
 
 
-def test_another_seed_wants_another_folder(tmp_path, capsys):
+def test_another_seed_needs_another_folder(tmp_path, capsys):
     assert main([*QUICK, "--out", str(tmp_path)]) == 0
     assert main([*QUICK, "--seed", "1", "--out", str(tmp_path)]) == 2
     assert "holds escape times with another seed; give another folder with --out" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The simulated rules are the shipped rules, step by step in float64."""
+"""The simulated rules equal the optimizers, step by step in float64."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Where batches come from: what is held in memory, and what is read, the same by any number of processes."""
+"""Sources of batches: data in memory, and data read by any number of processes with the same result."""
 
 import random
 
@@ -31,7 +31,7 @@ def read(workers, epochs=2):
     return torch.stack(found)
 
 
-def test_what_is_drawn_on_reading_is_decided_by_the_batch():
+def test_random_numbers_drawn_on_reading_depend_on_the_batch():
     here = read(0)
     torch.rand(3)
     random.random()
@@ -42,7 +42,7 @@ def test_what_is_drawn_on_reading_is_decided_by_the_batch():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 3])
-def test_and_not_by_how_many_processes_read(workers):
+def test_random_numbers_do_not_depend_on_the_number_of_processes(workers):
     assert torch.equal(read(workers), read(0))
 
 
@@ -56,7 +56,7 @@ def test_reading_leaves_the_generators_alone():
 
 
 class Doubled(TensorDataset):
-    """Not what its tensors say."""
+    """A data set that does not return its tensors unchanged."""
 
     def __getitem__(self, index):
         x, y = super().__getitem__(index)

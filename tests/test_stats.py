@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from adai.lab.results.stats import BOOTSTRAP_SEEDS, Difference, paired_difference, rank_correlation, spread
-from adai.report.summary import ERROR, Row, Summary, verdict
+from adai.lab.results.summary import ERROR, Row, Summary, verdict
 
 
 def test_spread_by_hand():

@@ -58,7 +58,7 @@ def line():
 
 
 class Noisy(Dataset):
-    """Drawn by numpy's global generator: where it begins and, as augmentation, again each time."""
+    """The data are drawn with numpy's global generator, and augmented with it at each access."""
 
     def __init__(self):
         self.x = np.random.standard_normal((40, 4)).astype(np.float32)
@@ -172,7 +172,7 @@ def test_a_named_data_set_comes_without_augmentation(tmp_path):
     assert len(subject_at(tmp_path / "run", never).data) == 100
 
 
-def test_data_that_memory_does_not_hold_is_drawn_as_data_in_memory_is():
+def test_data_read_by_workers_give_the_same_samples_as_data_in_memory():
     streamed = by_settings(Settings.of(f"{HERE}:line", workers=0))
     inputs, targets, _ = streamed._drawn(7, seed=3)
     torch.testing.assert_close(targets, 2 * inputs)
@@ -184,7 +184,7 @@ def test_data_that_memory_does_not_hold_is_drawn_as_data_in_memory_is():
     assert torch.equal(in_memory._drawn(None, 0)[0], in_memory.data.inputs)
 
 
-def test_a_task_that_draws_by_itself_is_as_the_seed_makes_it_and_leaves_the_generators_where_they_are():
+def test_a_task_that_draws_random_numbers_depends_on_the_seed_and_leaves_the_generators_alone():
     settings = Settings.of(f"{HERE}:noisy", seed=5)
     np.random.seed(1)
     torch.manual_seed(1)
@@ -215,7 +215,7 @@ def flatness(comparison, *options):
 
 
 def measuring(monkeypatch, error=None, numbers=()):
-    """Have the measurements of these numbers, from 1 on, fail; returns the list of all that are begun."""
+    """Make the measurements with these numbers, counted from 1, fail; returns the list of all that started."""
     real, begun = kept.measure_flatness, []
 
     def measure(*arguments):
@@ -235,7 +235,7 @@ def test_the_table_is_the_mean_over_what_the_runs_keep(measured, capsys):
     assert status == 0
     assert list(table) == ["sgd", "adam"]
     for name, row in table.items():
-        each = [one for seed in (0, 1) for one in kept.kept_in(comparison / name / f"seed{seed}")]
+        each = [one for seed in (0, 1) for one in kept.Flatness().kept_in(comparison / name / f"seed{seed}")]
         for key in ("loss", "largest", "trace", "sam", "filter_worst"):
             values = [one.numbers[key] for one in each]
             assert float(row[f"{key}_mean"]) == pytest.approx(mean(values), rel=1e-9)
@@ -244,7 +244,7 @@ def test_the_table_is_the_mean_over_what_the_runs_keep(measured, capsys):
         assert row["batch_norm"] == each[0].about["batch_norm"] == "running statistics"
     run = comparison / "adam" / "seed1"
     H = subject_at(run, never).objective().hessian()
-    (only,) = kept.kept_in(run)
+    (only,) = kept.Flatness().kept_in(run)
     assert only.epoch == 3
     assert only.numbers["largest"] == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
     printed = " ".join(capsys.readouterr().out.split())
@@ -265,7 +265,7 @@ def test_what_a_run_keeps_is_not_computed_again_unless_something_else_is_asked(m
     assert len(asked) == 4
     assert other["sgd"]["batch_norm"] == "statistics of each minibatch of 20"
     assert other["sgd"]["largest_mean"] != table["sgd"]["largest_mean"]
-    # What was there stays, and is shown when it is asked for.
+    # Old measurements stay, and are shown on request.
     assert flatness(comparison)[1] == table
     assert flatness(comparison, "--batch-norm", "batch", "--batch", "20")[1] == other
     assert len(asked) == 4
@@ -274,12 +274,13 @@ def test_what_a_run_keeps_is_not_computed_again_unless_something_else_is_asked(m
     assert len(asked) == 5
 
 
-def test_what_another_version_wrote_stays_in_the_file(measured):
+def test_entries_of_another_version_stay_in_the_file(measured):
     file = measured / "adam" / "seed0" / "curvature.json"
     (entry,) = json.loads(file.read_text())["measured"]
     newer = {**entry, "settings": {**entry["settings"], "epsilon": 1}}
     file.write_text(json.dumps({"measured": [newer, "what is this", entry]}))
-    assert len(kept.kept_in(file.parent)) == 1
+    # A setting that is not known here tells it from those measured without; it is read all the same.
+    assert [one.settings for one in kept.Flatness().kept_in(file.parent)] == [newer["settings"], entry["settings"]]
     assert flatness(measured, "--batch-norm", "batch", "--batch", "20")[0] == 0
     written = json.loads(file.read_text())["measured"]
     assert written[:3] == [newer, "what is this", entry]
@@ -287,7 +288,7 @@ def test_what_another_version_wrote_stays_in_the_file(measured):
 
 
 def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison, capsys):
-    """Its last checkpoint is damaged: that before it is not what the table is about."""
+    """Its last checkpoint is damaged, and the one before it belongs to another epoch."""
     file = comparison / "sgd" / "seed1" / "checkpoint-000003.pt"
     file.write_bytes(file.read_bytes()[:-100])
     status, table = flatness(comparison)
@@ -295,7 +296,7 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison,
     assert (table["sgd"]["seeds"], table["adam"]["seeds"]) == ("1", "2")
     out = " ".join(capsys.readouterr().out.split())
     assert "sgd seed1: " in out
-    assert "has no sound checkpoint of epoch 3, its last" in out
+    assert "has no undamaged checkpoint of epoch 3, its last" in out
     assert "1 finished run is not in it" in out
     assert not (comparison / "sgd" / "seed1" / "curvature.json").exists()
 
@@ -303,10 +304,10 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison,
 def test_a_net_that_is_fitted_is_measured_in_float64(comparison, monkeypatch):
     run = comparison / "adam" / "seed0"
     monkeypatch.setattr(kept, "FITTED", 0.1)
-    kept.measure_run(run, kept.QUICK)
+    kept.Flatness().keep(run)
     monkeypatch.setattr(kept, "FITTED", 100.0)
-    kept.measure_run(run, kept.QUICK._replace(samples=20))
-    assert [one.about["dtype"] for one in kept.kept_in(run)] == ["float32", "float64"]
+    kept.Flatness(kept.QUICK._replace(samples=20)).keep(run)
+    assert [one.about["dtype"] for one in kept.Flatness().kept_in(run)] == ["float32", "float64"]
 
 
 def test_an_interruption_keeps_the_finished_runs_and_writes_no_half_table(comparison, monkeypatch, capsys):
@@ -322,18 +323,20 @@ def test_an_interruption_keeps_the_finished_runs_and_writes_no_half_table(compar
 @pytest.mark.parametrize("execute", [in_process, Processes(2)])
 def test_a_comparison_measures_its_own_runs(execute, tmp_path):
     options = {"task": f"{HERE}:points", "optimizers": ["sgd", "adam"], "epochs": 1, "execute": execute}
-    folder, quick = RunFolder(tmp_path / "runs"), kept.QUICK
+    folder, quick = RunFolder(tmp_path / "runs"), kept.Flatness()
     assert compare(folder, **options, seeds=1) == []
-    assert kept.settings_like(folder.path) is None
-    other = quick._replace(samples=30)
-    assert compare(folder, **options, seeds=1, flatness=other) == []
+    assert quick.like(folder.path, along=False) is quick
+    other = kept.Flatness(kept.QUICK._replace(samples=30))
+    assert compare(folder, **options, seeds=1, measures=[other]) == []
     # A seed more, and the runs that are there say how it is measured.
-    assert compare(folder, **options, seeds=2, flatness=quick) == []
+    assert compare(folder, **options, seeds=2, measures=["flatness"]) == []
     runs = finished_runs(folder.path)
     assert len(runs) == 4
-    assert [[(one.epoch, one.settings) for one in kept.kept_in(run)] for run in runs] == [[(1, other)]] * 4
+    assert [[(one.epoch, one.settings) for one in kept.Flatness().kept_in(run)] for run in runs] == [
+        [(1, other.settings)]
+    ] * 4
     H = subject_at(runs[0], never).objective(samples=30).hessian()
-    largest = kept.kept_in(runs[0])[0].numbers["largest"]
+    largest = kept.Flatness().kept_in(runs[0])[0].numbers["largest"]
     assert largest == pytest.approx(float(torch.linalg.eigvalsh(H)[-1]), rel=2e-3)
 
 
@@ -346,10 +349,10 @@ def test_the_settings_of_most_runs_are_those_of_the_next(tmp_path):
             folder = tmp_path / "sgd" / f"seed{seed}"
             folder.mkdir(parents=True, exist_ok=True)
             write_kept(folder, of_run)
-        return kept.settings_like(tmp_path)
+        return kept.Flatness().like(tmp_path, along=False).settings
 
     assert like() == few.settings
-    measured = [[few, many]] * 3  # as many of both: what was asked for last
+    measured = [[few, many]] * 3  # a tie: the settings requested last win
     assert like() == many.settings
     measured = [[few, few._replace(epoch=2), few._replace(epoch=3)], [many], [many]]  # runs count, not measurements
     assert like() == many.settings
@@ -361,9 +364,12 @@ def test_seeds_that_are_added_are_measured_along_training_as_the_others_were(tmp
         folder = tmp_path / "sgd" / f"seed{seed}"
         folder.mkdir(parents=True)
         write_kept(folder, [few, few._replace(epoch=3), many] if seed == 0 else [few._replace(epoch=3), many])
-    assert kept.settings_like(tmp_path) == many.settings  # as many of both: what was asked for last
-    assert kept.settings_like(tmp_path, along=True) == few.settings
-    assert kept.settings_like(tmp_path / "none", along=True) is None
+    assert (
+        kept.Flatness().like(tmp_path, along=False).settings == many.settings
+    )  # as many of both: what was asked for last
+    assert kept.Flatness().like(tmp_path, along=True).settings == few.settings
+    quick = kept.Flatness()
+    assert quick.like(tmp_path / "none", along=True) is quick
 
 
 # --- along training ---------------------------------------------------------------------------------------------------
@@ -373,7 +379,7 @@ TWO = ["compare", "--task", f"{HERE}:points", "--optimizers", "sgd,adam", "--see
 
 
 def epochs_measured(path):
-    return [one.epoch for one in kept.kept_in(path / "sgd" / "seed0")]
+    return [one.epoch for one in kept.Flatness().kept_in(path / "sgd" / "seed0")]
 
 
 @pytest.mark.parametrize("task", ["points", "noisy"])
@@ -398,7 +404,7 @@ def test_what_was_interrupted_while_it_was_measured_is_measured_when_training_go
     assert main(command) == 0
     assert epochs_measured(tmp_path) == [2, 4, 5]
     run = tmp_path / "sgd" / "seed0"
-    fourth = kept.kept_in(run)[1].numbers["loss"]
+    fourth = kept.Flatness().kept_in(run)[1].numbers["loss"]
     assert fourth == pytest.approx(by_hand(checkpoints.read(run / "checkpoint-000004.pt")))
     assert (tmp_path / "flatness-epochs.csv").read_text().count("\n") == 1 + 2 * 3
     assert "At equal loss" in (tmp_path / "report.html").read_text()
@@ -445,19 +451,19 @@ def test_the_table_of_a_comparison_has_its_place(comparison, tmp_path, capsys):
     assert "the table of a comparison goes into its own folder; leave --out out" in capsys.readouterr().err
 
 
-def test_a_run_that_diverged_is_said(tmp_path, capsys):
+def test_a_run_that_diverged_is_refused_in_one_line(tmp_path, capsys):
     train(Settings.of("digits", optimizer="sgd", lr=1e30, epochs=2, limit=100, warmup_steps=0), tmp_path)
     assert main(["curvature", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "diverged before its first checkpoint, so there is nothing to look at" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["curvature", "noise"])
-def test_folders_of_something_else_are_said_in_one_line(command, comparison, tmp_path, capsys):
+def test_other_folders_are_refused_in_one_line(command, comparison, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     bare = comparison / "sgd" / "seed0"
     for file in bare.glob("*.pt"):
         file.unlink()
-    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "holds no sound checkpoint")):
+    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "has no undamaged checkpoint")):
         assert main([command, str(path), "--out", str(tmp_path / "out")]) == 2
         error = capsys.readouterr().err
         assert what in error

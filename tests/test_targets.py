@@ -1,4 +1,4 @@
-"""Targets that a loss leaves out or weighs: held to torch's own mean over everything at once."""
+"""Targets that a loss ignores or weights, compared with torch's own mean over all at once."""
 
 import math
 from functools import partial
@@ -63,7 +63,7 @@ def test_errors_are_those_of_the_targets_that_count():
     tally.add(torch.tensor(1.0), outputs, y)
     means = tally.means(Ranks())
     assert (means.examples, means.error) == (14, pytest.approx(100 / 7))
-    # The likeliest class is 6; of equals the lowest come next, and 0 is among them.
+    # The likeliest class is 6; the others tie, so the lowest come next, and 0 is among them.
     assert means.error_top == pytest.approx(0)
     nothing = Tally(CPU)
     nothing.add(torch.tensor(0.0), outputs[:2], y[-2:])

@@ -191,8 +191,8 @@ NOT_PAIRS = "it has to give pairs (input, target)"
         ("dicts", f"the data set gives dicts with 'image', 'label'; {NOT_PAIRS}"),
         ("triples", f"the data set gives 3 values for an example; {NOT_PAIRS}"),
         ("words", "the data set gives inputs that become a tuple; they have to be tensors, arrays or numbers"),
-        ("beyond", "40 of 40 targets are no class, such as "),
-        ("negative", "targets are no class, such as -1: the model scores the 3 classes 0 to 2"),
+        ("beyond", "40 of 40 targets are not classes, such as "),
+        ("negative", "targets are not classes, such as -1: the model scores the 3 classes 0 to 2"),
         ("not_reduced", ": the loss is of shape (32,); it has to be one number, the mean over the batch"),
         ("fixed", ": the model has no parameter that requires a gradient"),
         ("shared", ": the model, or its part Linear, was made before the factory was called"),
@@ -200,7 +200,7 @@ NOT_PAIRS = "it has to give pairs (input, target)"
         ("alone", "32 examples at once go through the model, but the last 1 do not (ValueError: one is not enough)"),
     ],
 )
-def test_what_people_mistake_is_said_before_training(name, message, here, capsys):
+def test_common_mistakes_are_reported_before_training(name, message, here, capsys):
     (here / "bad.py").write_text(BAD)
     assert main(["train", "--task", f"bad:{name}", "--epochs", "1", "--batch", "32", "--out", "run"]) == 2
     error = capsys.readouterr().err
@@ -274,7 +274,7 @@ def test_options_and_paths_as_people_write_them(here):
     assert compare("runs", optimizers=["sgd"], seeds=1, epochs=1, limit=20, data_dir=str(here)) == []
 
 
-def test_what_a_task_of_your_own_would_not_obey_is_refused(capsys):
+def test_options_that_a_custom_task_would_ignore_are_refused(capsys):
     for option in (["--limit", "10"], ["--augment"]):
         assert main(["train", "--task", "x:y", *option]) == 2
         message = f"the task x:y brings its own data; leave {option[0]} out"

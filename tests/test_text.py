@@ -1,4 +1,4 @@
-"""Text that others wrote, in every language it is handed to, and on every terminal."""
+"""Text from outside, escaped for every format and shown on every terminal."""
 
 import csv
 import io
@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from adai.commands.progress import progress_bar
-from adai.commands.terminal import terminal
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.stored import finished_runs
+from adai.lab.results.comparison import read
+from adai.lab.results.summary import summarise
 from adai.report import text
-from adai.report.comparison import read
 from adai.report.fitting import Fitting
 from adai.report.page import write
 from adai.report.rows import write_csv
 from adai.report.saddle import Row
-from adai.report.summary import summarise
 from adai.report.tables import Cells, as_markdown, as_table, for_terminal, latex, side_by_side
 from tests.folders import comparison
 
@@ -70,7 +70,7 @@ def test_a_console_shows_brackets_and_colons(capsys):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_stream_of_any_encoding_gets_something_near(encoding):
+def test_a_stream_of_any_encoding_gets_the_nearest_characters(encoding):
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=text.ENCODING_ERRORS)
     stream.write("3 ± 1 − μ é 漢 \udcff …")
     stream.seek(0)
@@ -82,7 +82,7 @@ def test_a_stream_of_any_encoding_gets_something_near(encoding):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A comparison one of whose optimizers, folder and settings have names of every kind."""
+    """A comparison with special characters in the names of an optimizer, the folder and the settings."""
     name = "_l[io]n $5$ 50% a_b"
     path = comparison(tmp_path / "r[/x] $1$ \udcff", {"adai": [3.0, 3.1, 3.2], name: [3.5, 3.4, 3.9]}, task="$t$ & <i>")
     return path, name
@@ -115,7 +115,7 @@ def test_the_runs_of_a_name_with_brackets_are_found(folder):
     assert found == ["adai"] * 3 + [name] * 3
 
 
-def test_a_table_of_numbers_holds_names_that_are_no_text(tmp_path):
+def test_a_csv_accepts_names_that_are_not_valid_text(tmp_path):
     write_csv(tmp_path / "t.csv", [Row("μ\udcff", *[1.0] * 11)])
     assert "μ\\udcff" in (tmp_path / "t.csv").read_text(encoding="utf-8")
 

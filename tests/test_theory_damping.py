@@ -28,7 +28,7 @@ def test_adai_gives_every_direction_the_same_ratio_and_an_average_does_not():
     assert ema[-1] > 2
 
 
-def test_where_inertia_is_clipped_the_ratio_parts():
+def test_clipped_inertia_changes_the_ratio():
     clipped = damping.adai_ratio(ETA, BETA0, H, eps=0.02, min_inertia=0.9)
     assert clipped[0] < 0.5 < clipped[-1]
     np.testing.assert_allclose(clipped[1:3], 0.5, rtol=0.04)  # w = 0.075 as it is, and 0.02 for 0.0188

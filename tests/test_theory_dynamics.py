@@ -1,4 +1,4 @@
-"""Mass, damping, diffusion; and that what cannot be is refused by name."""
+"""Mass, damping, diffusion; and that impossible inputs are refused by name."""
 
 import re
 

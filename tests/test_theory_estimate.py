@@ -138,7 +138,7 @@ def test_fits_tell_the_right_abscissa():
         (lambda: estimate.coverage_printed(2), "n = 2, but has to be 3 or above"),
         (lambda: estimate.coefficient_of_variation([1.0]), "needs at least 2 times"),
         (lambda: estimate.r_squared([1, 2], [1, 2]), "R² needs at least 3 points"),
-        (lambda: estimate.bootstrap_fits([[1.0], [1.0]], [1, 2], [1, 2], [[True], [False]]), "nothing escaped at one"),
+        (lambda: estimate.bootstrap_fits([[1.0], [1.0]], [1, 2], [1, 2], [[True], [False]]), "no replica escaped"),
         (lambda: estimate.bootstrap_ratio([1.0], [1.0], [True]), "needs an escape on both sides"),
     ],
 )

@@ -169,7 +169,7 @@ def test_langevin_against_monte_carlo(H, gamma, M, t, start):
 
 
 def _by_quadrature(D, H, gamma, M, t):
-    """Drift and diffusion from φ by scipy, with cosh and cos: another way than the function's."""
+    """Drift and diffusion from φ with cosh and cos, integrated by scipy: not the function's method."""
 
     def phi(u):
         square = gamma**2 / 4 - H / M
@@ -326,7 +326,7 @@ def test_first_passage_of_the_algorithm_tends_to_continuous_time():
 
 
 @pytest.mark.parametrize("function", [passage.continuous, passage.discrete])
-def test_first_passage_refuses_what_cannot_be(function):
+def test_first_passage_refuses_impossible_inputs(function):
     eta = {"eta": 0.1} if function is passage.discrete else {}
     with pytest.raises(ValueError, match="have to be between floor = 1 and bound = 0"):
         function(np.zeros_like, np.ones_like, start=0.5, bound=0, floor=1, **eta)
@@ -339,7 +339,7 @@ def test_the_integral_equation_refuses_steps_too_small_for_it():
         passage.discrete(np.zeros_like, np.ones_like, eta=1e-6, start=0.0, bound=1.0, floor=-1.0)
 
 
-def test_what_overflows_is_infinite_and_neither_nan_nor_a_warning():
+def test_an_overflow_gives_infinity_and_neither_nan_nor_a_warning():
     assert exact.momentum(0.01, 0.9, 1.0, -0.1, 0.1, 10**6) == np.inf
     np.testing.assert_array_equal(exact.momentum(0.01, 0.9, 1.0, -0.1, 0.1, [10**6, 0]), [np.inf, 0])
     assert exact.langevin(1.0, -1.0, 1.0, 1.0, 1e4).value == np.inf
@@ -348,7 +348,7 @@ def test_what_overflows_is_infinite_and_neither_nan_nor_a_warning():
         exact.momentum(0.01, 0.9, 1.0, -0.1, 0.1, 1e30)
 
 
-def test_a_million_steps_of_adam_are_no_matter_of_patience():
+def test_a_million_steps_of_adam_are_fast():
     """After the bias correction has died out the recursion goes on by doubling."""
     first, later = (exact.adam_debiased(1.0, 0.9, 1.0, 0.0, T) for T in (1000, 10**9))
     assert later - first == approx(10**9 - 1000, rel=1e-6)

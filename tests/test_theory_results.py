@@ -23,7 +23,7 @@ PAPER = os.environ.get("ADAI_PAPER_DIR")
 
 
 def values(result, **inputs):
-    """What each formula of a result gives at its example, other inputs put in: (printed, …)."""
+    """The values of a result's formulas at its example, with these inputs replaced: (printed, …)."""
     got = [formula.value({**result.inputs, **inputs}) for _, formula in result.formulas]
     return [None if value is None else number(value) for value in got]
 
@@ -35,7 +35,7 @@ def test_keys_are_unique_and_kinds_known():
 
 @pytest.mark.parametrize("result", RESULTS, ids=KEYS)
 def test_every_record_is_complete(result):
-    """An erratum is never silent: it says what is right, or what is exact, and why; its example can be computed."""
+    """Every erratum has the corrected or the exact formula and a reason, and its example can be computed."""
     assert result.note
     assert result.valid
     if result.kind == "N":
@@ -61,7 +61,7 @@ def test_every_erratum_in_value_has_its_figure(result):
 
 
 def test_the_page_is_what_the_table_makes():
-    """After a change of the table: adai theory --docs docs."""
+    """If it fails after a change of the table, run adai theory --docs docs."""
     assert (DOCS / "theory.md").read_text(encoding="utf-8") == page.markdown()
 
 
@@ -106,7 +106,7 @@ def test_a_corrected_expansion_meets_the_exact_answer(key):
         ("prop3", {}, 2.0),
         ("a2", {"T": 10**6}, 2.0),  # "ends at twice"
         ("prop2", {"H_a": 1.0}, 1.0),
-        ("eq67", {"H_b": -1.0, "H_a": 10.0}, 1.0),  # "the same only where |H_b| = 1"
+        ("eq67", {"H_b": -1.0, "H_a": 10.0}, 1.0),  # "equal only if |H_b| = 1"
         ("thm3.1", {"H": 1e-15, "T": 1, "beta1": 0.99}, 200.0),  # "for small x a factor 2/x"
     ],
 )
@@ -294,7 +294,7 @@ def test_a_bad_fixtures_file_gives_one_line_and_status_2(tmp_path, capsys, conte
         (["eq11", "--H", "5"], "y = 4, but has to be at most 1"),
         (["eq12", "--s", "0.5"], "eq12 has no --s; it takes --lr, --beta1, --B, --H"),
         (["eq6", "--H", "1"], "eq6 has no --H; it takes no options"),
-        (["--H", "1"], "--H needs a result to go into; give its key first"),
+        (["--H", "1"], "--H needs a result; give its key first"),
         (["thm3.1", "--check", "f"], "give one of KEY, --check and --docs, not several"),
         (["--docs", "/dev/null/x"], "cannot write to /dev/null/x"),
         (["thm3.1", "--lr", "fast"], "invalid float value: 'fast'"),

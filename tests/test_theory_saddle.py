@@ -1,4 +1,4 @@
-"""Displacement at a saddle: printed forms against printed numbers, and where they part from the exact ones."""
+"""Displacement at a saddle: printed forms against printed numbers, and their difference to the exact ones."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Largest stable learning rates: each held to the spectral radius of a step that the optimizer itself takes."""
+"""Largest stable learning rates, compared with the spectral radius of the optimizer's own step."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def adam(P, beta1, make=torch.optim.Adam, **options):
 
 
 def adai(mu, *, dampening=1.0, l2=0.0, decoupled=0.0):
-    """The reference of the shipped engines, with a v̂ that gives the inertia mu."""
+    """The reference rule of the engines, with a v̂ that gives the inertia mu."""
     beta0 = 0.1
     v = ((1 - mu) / beta0) ** (3 - 2 * dampening)
     options = {"beta0": beta0, "eps": 0.0, "min_inertia": 0.0, "decay": decoupled, "dampening": dampening}
@@ -111,7 +111,7 @@ def cases(rng, pairs, n):
 
 
 def hessians(rng, pairs, n, weight, *, l2=0.0, decoupled=0.0):
-    """Random ones that this step weight and decay leave stable up to a learning rate of 1."""
+    """Random Hessians that are stable with this step weight and decay up to a learning rate of 1."""
     directions = np.linalg.qr(rng.standard_normal((pairs, n, n)))[0]
     H = np.einsum("pij,pj,pkj->pik", directions, 10 ** rng.uniform(-2, 1, (pairs, n)), directions)
     H *= ((2 - decoupled) / top_eigenvalue(H, weight))[:, None, None]
@@ -119,7 +119,7 @@ def hessians(rng, pairs, n, weight, *, l2=0.0, decoupled=0.0):
 
 
 def radii(step, H, lr):
-    """Spectral radius of a linear step: its matrix is what it makes of the identity, for all pairs at once."""
+    """Spectral radius of a linear step. Applying it to the identity gives its matrix, for all pairs at once."""
     pairs, n, _ = H.shape
     theta, m = torch.eye(2 * n, dtype=torch.float64).expand(pairs, -1, -1).split(n, dim=1)
     after = torch.cat(list(step(torch.from_numpy(H), lr, theta.clone(), m.clone())), dim=1)
@@ -151,7 +151,7 @@ def test_the_numbers_at_hand():
     assert stability.adai(0.7) == approx(3 / 17)
 
 
-def test_a_floor_under_the_inertia_bounds_the_weight_and_so_the_rate():
+def test_min_inertia_bounds_the_weight_and_so_the_rate():
     rng = np.random.default_rng(0)
     V = 10 ** rng.uniform(-4, 2, (50, 8))
     mu = exact.adai_inertia(0.1, V, min_inertia=0.7)
@@ -247,6 +247,6 @@ def test_the_excursion_is_that_of_the_optimizers(make, corrected):
         (aslinearoperator(np.ones((2, 3))), 1.0, {}, r"a Hessian of shape \(2, 3\)"),
     ],
 )
-def test_what_is_no_hessian_is_refused(H, weight, options, message):
+def test_an_invalid_hessian_is_refused(H, weight, options, message):
     with pytest.raises(ValueError, match=message):
         largest_stable_lr(H, weight, **options)

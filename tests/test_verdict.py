@@ -9,10 +9,10 @@ import pytest
 
 from adai.commands.kept import refuse_others
 from adai.errors import UserError
-from adai.report.comparison import read
+from adai.lab.results.comparison import read
+from adai.lab.results.summary import NO_INTERVAL, summarise, verdict
 from adai.report.noise import Row, sentence
 from adai.report.style import simulated, style
-from adai.report.summary import NO_INTERVAL, summarise, verdict
 from adai.report.tables import cells, latex, markdown
 from adai.simulate import study
 from adai.simulate.escape import Times

@@ -1,4 +1,4 @@
-"""`pytest.approx` without its silent absolute tolerance of 1e-12, under which small numbers pass whatever they are."""
+"""`pytest.approx` without its default absolute tolerance of 1e-12, with which any small number would pass."""
 
 import pytest
 

@@ -1,10 +1,10 @@
-"""What has to be the same whenever a run is done again."""
+"""The results that must be the same if a run is repeated."""
 
 CLOCK = ("seconds", "images_per_second")
 
 
 def untimed(run):
-    """The rows of a run without the columns that a clock decides."""
+    """The rows of a run without the columns that measure time."""
     return [{key: value for key, value in row.items() if key not in CLOCK} for row in run.rows()]
 
 

@@ -8,33 +8,33 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.kept import refuse_others
-from adai.commands.report import say_flatness
 from adai.commands.status import FAILED, INTERRUPTED
 from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.boundary import explain, theirs, traced
 from adai.lab.host.machine import device_named
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.curvature.eigenpairs import expected_products, top_eigenpairs
-from adai.lab.measure.curvature.kept import FlatnessSettings, measure_run
+from adai.lab.measure.curvature.kept import Flatness, FlatnessSettings
 from adai.lab.measure.curvature.measure import Curvature, Effort, Row, measure
 from adai.lab.measure.noise.covariance import Directions, eigenbasis, projected
 from adai.lab.measure.objective import Objective, Progress
 from adai.lab.measure.stored import finished_runs, is_comparison
+from adai.lab.results.comparison import read
+from adai.lab.results.flatness import after_last
 from adai.lab.results.run import writing_to
+from adai.lab.results.summary import reference_of
 from adai.report import curvature as report
 from adai.report import eq5 as eq5_report
 from adai.report import flatness as flatness_report
-from adai.report.comparison import read
-from adai.report.summary import reference_of
 
 SURFACE = 21  # points along each side
-EXACT = 8192  # parameters up to which the whole Hessian is taken for eq. 5
+EXACT = 8192  # the largest number of parameters for which eq. 5 uses the whole Hessian
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
+    """Run the command; returns the exit status. The files are updated after each set of parameters."""
     comparisons = [] if options.eq5 else [path for path in options.states if is_comparison(path)]
     if comparisons and len(comparisons) == len(options.states) and options.out:
         raise UserError("the table of a comparison goes into its own folder; leave --out out")
@@ -61,7 +61,7 @@ def _effort(options: argparse.Namespace) -> Effort:
 
 
 def _curvature(options: argparse.Namespace, console: Console) -> None:
-    """Sets of parameters side by side, with all that there is, into the folder ``--out``."""
+    """Measure everything for several sets of parameters, and write it to the folder ``--out``."""
     effort, folder = _effort(options)._replace(points=SURFACE), made(options.out)
     refuse_others(folder / "curvature.json", {**given(options), **effort._asdict()}, "the curvature")
     found: dict[str, Curvature] = {}
@@ -83,13 +83,15 @@ def _curvature(options: argparse.Namespace, console: Console) -> None:
 
 
 def _comparison(path: Path, options: argparse.Namespace, console: Console) -> int:
-    """Every finished run of a comparison, kept in its folder, and a table by optimizer in the comparison's.
+    """Measure every finished run of a comparison, and write a table by optimizer into the comparison's folder.
 
     Returns:
-        The exit status: 0, or `FAILED` where a run could not be measured.
+        The exit status: 0, or `FAILED` if a run could not be measured.
     """
-    settings = FlatnessSettings(
-        options.samples, options.batch, options.batch_norm, options.dtype, _effort(options)._replace(top=1)
+    flatness = Flatness(
+        FlatnessSettings(
+            options.samples, options.batch, options.batch_norm, options.dtype, _effort(options)._replace(top=1)
+        )
     )
     device, runs = device_named(options.device), finished_runs(path)
     logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
@@ -100,7 +102,7 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
         for run in runs:
             name = f"{run.parent.name} {run.name}"
             try:
-                measure_run(run, settings, device=device, data_dir=options.data_dir, progress=named(name))
+                flatness.keep(run, device=device, data_dir=options.data_dir, progress=named(name))
             except UserError as error:  # what is wrong with one run need not be with the next
                 failures.append(f"{name}: {explain(run, error)}")
             overall("runs", 1, len(runs))
@@ -109,10 +111,11 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
     for failure in failures:
         console.print(failure, soft_wrap=True)
     comparison = read(path)
-    measured = comparison.flatness
+    measured = after_last(comparison)
     with writing_to(path, "make it writable"):
         flatness_report.write(path, measured)
-    say_flatness(console, comparison, reference_of(comparison))
+    for said in flatness_report.said(comparison, reference_of(comparison)):
+        console.print(said)
     console.print(
         f"The table: {path}/flatness.csv, .md, .json; adai report {path} puts it into the page.",
         soft_wrap=True,
@@ -126,7 +129,7 @@ def _check_top(options: argparse.Namespace, name: str, objective: Objective) -> 
 
 
 def _eq5(options: argparse.Namespace, console: Console) -> None:
-    """Gradient noise covariance against the Hessian."""
+    """Compare the gradient noise covariance with the Hessian."""
     folder = made(options.out)
     refuse_others(folder / "eq5.json", {**given(options), **_effort(options)._asdict()}, "eq. 5")
     found: dict[str, Directions] = {}
@@ -150,7 +153,7 @@ def _eq5(options: argparse.Namespace, console: Console) -> None:
 
 
 def _directions(objective: Objective, options: argparse.Namespace, progress: Progress) -> Directions:
-    """Every eigenvector of a small net; of a large one those of the eigenvalues largest in size, and random ones."""
+    """All eigenvectors of a small net; for a large one those with the largest eigenvalues, and random directions."""
     if objective.size <= EXACT:
         return eigenbasis(objective, progress=progress)
     expected = expected_products(options.top)

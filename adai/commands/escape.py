@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adai.commands.progress import progress_bar
 from adai.commands.status import INTERRUPTED
-from adai.commands.terminal import terminal
 from adai.errors import UserError
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.report import escape as report
 from adai.report.rows import write_csv, write_json
 from adai.simulate.rules import Rule
@@ -19,7 +19,7 @@ from adai.simulate.study import run as run_study
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Run the command; returns the exit status."""
     setting = SETTINGS[options.setting]
     names = [name for given in options.optimizers or setting.first for name in given.split(",") if name]
     study = Study(
@@ -37,14 +37,14 @@ def run(options: argparse.Namespace) -> int:
 def carry_out(
     study: Study, folder: Path, *, threads: int | None = None, json_file: Path | None = None, remark: str = ""
 ) -> int:
-    """Run what the folder lacks of a study and draw all of it there; returns the exit status.
+    """Run the missing replicas of a study and draw the whole study in the folder; returns the exit status.
 
     Args:
-        study: what to run.
-        folder: where it goes.
-        threads: how many replicas at a time; None for one a core.
-        json_file: gets the numbers too.
-        remark: stands in everything that is drawn.
+        study: the study to run.
+        folder: the folder of its results.
+        threads: the number of threads; None for one per core.
+        json_file: also gets the numbers.
+        remark: is shown in tables and figures.
     """
     console = terminal()
     try:

@@ -1,4 +1,4 @@
-"""Results that are there already: what was computed with other settings is not overwritten."""
+"""Protects existing results: those that were computed with other settings are not overwritten."""
 
 import json
 from collections.abc import Mapping
@@ -10,15 +10,15 @@ from adai.lab.results.run import read_json
 
 
 def refuse_others(file: Path, given: Mapping[str, Any], what: str) -> None:
-    """Refuse to write over a file of numbers that were computed with other settings; the same ones may come again.
+    """Refuse to overwrite a file of numbers that were computed with other settings; equal settings are allowed.
 
     Args:
-        file: JSON, with what it was computed with under ``about``, or at its top.
-        given: what is to be computed now; of a file of an earlier version only what it names counts.
-        what: it holds, in words.
+        file: JSON, with its settings under ``about``, or at its top.
+        given: the settings of the new numbers. Settings that a file of an earlier version lacks are not compared.
+        what: a name of the content, for the message.
 
     Raises:
-        UserError: it is of other settings, or damaged.
+        UserError: the file has other settings, or is damaged.
     """
     if not file.exists():
         return

@@ -1,4 +1,4 @@
-"""`adai lr`: which learning rate?"""
+"""`adai lr`: suggests a learning rate."""
 
 import argparse
 import shlex
@@ -8,27 +8,29 @@ from pathlib import Path
 from rich.console import Console
 
 from adai.commands.options.training import task
-from adai.commands.progress import progress_bar
+from adai.commands.pairs import options_of_one
 from adai.commands.subject import ELSEWHERE
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.boundary import theirs, traced
 from adai.lab.host.machine import about, device_named
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.range_test.find import rising
 from adai.lab.measure.range_test.of_run import find_lr_of_run
 from adai.lab.measure.range_test.result import RangeTest
-from adai.lab.optimizers.recipes import recipe
 from adai.lab.results.run import writing_to
 from adai.lab.settings import Settings
 from adai.report import range_test as report
 
-GIVEN = ("model", "optimizer", "weight_decay", "batch", "limit", "seed", "device")
+GIVEN = ("model", "target", "optimizer", "weight_decay", "batch", "limit", "seed", "device")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
-    chosen = Settings.of(task(options), **{name: getattr(options, name) for name in GIVEN})
+    """Run the command; returns the exit status."""
+    chosen = Settings.of(
+        task(options), options=options_of_one(options.option), **{name: getattr(options, name) for name in GIVEN}
+    )
     try:
         rising(options.lowest, options.highest, options.steps)
     except ValueError as error:
@@ -38,11 +40,11 @@ def run(options: argparse.Namespace) -> int:
     test = _test(console, chosen, folder, options)
     command = shlex.join(["adai", *options.arguments])
     settings = {**about(device_named(chosen.device), command), "settings": chosen.as_dict()}
-    subject = f"{recipe(chosen.optimizer).label} on {chosen.task}"
+    subject = f"{chosen.contender_label} on {chosen.task}"
     with writing_to(folder, ELSEWHERE):
         report.write(folder, test, settings)
         report.draw(folder / "lr.png", test, subject)
-    for line in report.lines(test, subject, default=chosen.options["lr"]):
+    for line in report.lines(test, subject, default=chosen.options.get("lr")):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"Figure and numbers: {folder}/lr.png, lr.csv, lr.json", highlight=False, soft_wrap=True)
     return 0
@@ -50,13 +52,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _test(console: Console, chosen: Settings, folder: Path, options: argparse.Namespace) -> RangeTest:
     with progress_bar(console) as bars:
-        bar = bars.add_task(chosen.optimizer, total=options.seeds * options.steps)
+        bar = bars.add_task(chosen.contender, total=options.seeds * options.steps)
 
         def show(done: int, total: int) -> None:
             description = f"test {min(done * options.seeds // total + 1, options.seeds)} of {options.seeds}"
             bars.update(bar, completed=done, description=description)
 
-        own = chosen.model is None  # an error elsewhere is ours to mend
+        own = chosen.model is None  # without a task of the user's, an error is a bug of ours
         with traced(folder), theirs(f"the task {chosen.task}") if own else nullcontext():
             test = find_lr_of_run(
                 chosen,
@@ -73,4 +75,4 @@ def _test(console: Console, chosen: Settings, folder: Path, options: argparse.Na
 
 def _name(chosen: Settings) -> str:
     name = Path(chosen.task.replace(":", "-")).name
-    return "-".join(filter(None, ("lr", name, chosen.model, chosen.optimizer)))
+    return "-".join(filter(None, ("lr", name, chosen.model, chosen.contender)))

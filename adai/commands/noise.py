@@ -6,10 +6,10 @@ import sys
 from adai.commands.kept import refuse_others
 from adai.commands.status import INTERRUPTED
 from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.boundary import theirs, traced
+from adai.lab.host.terminal import terminal
 from adai.lab.measure.noise.measure import ENOUGH, noise_laws
 from adai.lab.measure.noise.sampling import minibatch_noise
 from adai.lab.results.run import writing_to
@@ -18,11 +18,11 @@ from adai.report.noise import Measured, Row
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status. Files hold all that is done after each set of parameters."""
+    """Run the command; returns the exit status. The files are updated after each set of parameters."""
     settle(options)
     console = terminal()
     if options.batch_norm == "batch":
-        options.batch = options.B  # noise is about the gradient of minibatches of one size
+        options.batch = options.B  # noise is the deviation from the gradient over minibatches of the same size
     folder = made(options.out)
     decides = {**given(options), "B": options.B, "minibatches": options.minibatches, "followed": options.parameters}
     refuse_others(folder / "noise.json", decides, "the noise")

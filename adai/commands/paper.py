@@ -16,11 +16,12 @@ from adai.commands.options.training import listed, machine
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.status import INTERRUPTED
 from adai.commands.subject import bars
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.machine import device_named
-from adai.lab.measure.curvature.kept import QUICK
+from adai.lab.host.terminal import terminal
+from adai.lab.measure.base import Asked
+from adai.lab.measure.curvature.kept import Flatness
 from adai.lab.queue.compare import compare
 from adai.lab.results.folders import RunFolder
 from adai.lab.results.run import writing_to
@@ -35,7 +36,7 @@ R = TypeVar("R", eq5.Row, noise.Row)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Run the command; returns the exit status."""
     logging.basicConfig(format="%(message)s")
     console = terminal()
     if options.item == "results":
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _training(options: argparse.Namespace, console: Console, item: Item, scale: Scale, folder: Path) -> int:
-    """Run what is missing, unless it is to be drawn alone, and draw."""
+    """Train the missing runs, unless ``--draw-only`` is given, and draw."""
     status = 0
     if not options.draw_only:
         chosen = _chosen(item.at(scale), listed(options.only), listed(options.optimizers))
@@ -75,9 +76,9 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
                 optimizers=experiment.optimizers,
                 seeds=options.seeds or scale.seeds,
                 overrides=experiment.overrides,
-                flatness=QUICK if experiment.flatness_of else None,
-                flatness_every=experiment.flatness_every,
-                flatness_of=experiment.flatness_of,
+                measures=[Asked(Flatness(), experiment.flatness_every, experiment.flatness_of)]
+                if experiment.flatness_of
+                else [],
                 data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
                 **{**experiment.given(scale), **given},
@@ -97,10 +98,10 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
 
 
 def _chosen(experiments: Sequence[Experiment], models: list[str], optimizers: list[str]) -> list[Experiment]:
-    """The experiments on these networks with these optimizers; on all, with all, where none are named.
+    """The experiments on these networks with these optimizers; without names on all networks, with all optimizers.
 
     Raises:
-        UserError: one is named that takes no part.
+        UserError: a network or optimizer does not take part in the experiments.
     """
     for what, named, known in (
         ("network", models, [e.model for e in experiments]),
@@ -118,7 +119,7 @@ def _chosen(experiments: Sequence[Experiment], models: list[str], optimizers: li
 
 
 def _measured(options: argparse.Namespace, console: Console, scale: Scale, folder: Path) -> None:
-    """Figures 6 and 7: measure a net, and draw."""
+    """Measure the nets of Figure 6 or 7, and draw."""
     view: RenderableType
     with bars(console) as named:
         given = {"data_dir": options.data_dir, "progress": named(options.item), "remark": scale.note}
@@ -134,5 +135,5 @@ def _measured(options: argparse.Namespace, console: Console, scale: Scale, folde
 
 
 def _plain(rows: list[R], scale: Scale) -> list[R]:
-    """The rows without the remark in their names, for which a terminal is too narrow; the last line has it."""
+    """The rows without the remark in their names, because a terminal is too narrow; the last line shows it."""
     return [row._replace(parameters=row.parameters.removesuffix(remarked("", scale.note))) for row in rows]

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from adai.commands.standings import standings
+from adai.commands.flags import in_flags
 from adai.commands.status import FAILED, INTERRUPTED
-from adai.errors import UserError
-from adai.lab.queue.executors import Executor, Processes, in_process
-from adai.lab.queue.jobs import Failure
+from adai.lab.queue.attempts import Failure
+from adai.lab.queue.executors import Executor
+from adai.lab.queue.standings import standings
+from adai.lab.queue.where import executor_named
 
 GOES_ON = "Interrupted. Finished epochs are kept; the same command goes on from there."
 
@@ -20,17 +21,9 @@ def executor(options: argparse.Namespace) -> Executor:
     Raises:
         UserError: an option is given that the executor does not take.
     """
-    on_ray = options.executor == "ray"
-    for name in ("jobs",) if on_ray else ("address", "cpus", "gpus"):
-        if getattr(options, name) is not None:
-            if on_ray:
-                raise UserError(f"--{name} is for --executor local; leave it out, Ray runs as many as it has room for")
-            raise UserError(f"--{name} is for --executor ray; add that, or leave --{name} out")
-    if on_ray:
-        from adai.lab.queue.on_ray import OnRay
-
-        return OnRay(options.address, cpus=options.cpus or 1, gpus=options.gpus or 0.0)
-    return Processes(options.jobs) if (options.jobs or 1) > 1 else in_process
+    return executor_named(
+        options.executor, jobs=options.jobs, address=options.address, cpus=options.cpus, gpus=options.gpus
+    )
 
 
 def carry_out(console: Console, comparisons: Sequence[Callable[..., list[Failure]]], execute: Executor) -> int:
@@ -53,5 +46,5 @@ def carry_out(console: Console, comparisons: Sequence[Callable[..., list[Failure
         except KeyboardInterrupt:
             interrupted = True
     for failure in failures:
-        console.print(str(failure), highlight=False, soft_wrap=True)
+        console.print(in_flags(str(failure)), highlight=False, soft_wrap=True)
     return INTERRUPTED if interrupted else FAILED if failures else 0

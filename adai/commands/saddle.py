@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from adai.commands.kept import refuse_others
-from adai.commands.progress import progress_bar
-from adai.commands.terminal import terminal
 from adai.errors import UserError
+from adai.lab.host.progress import progress_bar
+from adai.lab.host.terminal import terminal
 from adai.report import saddle as report
 from adai.report.escape import LABELS
 from adai.report.rows import write_csv, write_json
@@ -25,7 +25,7 @@ CHUNKS = 20
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Run the command; returns the exit status."""
     folder: Path = options.out
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
-    """A pool whose work that has not begun is dropped when the block is left early."""
+    """A pool that drops work that has not started when the block ends early."""
     pool = ThreadPoolExecutor(count)
     try:
         yield pool
@@ -82,7 +82,7 @@ def _threads(count: int | None) -> Iterator[ThreadPoolExecutor]:
 
 
 def _rules(lr: float) -> dict[str, Rule]:
-    """Every optimizer at the learning rate of a plain average; SGD-style momentum at a tenth, Adam at a tenth."""
+    """Every optimizer at learning rate ``lr``, but SGD-style momentum and Adam at a tenth of it."""
     return {
         "sgd": rules.sgd(lr),
         "momentum": rules.momentum(lr / 10),
@@ -93,7 +93,7 @@ def _rules(lr: float) -> dict[str, Rule]:
 
 
 def _settling(rule: Rule) -> int:
-    """Iterations after which the slowest average of a rule has forgotten its start to e^-8."""
+    """Iterations after which the initial value of a rule's slowest average has decayed to e^-8."""
     if rule.kind == SGD:
         return 1
     slowest = rule.eps if rule.kind == ADAI else min(1 - rule.beta1, 1 - rule.beta2)

@@ -12,14 +12,15 @@ from adai.commands.subject import ELSEWHERE, bars, names_of
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.machine import device_named
-from adai.lab.measure.stability.kept import KeptMargin, StabilitySettings, margin_at
+from adai.lab.measure.stability.kept import StabilitySettings, margin_at
 from adai.lab.measure.stored import is_comparison, trained_runs
+from adai.lab.results.measured import Measured
 from adai.lab.results.run import writing_to
 from adai.report import margins as report
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status. Files hold all that is done after each run."""
+    """Run the command; returns the exit status. The files are updated after each run."""
     logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
     settings = StabilitySettings(
         samples=options.samples,
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     )
     places = _places(options.runs)
     device, folder, console = device_named(options.device), made(options.out), Console()
-    found: dict[str, KeptMargin] = {}
+    found: dict[str, Measured] = {}
     failures: list[str] = []
     status = 0
     try:
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
                     found[name] = margin_at(
                         place, settings, device=device, data_dir=options.data_dir, progress=named(name)
                     )
-                except UserError as error:  # what is wrong with one run need not be with the next
+                except UserError as error:  # the other runs may be fine
                     failures.append(f"{name}: {error}")
                     continue
                 with writing_to(folder, ELSEWHERE):
@@ -60,6 +61,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _places(runs: list[Path]) -> list[Path]:
-    """Of comparisons their runs, those that blew up among them."""
+    """The runs to measure: of a comparison all that have a checkpoint, including those that blew up."""
     places = [run for given in runs for run in (trained_runs(given) if is_comparison(given) else [given])]
     return list(dict.fromkeys(places))

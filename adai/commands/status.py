@@ -1,4 +1,4 @@
-"""Exit statuses of the commands, beside 0 and 2 for bad input."""
+"""Exit statuses of the commands, besides 0 and 2 for bad input."""
 
 FAILED = 1
-INTERRUPTED = 130  # as the shell has it for Ctrl-C
+INTERRUPTED = 130  # the shell's status for Ctrl-C

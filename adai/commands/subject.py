@@ -1,4 +1,4 @@
-"""What `adai curvature` and `adai noise` share: which parameters, on what data, and a bar for each piece of work."""
+"""Helpers of `adai curvature` and `adai noise`: the parameters, their data, and progress bars."""
 
 import argparse
 import logging
@@ -11,9 +11,9 @@ import torch
 from rich.console import Console
 
 from adai.commands.options.measurement import DATASET, MODEL
-from adai.commands.progress import progress_bar
 from adai.errors import UserError
 from adai.lab.host.machine import device_named
+from adai.lab.host.progress import progress_bar
 from adai.lab.measure.objective import Objective, Progress
 from adai.lab.measure.stored import brings_its_own, finished_runs, is_comparison, subject_at
 from adai.lab.measure.subject import Subject, by_name, by_task
@@ -23,12 +23,12 @@ ELSEWHERE = "give another folder with --out"
 
 
 def settle(options: argparse.Namespace) -> None:
-    """Fill in the folder, and data set and net where some parameters need them.
+    """Fill in the default folder, and the default data set and net if some parameters need them.
 
-    Where every RUN brings its own data and net, these stay None.
+    If every RUN has its own data and net, these stay None.
 
     Raises:
-        UserError: they are named, and no RUN would use them, or a task brings its own.
+        UserError: a data set, net or task is given but no RUN would use it, or a task has its own data and net.
     """
     options.out = options.out or options.usual_out
     named = [f"--{name}" for name in NAMING if getattr(options, name) is not None]
@@ -43,7 +43,7 @@ def settle(options: argparse.Namespace) -> None:
 
 
 def objectives(options: argparse.Namespace) -> Iterator[tuple[str, Objective]]:
-    """The name and the loss of each set of parameters asked for, one at a time; the fresh weights if there is none."""
+    """The name and the loss of each set of parameters, one at a time; without any RUN, of the initial weights."""
     if not options.states:
         yield f"random, seed {options.seed}", _objective(options, _fresh(options))
         return
@@ -60,22 +60,22 @@ def _objective_at(place: Path, options: argparse.Namespace) -> Objective:
     return _objective(options, subject_at(place, lambda: _fresh(options), device=device, data_dir=options.data_dir))
 
 
-Told = dict[str, dict[str, Any]]  # for each set of parameters `Objective.about`
+Told = dict[str, dict[str, Any]]  # `Objective.about` of each set of parameters
 
 
 def about(options: argparse.Namespace, told: Told) -> dict[str, Any]:
-    """What decides the results, to be written beside them; data and net are None where they are the runs' own."""
+    """The settings of the results, to be written with them; data and net are None if they are the runs' own."""
     return {**given(options), "of_each": told}
 
 
 def given(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of it."""
+    """The options among these settings."""
     named = {key: getattr(options, key) for key in (*NAMING, "seed", "samples", "batch", "batch_norm", "dtype")}
     return {**named, "states": [str(file) for file in options.states]}
 
 
 def say_about(console: Console, told: Told) -> None:
-    """Print the mode of batch norm and the number of samples, once where they are the same for all."""
+    """Print the mode of batch norm and the number of samples; only once if they are the same for all."""
     texts = {name: f"Batch norm: {one['batch_norm']}; {one['samples']} samples." for name, one in told.items()}
     if len(set(texts.values())) == 1:
         texts = {"": next(iter(texts.values()))}
@@ -101,7 +101,7 @@ def _fresh(options: argparse.Namespace) -> Subject:
 
 
 def names_of(places: Sequence[Path]) -> list[str]:
-    """The ends of the paths, as short as tells them from one another."""
+    """Short names of the paths: their last parts, as many as needed to distinguish them."""
     whole = [place.absolute().with_suffix("") if place.is_file() else place.absolute() for place in places]
     depth = next(
         (n for n in range(1, max(len(p.parts) for p in whole)) if len({p.parts[-n:] for p in whole}) == len(whole)), 0
@@ -111,9 +111,9 @@ def names_of(places: Sequence[Path]) -> list[str]:
 
 @contextmanager
 def bars(console: Console) -> Iterator[Callable[[str], Progress]]:
-    """Gives, for each name, a progress that shows a bar with time left for every piece of work.
+    """Yields a function from a name to a progress that shows a bar with the time left for every piece of work.
 
-    What is finished goes when work on another name begins: a comparison has many runs.
+    Finished bars disappear when work on another name begins, because a comparison has many runs.
     """
     with progress_bar(console) as shown:
         tasks: dict[tuple[str, str], Any] = {}
@@ -129,7 +129,7 @@ def bars(console: Console) -> Iterator[Callable[[str], Progress]]:
                 task = tasks[key]
                 shown.update(task, advance=done)
                 completed = shown.tasks[shown.task_ids.index(task)].completed
-                if completed > total:  # the total was a guess
+                if completed > total:  # the total was an estimate
                     shown.update(task, total=completed + 1)
 
             return progress

@@ -1,4 +1,4 @@
-"""`adai theory`: the table of results, one result for inputs of one's own, a fixtures file, the page."""
+"""`adai theory`: the table of results, one result for the user's inputs, a fixtures file, the page."""
 
 import argparse
 from collections.abc import Mapping
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from adai.commands.terminal import terminal
 from adai.errors import UserError
 from adai.files import write_whole
+from adai.lab.host.terminal import terminal
 from adai.report.fitting import Fitting
 from adai.theory import page
 from adai.theory.escape import Escape
@@ -22,13 +22,13 @@ from adai.theory.symbols import LISTS, SYMBOLS
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do what the options say; returns the exit status."""
+    """Run the command; returns the exit status."""
     symbols = {name: value for name in SYMBOLS if (value := getattr(options, name, None)) is not None}
     chosen = [name for name in ("key", "check", "docs") if getattr(options, name) is not None]
     if len(chosen) > 1:
         raise UserError("give one of KEY, --check and --docs, not several")
     if symbols and chosen != ["key"]:
-        raise UserError(f"--{SYMBOLS[next(iter(symbols))].flag} needs a result to go into; give its key first")
+        raise UserError(f"--{SYMBOLS[next(iter(symbols))].flag} needs a result; give its key first")
     try:
         if options.check is not None:
             return _check(options.check)
@@ -63,8 +63,8 @@ def _show(result: Result, symbols: Mapping[str, Any]) -> int:
         known = ", ".join(f"--{SYMBOLS[name].flag}" for name in result.inputs) or "no options"
         raise UserError(f"{result.key} has no --{unknown[0]}; it takes {known}")
     inputs = {**result.inputs, **{name: _plain(result, name, values) for name, values in symbols.items()}}
-    with np.errstate(all="ignore"):  # what overflows is shown as inf
-        answers = _answers(result, inputs)  # before anything is printed, for it may refuse the inputs
+    with np.errstate(all="ignore"):  # an overflow is shown as inf
+        answers = _answers(result, inputs)  # before anything is printed, because it may refuse the inputs
     console = terminal()
     lines = [f"{result.name} ({result.reference}). {result.kind}: {KINDS[result.kind]}.", result.note]
     lines += [f"Valid: {result.valid}.", f"Inputs: {page.given(inputs)}" if inputs else ""]
@@ -96,7 +96,7 @@ def _answers(result: Result, inputs: Mapping[str, Any]) -> Fitting:
 
 
 def _parts(value: Value) -> str:
-    """Drift and diffusion, or prefactor, exponent and iterations, a line each."""
+    """Drift and diffusion, or prefactor, exponent and iterations, each on its own line."""
     match value:
         case Displacement():
             parts = value._asdict()
@@ -108,7 +108,7 @@ def _parts(value: Value) -> str:
 
 
 def _plain(result: Result, name: str, given: Any) -> Any:
-    """One number; where the result's example is a tuple, also several, or a matrix."""
+    """One number; if the result's example is a tuple, also several, or a matrix."""
     values = given if name in LISTS else [given]
     flag = f"--{SYMBOLS[name].flag}"
     matrix = any(isinstance(value, tuple) for value in values)
@@ -131,12 +131,12 @@ def _check(path: Path) -> int:
 
 
 def _write(folder: Path) -> int:
-    from adai.report.theory import draw_all  # here, because matplotlib takes its time
+    from adai.report.theory import draw_all  # imported here, because matplotlib is slow to import
 
     try:
         paths = draw_all(folder)
         write_whole(folder / "theory.md", lambda part: part.write_text(page.markdown(), encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder") from error
-    print(f"{folder}/theory.md and {len(paths)} figures beside it")
+    print(f"Written: {folder}/theory.md and {len(paths)} figures")
     return 0

@@ -4,14 +4,17 @@ import argparse
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from adai.commands.options.training import settings, task
-from adai.commands.progress import progress_bar
+from adai.commands.pairs import options_of_one
 from adai.commands.status import INTERRUPTED
-from adai.commands.terminal import terminal
 from adai.lab.host.boundary import traced
+from adai.lab.host.progress import progress_bar
 from adai.lab.host.ranks import world_size
+from adai.lab.host.terminal import terminal
 from adai.lab.results.outcome import CURE, MARGIN
 from adai.lab.results.run import Row, Run
 from adai.lab.settings import Settings
@@ -27,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
         optimizer=options.optimizer,
         lr=options.lr,
         weight_decay=options.weight_decay,
+        options=options_of_one(options.option),
         seed=options.seed,
         processes=world_size(),
         **settings(options),
@@ -36,18 +40,19 @@ def run(options: argparse.Namespace) -> int:
     there: list[int] = []  # how many epochs there were at the start, once that is known
     board = Board(folder / "tensorboard") if options.tensorboard else None
     with progress_bar(console) as bars:
-        bar = bars.add_task(chosen.optimizer, total=None, visible=False)  # the first process of several has one
+        bar = bars.add_task(chosen.contender, total=None, visible=False)  # the first process of several has one
 
         def show(rows: list[Row]) -> None:
             there.append(len(rows))
             if board:
                 board.show(rows)
             done = f"{len(rows)} of {chosen.epochs} epochs"
-            bars.update(bar, description=f"{done}, {_line(rows[-1])}" if rows else chosen.optimizer, visible=True)
+            said = _line(rows[-1], Run(folder).metric) if rows else ""
+            bars.update(bar, description=f"{done}, {said}" if rows else chosen.contender, visible=True)
             if rows and not console.is_terminal:  # a log file, where nothing is drawn until the end
                 loss, seconds = rows[-1]["train_loss"], rows[-1]["seconds"]
                 text = f"{done}, train loss {loss:.4g}, " if loss is not None else f"{done}, "
-                console.print(f"{text}{_line(rows[-1])}, {seconds:.1f} s", soft_wrap=True)
+                console.print(f"{text}{said}, {seconds:.1f} s", soft_wrap=True)
 
         def stepped(more: int, total: int) -> None:
             if bars.tasks[bar].total is None:
@@ -77,12 +82,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _name(chosen: Settings) -> str:
     task = Path(chosen.task.replace(":", "-")).name
-    return "-".join(filter(None, (task, chosen.model, chosen.optimizer, f"seed{chosen.seed}")))
+    return "-".join(filter(None, (task, chosen.model, chosen.contender, f"seed{chosen.seed}")))
 
 
-def _line(row: Row) -> str:
+def _line(row: Row, metric: Mapping[str, Any] | None) -> str:
     """An epoch in a few words."""
-    error, loss = row["test_error"], row["test_loss"]
+    error, loss, own = (row.get(f"test_{name}") for name in ("error", "loss", "metric"))
+    if metric and own is not None:
+        unit = f" {metric['unit']}" if metric["unit"] else ""
+        return f"test {metric['name']} {own:.{metric['digits']}f}{unit}"
     if error is not None:
         return f"test error {error:.2f} %"
     return "diverged" if loss is None else f"test loss {loss:.4g}"
@@ -103,6 +111,6 @@ def _verdict(result: Run, *, done: int) -> str:
         return f"Diverged in epoch {len(rows)}: the loss is not a finite number; {CURE}. {where}"
     again = "" if done else "; it was finished already, nothing was done"
     if result.status == "did not learn":
-        reached = f"{_line(rows[-1])} after {len(rows)} epochs"
+        reached = f"{_line(rows[-1], result.metric)} after {len(rows)} epochs"
         return f"Did not learn: {reached} is {_bound(result)}; {CURE}{again}. {where}"
-    return f"{len(rows)} epochs, {_line(rows[-1])}{again}. {where}"
+    return f"{len(rows)} epochs, {_line(rows[-1], result.metric)}{again}. {where}"

@@ -1,4 +1,7 @@
-"""Optimizers compared on models and data."""
+"""Optimizers compared on models and data.
+
+What is offered here is imported when it is asked for: importing `adai.lab` costs nothing.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -6,14 +9,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adai.lab.measure.range_test.find import find_lr
     from adai.lab.measure.stability.margin import stability
+    from adai.lab.optimizers.recipes import Recipe
+    from adai.lab.python import compare
+    from adai.lab.results.comparison import Comparison
+    from adai.lab.results.learning_rates import load
+    from adai.lab.settings import Settings
+    from adai.lab.tasks.task import Task
+    from adai.lab.training.train import train
 
-__all__ = ["find_lr", "stability"]
+__all__ = ["Comparison", "Recipe", "Settings", "Task", "compare", "find_lr", "load", "stability", "train"]
 
 # The modules of the exports. They are imported on first use, so that importing one does not import the others.
-_HOMES = {"find_lr": "adai.lab.measure.range_test.find", "stability": "adai.lab.measure.stability.margin"}
+_HOMES = {
+    "Comparison": "adai.lab.results.comparison",
+    "Recipe": "adai.lab.optimizers.recipes",
+    "Settings": "adai.lab.settings",
+    "Task": "adai.lab.tasks.task",
+    "compare": "adai.lab.python",
+    "find_lr": "adai.lab.measure.range_test.find",
+    "load": "adai.lab.results.learning_rates",
+    "stability": "adai.lab.measure.stability.margin",
+    "train": "adai.lab.training.train",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from adai.errors import UserError
-from adai.lab.models import MODELS, PAPER_NETS
-from adai.lab.optimizers.recipes import RECIPES, recipe
+from adai.lab.models import MODELS, PAPER_NETS, TABLE_MODELS, TEXT_MODELS
+from adai.lab.optimizers.contenders import contender, plain
+from adai.lab.optimizers.recipes import RECIPES, Recipe, own_name, recipe
 from adai.lab.schedules import KINDS, PAPER_SCHEDULES
+from adai.lab.tasks.kinds import Kind, kind_of
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 WARMUP_STEPS = 100
@@ -21,9 +23,13 @@ class Settings:
 
     Attributes:
         task: a data set that `adai.lab.tasks.data.load` knows, or ``package.module:factory``.
+        target: the column of a table to predict; None for the data set's own, or the last.
         model: a name from `adai.lab.models.MODELS`; None if the task has its own.
-        optimizer: a name from `adai.lab.optimizers.recipes.RECIPES`.
-        options: the optimizer's options, including learning rate and weight decay.
+        optimizer: a name from `adai.lab.optimizers.recipes.RECIPES`, or ``torch:NAdam``, ``pytorch_optimizer:Lion``,
+            ``package.module:thing``.
+        label: the optimizer's name in a comparison; empty for the usual one.
+        options: the optimizer's options, including learning rate and weight decay. Tuples are stored as lists, as JSON
+            does.
         epochs: passes over the training examples.
         batch: examples per step, over all processes.
         seed: of the weights, the order of the examples and all other random numbers.
@@ -50,8 +56,10 @@ class Settings:
     """
 
     task: str = "digits"
+    target: str | None = None
     model: str | None = "smallnet"
     optimizer: str = "adai"
+    label: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     epochs: int = 30
     batch: int = 64
@@ -73,16 +81,23 @@ class Settings:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        _one_of("optimizer", self.optimizer, RECIPES)
+        if ":" not in self.optimizer:  # others are looked for where they are needed: see `recipe`
+            _one_of("optimizer", self.optimizer, RECIPES)
+        options = {name: plain(value, name, self.contender) for name, value in self.options.items()}
+        object.__setattr__(self, "options", options)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("schedule", self.schedule, KINDS)
+        kind = kind_of(self.task)
         if self.model is not None:
-            _one_of("model", self.model, MODELS)
-            if ":" in self.task:
-                raise UserError(f"the task {self.task} brings its own model; leave --model out")
+            if kind == "own":
+                raise UserError(f"the task {self.task} brings its own model; leave `model` out")
+            _one_of("model", self.model, {"images": MODELS, "text": TEXT_MODELS, "table": TABLE_MODELS}[kind])
         given = [name for name in ("augment", "limit", "image_size") if getattr(self, name)]
-        if ":" in self.task and given:
-            raise UserError(f"the task {self.task} brings its own data; leave --{given[0].replace('_', '-')} out")
+        if kind != "images" and given:
+            what = f"{self.task} brings its own data" if kind == "own" else f"{self.task} is no data set of images"
+            raise UserError(f"the task {what}; leave `{given[0]}` out")
+        if self.target is not None and kind != "table":
+            raise UserError(f"the task {self.task} is no table; leave `target` out")
         if self.schedule == "paper" and self.task not in PAPER_SCHEDULES:
             raise UserError(f"the paper prints no schedule for {self.task}; choose cosine or constant")
 
@@ -99,19 +114,43 @@ class Settings:
             lr: learning rate; default the recipe's.
             weight_decay: default the recipe's.
             given: the other settings by name; ``options`` are the optimizer's options that differ from the recipe's.
+
+        Raises:
+            UserError: a name is unknown, or the optimizer does not take one of the options, or lacks one.
+            ModuleNotFoundError: the optimizer comes from pytorch_optimizer, which is not installed.
         """
-        own = {"model": None} if ":" in task else {}
-        settings = {**SUITED.get(task, own), **{k: v for k, v in given.items() if v is not None}}
-        options = recipe(settings.get("optimizer", cls.optimizer)).options
+        settings = {**SUITED.get(task, SUITED_KIND[kind_of(task)]), **{k: v for k, v in given.items() if v is not None}}
         over = {"lr": lr, "weight_decay": weight_decay}
         own_options = settings.pop("options", {})
         twice = [name for name, value in over.items() if value is not None and own_options.get(name, value) != value]
         if twice:
             raise UserError(f"{twice[0]} is {over[twice[0]]} and, in options, {own_options[twice[0]]}; give it once")
-        settings["options"] = {**options, **own_options, **{k: v for k, v in over.items() if v is not None}}
+        own_options = {**own_options, **{k: v for k, v in over.items() if v is not None}}
+        optimizer = settings.get("optimizer", cls.optimizer)
+        settings["options"] = contender(settings.get("label", ""), optimizer, own_options).options
         paper = settings.get("schedule") == "paper" and settings.get("model") in PAPER_NETS
         settings.setdefault("warmup_steps", 0 if paper else WARMUP_STEPS)
         return cls(task=task, **settings)
+
+    @property
+    def contender(self) -> str:
+        """What the optimizer is called in a comparison: the name of its runs' folder."""
+        return self.label or own_name(self.optimizer)
+
+    @property
+    def contender_label(self) -> str:
+        """The same for people: recipes have names of their own in tables."""
+        return self.label or (RECIPES[self.optimizer].label if self.optimizer in RECIPES else self.contender)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the optimizer is made.
+
+        Raises:
+            UserError: it is not there, see `adai.lab.optimizers.recipes.recipe`.
+            ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
+        """
+        return recipe(self.optimizer)._replace(label=self.contender_label, options=self.options)
 
     @property
     def name(self) -> str:
@@ -119,8 +158,9 @@ class Settings:
         return f"the task {self.task}" if self.model is None else f"{self.model} on {self.task}"
 
     def as_dict(self) -> dict[str, Any]:
-        """All settings as JSON stores them."""
-        return dataclasses.asdict(self)
+        """All of it, as JSON takes it. No label and no target are left out, as in runs of earlier versions."""
+        later = ("label", "target")
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in later or value}
 
 
 def _suited_to(task: str, model: str) -> dict[str, Any]:
@@ -128,6 +168,13 @@ def _suited_to(task: str, model: str) -> dict[str, Any]:
     common = {"epochs": schedule.epochs, "batch": schedule.batch, "schedule": "paper", "augment": True}
     return {"model": model, **common}
 
+
+SUITED_KIND: dict[Kind, dict[str, Any]] = {
+    "images": {},
+    "text": {"model": "transformer", "epochs": 10, "batch": 64},
+    "table": {"model": "mlp", "epochs": 30, "batch": 128},
+    "own": {"model": None},
+}
 
 SUITED: dict[str, dict[str, Any]] = {
     "mnist": {"model": "convnet", "epochs": 10, "batch": 128},

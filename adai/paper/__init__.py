@@ -1,1 +1,1 @@
-"""The paper's tables and figures: what to run, and what to draw."""
+"""The paper's tables and figures: the runs that they need, and how to draw them."""

@@ -1,4 +1,4 @@
-"""Whether the data that experiments need is there: better said at once than after a day of other runs."""
+"""Checks that the data of the experiments exist before any run starts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import torch
 
 from adai.errors import UserError
 from adai.lab.tasks.hub import find
-from adai.lab.training.train import named_task
+from adai.lab.tasks.named import named_task
 from adai.paper.experiments import Experiment, Scale
 
 
@@ -15,7 +15,7 @@ def check(experiments: Sequence[Experiment], scale: Scale, data_dir: Path | None
     """Read the data of each experiment.
 
     Raises:
-        UserError: a data set is not there. ImageNet is never fetched: it has to be in a folder.
+        UserError: a data set does not exist. ImageNet is never downloaded: it has to be in a folder.
     """
     for experiment in {e.dataset: e for e in experiments}.values():
         if experiment.dataset == "imagenet" and not Path(find("imagenet", data_dir)).is_dir():

@@ -1,4 +1,4 @@
-"""What every table and figure of training runs does: find its runs on disk, and say what it has drawn."""
+"""Helpers of all tables and figures of training runs: they find the runs on disk and describe the result."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,22 +7,22 @@ from typing import NamedTuple
 from rich.console import RenderableType
 
 from adai.errors import UserError
+from adai.lab.results.comparison import Comparison, Entrant, read
 from adai.paper.experiments import Experiment, Scale
-from adai.report.comparison import Comparison, Entrant, read
 
 
 class Drawn(NamedTuple):
-    """The files written, and a table for the terminal where there is one."""
+    """The files written, and a table for the terminal if there is one."""
 
     files: list[Path]
     table: RenderableType | None = None
 
 
 def found(folder: Path, experiment: Experiment, scale: Scale) -> Comparison:
-    """The experiment's runs within the folder, of its optimizers alone; an optimizer without any is there with none.
+    """The runs of the experiment's optimizers in the folder. An optimizer that has not been run has an empty list.
 
     Raises:
-        UserError: what is there was run with other settings, or is damaged.
+        UserError: the folder's runs have other settings, or are damaged.
     """
     path = folder / experiment.name
     if not (path / "config.json").exists():
@@ -39,10 +39,10 @@ def found(folder: Path, experiment: Experiment, scale: Scale) -> Comparison:
 
 
 def _planned(entrant: Entrant, scale: Scale) -> Entrant:
-    """The entrant without the further seeds that only others were given: nothing of them is missing."""
+    """The entrant without seeds beyond the scale's that it has not run: only other optimizers were given these."""
     return replace(entrant, runs=[run for run in entrant.runs if run.rows or run.seed < scale.seeds])
 
 
 def titled(text: str, scale: Scale) -> str:
-    """The title of a figure, which says so where it is not the paper's experiment."""
+    """The title of a figure, with a note if it is not the paper's experiment."""
     return f"{text}\n{scale.note}" if scale.note else text

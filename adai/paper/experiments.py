@@ -1,8 +1,8 @@
 """The paper's training runs: data set, network, optimizers, schedule. Table 1 and Figures 1 to 4 are drawn from them.
 
-Settings are those of Section 5 and Appendix D.1 of arXiv 2006.15815: learning rates and weight decays in
-`adai.lab.optimizers.recipes.RECIPES`, batch and milestones in `adai.lab.schedules.PAPER_SCHEDULES`. What is here is the
-rest.
+Settings are those of Section 5 and Appendix D.1 of arXiv 2006.15815. `adai.lab.optimizers.recipes.RECIPES` has the
+learning rates and weight decays, `adai.lab.schedules.PAPER_SCHEDULES` the batch and milestones. This module has the
+other settings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from adai.lab.settings import Settings
 NINE = ("adai", "sgd", "adam", "amsgrad", "adamw", "adabound", "padam", "yogi", "radam")
 THREE = ("sgd", "adai", "adam")
 
-# They say on what a run is done, or differ from run to run; `Experiment.departures` does not look at them.
+# These describe the machine, or differ from run to run; `Experiment.departures` ignores them.
 _FREE = ("optimizer", "options", "seed", "device", "channels_last", "compile", "deterministic", "workers", "processes")
 
 
@@ -23,9 +23,9 @@ class Scale(NamedTuple):
 
     Args:
         name: on the command line.
-        note: stands in everything that is drawn; empty where it is the paper's experiment.
-        seeds: runs an optimizer.
-        settings: what all runs have instead of the paper's.
+        note: is shown in all tables and figures; empty for the paper's experiment.
+        seeds: the number of runs per optimizer.
+        settings: settings that replace the paper's in all runs.
     """
 
     name: str
@@ -35,32 +35,32 @@ class Scale(NamedTuple):
 
 
 FULL = Scale("full", "", 3, {})
-# Other networks and fewer epochs, `Experiment.small`, in hours on two cores: a scale of its own, with results that mean
-# something and are not those of the paper's experiment.
+# Smaller networks and fewer epochs, `Experiment.small`, which take hours on two cores. The results are meaningful, but
+# they are not those of the paper's experiment.
 SMALL = Scale("small", "small: small nets and fewer epochs, not the paper's experiment", 3, {})
 QUICK = Scale(
     "quick",
     "quick: not the paper's experiment",
     1,
-    # Three steps an epoch: enough to see that all is in place. Large pictures are cut small, too.
+    # Three steps per epoch: enough to check that everything works. Large pictures are also made smaller.
     {"epochs": 2, "limit": 48, "batch": 16},
 )
 SCALES = {scale.name: scale for scale in (FULL, SMALL, QUICK)}
 
 
 class Experiment(NamedTuple):
-    """The runs of one folder: a comparison of optimizers as `adai.lab.queue.compare.compare` carries it out.
+    """The runs of one folder: a comparison of optimizers that `adai.lab.queue.compare.compare` trains.
 
     Args:
-        dataset: as `adai.lab.tasks.data.load` knows it.
+        dataset: a name for `adai.lab.tasks.data.load`.
         model: a network of `adai.lab.models`.
-        optimizers: which are drawn, and run where they are missing.
-        settings: what all runs have besides what `Settings.of` takes for the data set.
-        overrides: learning rate and weight decay other than the recipe's, by optimizer.
-        variant: tells apart two experiments with the same data set and network.
-        small: takes its place at small scale; None where nothing does.
+        optimizers: the optimizers to draw; those without runs are trained.
+        settings: settings of all runs in addition to the defaults of `Settings.of` for the data set.
+        overrides: learning rate and weight decay that differ from the recipe's, by optimizer.
+        variant: distinguishes experiments with the same data set and network.
+        small: the experiment that replaces it at small scale; None if there is none.
         flatness_of: the optimizers whose flatness is measured along their runs.
-        flatness_every: after every so many epochs, and after the last.
+        flatness_every: the number of epochs between two measurements; the last epoch is always measured.
     """
 
     dataset: str
@@ -75,12 +75,12 @@ class Experiment(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its folder; what is the same experiment is run once, whichever table or figure wants it."""
+        """The name of its folder. Tables and figures that need the same experiment share it, so it is run once."""
         return "-".join(filter(None, (self.dataset, self.model, self.variant)))
 
     @property
     def title(self) -> str:
-        """For people."""
+        """A title for readers."""
         return f"{NAMES[self.model]} on {NAMES[self.dataset]}"
 
     def given(self, scale: Scale) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Experiment(NamedTuple):
         }
 
     def departures(self, config: Mapping[str, Any], scale: Scale) -> list[str]:
-        """In words, where a comparison's ``config.json`` is of other runs than these."""
+        """Descriptions of the settings in which a comparison's ``config.json`` differs from these runs."""
         runs = self.runs(scale)
         common = runs[self.optimizers[0]].as_dict()
         pairs = [(k, config[k], v) for k, v in common.items() if k in config and k not in _FREE]
@@ -112,7 +112,7 @@ class Experiment(NamedTuple):
 
 
 def remarked(text: str, remark: str) -> str:
-    """The text with a remark in brackets, where there is one."""
+    """The text with the remark in brackets; only the text if the remark is empty."""
     return f"{text} ({remark})" if remark else text
 
 
@@ -122,8 +122,8 @@ NAMES = {
     "resnet50": "ResNet50", "vgg16": "VGG16", "densenet121": "DenseNet121", "googlenet": "GoogLeNet",
 }  # fmt: skip
 
-# The paper's batch, rates, weight decays, crops and flips; its milestones at the same share of the epochs, see
-# `adai.lab.schedules.Schedule.scaled`. The paper has no warm-up, without which small nets die at a rate of 1.
+# Batch, rates, weight decays, crops and flips are the paper's; the milestones are at the same fractions of the epochs,
+# see `adai.lab.schedules.Schedule.scaled`. The paper has no warm-up, but without one small nets die at a rate of 1.
 _SMALL = {"epochs": 20, "warmup_steps": 100, "precision": "bf16", "channels_last": True}
 
 RESNET8_CIFAR10 = Experiment("cifar10", "resnet8", NINE, _SMALL, flatness_of=THREE, flatness_every=4)
@@ -137,8 +137,7 @@ GOOGLENET = Experiment("cifar100", "googlenet", NINE)
 
 
 def at(experiments: Sequence[Experiment], scale: Scale) -> tuple[Experiment, ...]:
-    """The experiments as they are run at that scale: at small scale those that take their place, with the same
-    optimizers."""
+    """The experiments at that scale: at small scale the experiments that replace them, with the same optimizers."""
     if scale is not SMALL:
         return tuple(experiments)
     return tuple(e.small._replace(optimizers=e.optimizers) for e in experiments if e.small)

@@ -13,7 +13,7 @@ EXPERIMENTS = (RESNET18, RESNET34)
 
 
 def draw(folder: Path, scale: Scale) -> Drawn:
-    """Draw the runs within the folder into figure1.png and figure1.pdf there."""
+    """Draw the folder's runs into figure1.png and figure1.pdf in the same folder."""
     rows = []
     for experiment in at(EXPERIMENTS, scale):
         runs = found(folder, experiment, scale)

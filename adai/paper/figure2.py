@@ -1,9 +1,10 @@
 """Figure 2: VGG16 on CIFAR-10 for 1000 epochs with a fixed learning rate, Adai against Adam.
 
-The paper prints no rates for it. Adai and Adam have those of Appendix D.1, 1 and 0.001; Adam has 0.0001 too, the next
-lower of that grid: the caption tells of a pair that converges similarly fast, and of one that ends similarly low.
+The paper prints no learning rates for it. We use those of Appendix D.1, 1 for Adai and 0.001 for Adam, and also 0.0001
+for Adam, the next lower value of the grid there: the caption mentions a pair that converges similarly fast, and a pair
+that ends similarly low.
 
-At small scale the same three on the handwritten digits, after the warm-up that small nets need.
+At small scale the same three run on the handwritten digits, after the warm-up that small nets need.
 """
 
 from dataclasses import replace
@@ -29,7 +30,7 @@ EXPERIMENTS = (
 
 
 def draw(folder: Path, scale: Scale) -> Drawn:
-    """Draw the runs within the folder into figure2.png and figure2.pdf there, a column for each rate of Adam's."""
+    """Draw the folder's runs into figure2.png and figure2.pdf there, with a column for each of Adam's rates."""
     experiments = at(EXPERIMENTS, scale)
     first, lower = (found(folder, experiment, scale) for experiment in experiments)
     adai = first.entrants[0]

@@ -1,7 +1,7 @@
 """Figure 3: ResNet50 on ImageNet: top-1 and top-5 test error, training loss.
 
-The paper prints batch 256 and the weight decay, and neither epochs nor milestones: here 90 epochs, and the cosine with
-warm-up that every task has of which nothing is known.
+The paper prints batch 256 and the weight decay, but neither epochs nor milestones. We use 90 epochs, and a cosine with
+warm-up, the lab's default.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ EXPERIMENTS = (Experiment("imagenet", "resnet50", THREE, overrides=DECAY),)
 
 
 def draw(folder: Path, scale: Scale) -> Drawn:
-    """Draw the runs within the folder into figure3.png and figure3.pdf there."""
+    """Draw the folder's runs into figure3.png and figure3.pdf in the same folder."""
     runs = found(folder, EXPERIMENTS[0], scale)
     titles = {"top-1 test error": TEST_ERROR, "top-5 test error": TOP5_ERROR, "training loss": TRAINING_LOSS}
     row = [Panel(title, runs, what) for title, what in titles.items()]

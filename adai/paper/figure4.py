@@ -1,6 +1,6 @@
 """Figure 4: test curves above, training curves below, of SGD with momentum, Adai and Adam; the runs of Table 1.
 
-At small scale those of its two networks.
+At small scale it has the two networks of that scale.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ EXPERIMENTS = tuple(
 
 
 def draw(folder: Path, scale: Scale) -> Drawn:
-    """Draw the runs within the folder into figure4.png and figure4.pdf there."""
+    """Draw the folder's runs into figure4.png and figure4.pdf in the same folder."""
     runs = {experiment.title: found(folder, experiment, scale) for experiment in at(EXPERIMENTS, scale)}
     rows = [[Panel(title, one, what) for title, one in runs.items()] for what in (TEST_ERROR, TRAINING_LOSS)]
     return Drawn(write_grid(folder, "figure4", titled("Figure 4: generalization and convergence", scale), rows))

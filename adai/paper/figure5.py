@@ -1,4 +1,4 @@
-"""Figure 5: mean escape time against sharpness, Appendix E as printed: what `adai escape` runs and draws."""
+"""Figure 5: mean escape time against sharpness, Appendix E as printed, as `adai escape` runs and draws it."""
 
 from adai.paper.experiments import Scale
 from adai.simulate.settings import SETTINGS
@@ -8,7 +8,7 @@ SETTING = "paper"
 
 
 def study(scale: Scale) -> Study:
-    """What `adai escape` runs unless told otherwise, ten times the paper's 100 replicas; twenty at quick scale."""
+    """The default study of `adai escape`, with ten times the paper's 100 replicas; with twenty at quick scale."""
     setting = SETTINGS[SETTING]
     return Study(
         setting=SETTING,

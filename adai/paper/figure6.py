@@ -15,18 +15,18 @@ from adai.report.noise import Measured, Row
 
 
 class Settings(NamedTuple):
-    """What decides the figure. The paper has ResNet-18 on CIFAR-10, and prints neither B nor how far it was trained.
+    """The settings of the figure. The paper uses ResNet-18 on CIFAR-10, and prints neither B nor the training.
 
     Args:
-        dataset: as `adai.lab.tasks.data.load` knows it.
+        dataset: a name for `adai.lab.tasks.data.load`.
         model: a net of `adai.lab.models`.
-        epochs: of training, as `adai.paper.pretrained` does it; random initialisation is measured too.
-        samples: training images to draw minibatches from; all of them as None.
+        epochs: of training by `adai.paper.pretrained`; random initialisation is measured too.
+        samples: the number of training images to draw minibatches from; None for all.
         B: batch size.
-        minibatches: how many.
-        parameters: how many to follow across minibatches.
-        device: where to compute.
-        seed: of all that is drawn.
+        minibatches: the number of minibatches.
+        parameters: the number of parameters to follow across minibatches.
+        device: the device to compute on.
+        seed: of all random numbers.
     """
 
     dataset: str = "mnist"
@@ -41,7 +41,7 @@ class Settings(NamedTuple):
 
 
 def settings_at(scale: Scale) -> Settings:
-    """The paper's network and images; at small scale a small net on them, at quick scale one minute on one core."""
+    """The paper's network and images; a small net on them at small scale; a minute's work at quick scale."""
     if scale is SMALL:
         return Settings(dataset="cifar10", model="resnet8")
     return Settings() if scale.note else Settings(dataset="cifar10", model="resnet18")
@@ -55,18 +55,19 @@ def figure6(
     progress: Progress = silent,
     remark: str = "",
 ) -> list[Row]:
-    """Train, measure, and write noise.csv, noise.json, parameters.csv, figure6.png and tails.png into the folder,
-    and figure6-2.png and tails-2.png for random initialisation. The training run is in ``pretrained`` within it, and
-    goes on there after an interruption.
+    """Train, measure, and write noise.csv, noise.json, parameters.csv, figure6.png and tails.png into the folder.
 
-    About a minute on one core with the default settings. Batch norm takes its running statistics.
+    figure6-2.png and tails-2.png are for random initialisation. The training run is in the subfolder ``pretrained`` and
+    resumes after an interruption.
+
+    It takes about a minute on one core with the default settings. Batch norm uses its running statistics.
 
     Args:
-        folder: made if it is not there.
+        folder: is created if it does not exist.
         settings: default: a net on MNIST that needs no GPU.
-        data_dir: where data sets lie by name.
-        progress: told what is being done.
-        remark: stands behind the name of each set of parameters in everything that is written.
+        data_dir: the folder that contains the data sets.
+        progress: called with the name of the work, the units just done, and their total.
+        remark: is appended to the name of each set of parameters in all files.
 
     Returns:
         The table.

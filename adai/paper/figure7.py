@@ -16,17 +16,17 @@ from adai.report.eq5 import Row
 
 
 class Settings(NamedTuple):
-    """What decides the figure.
+    """The settings of the figure.
 
-    The paper prints neither the width of its net nor how it was trained. Ten units make 8,070 parameters on MNIST: the
-    whole Hessian fits in memory.
+    The paper prints neither the width of its net nor how it was trained. With ten units there are 8,070 parameters on
+    MNIST, and the whole Hessian fits in memory.
 
     Args:
-        dataset: as `adai.lab.tasks.data.load` knows it.
+        dataset: a name for `adai.lab.tasks.data.load`.
         model: a net of `adai.lab.models`.
-        epochs: of training over all training images, as `adai.paper.pretrained` does it.
-        samples: training images over which H and C are taken.
-        batches: batch sizes, a column each.
+        epochs: of training over all training images by `adai.paper.pretrained`.
+        samples: the number of training images for H and C.
+        batches: batch sizes, with a column for each.
         seed: of the weights, the order, and the images.
     """
 
@@ -39,7 +39,7 @@ class Settings(NamedTuple):
 
 
 def settings_at(scale: Scale) -> Settings:
-    """The defaults, or at quick scale what takes a minute."""
+    """The defaults, or at quick scale settings that take a minute."""
     return Settings(model="fc3-4", epochs=1, samples=200) if scale.note else Settings()
 
 
@@ -53,19 +53,19 @@ def figure7(
 ) -> list[Row]:
     """Train, compute in float64, and write eq5.csv, .json, decades.csv, directions.csv and figure7.png into the folder.
 
-    The training run is in ``pretrained`` within it, and goes on there after an interruption.
+    The training run is in the subfolder ``pretrained`` and resumes after an interruption.
 
-    About ten minutes on one core with the default settings, most of it for eigenvectors, and 3 GB of memory.
+    It takes about ten minutes on one core with the default settings, mostly for eigenvectors, and 3 GB of memory.
 
     Args:
-        folder: made if it is not there.
+        folder: is created if it does not exist.
         settings: default: the paper's, as far as it prints them.
-        data_dir: where data sets lie by name.
-        progress: told what is being done.
-        remark: stands behind the name of each set of parameters in everything that is written.
+        data_dir: the folder that contains the data sets.
+        progress: called with the name of the work, the units just done, and their total.
+        remark: is appended to the name of each set of parameters in all files.
 
     Returns:
-        The table, a row for each set of parameters and batch size.
+        The table, with a row for each set of parameters and batch size.
     """
     settings = settings or Settings()
     net = pretrained(

@@ -1,4 +1,4 @@
-"""The table and the figures of training runs by name: what they need, and what draws them."""
+"""The table and the figures of training runs by name: the runs that they need, and the function that draws them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ class Item(NamedTuple):
     """A table or figure.
 
     Args:
-        title: for people.
+        title: for readers.
         experiments: the runs it needs, at full scale.
-        draw: draws those within a folder, into it.
+        draw: draws the runs of a folder into the same folder.
     """
 
     title: str
@@ -23,7 +23,7 @@ class Item(NamedTuple):
     draw: Callable[[Path, Scale], Drawn]
 
     def at(self, scale: Scale) -> Sequence[Experiment]:
-        """The runs it needs at that scale; none where it is not drawn there."""
+        """The runs it needs at that scale; empty if it is not drawn at that scale."""
         return at(self.experiments, scale)
 
 

@@ -1,4 +1,4 @@
-"""What is measured on one net, or simulated, as Markdown from the CSV that it left."""
+"""Measurements of one net, and simulations, as Markdown from their CSV files."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ def _rows(file: Path) -> list[Row]:
 
 
 def escape(file: Path) -> str:
-    """Mean escape time by sharpness and optimizer, of an escape.csv."""
+    """Mean escape time by sharpness and optimizer, from an escape.csv."""
     rows = _rows(file)
 
     def cell(row: Row) -> str:
@@ -33,13 +33,13 @@ def escape(file: Path) -> str:
 
 
 def saddle(file: Path) -> str:
-    """Displacement over the exact one, by eigenvalue and optimizer, of a saddle.csv."""
+    """Displacement over the exact one, by eigenvalue and optimizer, from a saddle.csv."""
     table = _by_optimizer(_rows(file), "H", lambda row: f"{float(row['msd']) / float(row['msd_exact']):.3f}")
     return f"{table}\nSimulated mean squared displacement over the exact one.\n"
 
 
 def _by_optimizer(rows: Sequence[Row], line: str, cell: Callable[[Row], str]) -> str:
-    """A line for each number in one column, a column for each optimizer."""
+    """A table with a line for each number in the column ``line``, and a column for each optimizer."""
     names = list(dict.fromkeys(row["optimizer"] for row in rows))
     lines: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -49,7 +49,7 @@ def _by_optimizer(rows: Sequence[Row], line: str, cell: Callable[[Row], str]) ->
 
 
 def noise(file: Path) -> str:
-    """Tail indices, and how often a test for Gaussians rejects, of a noise.csv with its noise.json."""
+    """Tail indices, and how often a test for Gaussians rejects, from a noise.csv with its noise.json."""
     rows, about = _rows(file), json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))["about"]
     columns = {
         "stable α, one minibatch across parameters": "across_parameters_stable_alpha",
@@ -68,7 +68,7 @@ def noise(file: Path) -> str:
 
 
 def eq5(file: Path) -> str:
-    """How well C = H/B holds, of an eq5.csv."""
+    """How well C = H/B holds, from an eq5.csv."""
     columns = {"slope of log C against log H": "slope", "correlation": "correlation", "B C / H": "factor"}
     rows = [
         [row["parameters"], row["B"], row["directions"], *(_interval(row, column) for column in columns.values())]
@@ -79,7 +79,7 @@ def eq5(file: Path) -> str:
 
 
 def equal_loss(file: Path) -> str:
-    """Test errors of a comparison, and how flat it is at equal loss, of its equal-loss.csv."""
+    """Test errors of a comparison, and its flatness at equal loss, from the files beside its equal-loss.csv."""
     return "\n".join(
         path.read_text(encoding="utf-8") for path in (file.with_name("summary.md"), file.with_suffix(".md"))
     )

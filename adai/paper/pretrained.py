@@ -1,4 +1,4 @@
-"""A net trained quickly, to look at: an ordinary run of `adai.lab.training.train`, in a folder beneath the figure's."""
+"""A quickly trained net to measure: an ordinary run of `adai.lab.training.train` in a subfolder of the figure's."""
 
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,12 @@ FOLDER = "pretrained"
 
 
 class Pretrained(NamedTuple):
-    """A net before and after, and how the training ended.
+    """A net before and after training, and its last losses and errors.
 
     Args:
         trained: after the last epoch.
-        random: with the weights from which it started.
-        ended: losses and errors (percent) of the last epoch, as `adai.lab.training.learner.COLUMNS` has them.
+        random: with the initial weights.
+        ended: losses and errors (percent) of the last epoch, as in `adai.lab.training.learner.COLUMNS`.
     """
 
     trained: Subject
@@ -42,22 +42,22 @@ def pretrained(
     data_dir: Path | None = None,
     progress: Progress = silent,
 ) -> Pretrained:
-    """Train a net, or go on with it: SGD with momentum 0.9 and batch 128, learning rate from 0.1 to 0 along a cosine.
+    """Train a net, or resume: SGD with momentum 0.9 and batch 128, learning rate from 0.1 to 0 along a cosine.
 
-    Neither warm-up nor weight decay nor augmentation, so that what is trained is the very loss that is then measured.
+    There is no warm-up, weight decay or augmentation, so that the loss that is measured is the loss that was trained.
 
     Args:
-        folder: of the figure; the run is in `FOLDER` within it.
-        dataset: as `adai.lab.tasks.data.load` knows it.
+        folder: of the figure; the run is in its subfolder `FOLDER`.
+        dataset: a name for `adai.lab.tasks.data.load`.
         model: a net of `adai.lab.models`.
         epochs: of training.
         seed: of weights and order.
-        device: where to compute.
-        data_dir: where data sets lie by name.
-        progress: told what is being done.
+        device: the device to compute on.
+        data_dir: the folder that contains the data sets.
+        progress: called with the name of the work, the units just done, and their total.
 
     Raises:
-        UserError: the folder holds another run, or the training diverges.
+        UserError: the folder has another run, or the training diverges or does not learn.
     """
     settings = Settings.of(
         dataset,
@@ -75,7 +75,7 @@ def pretrained(
     )
     run = train(settings, folder / FOLDER, data_dir=data_dir, stepped=partial(progress, "training"))
     if run.status in DIED:
-        raise UserError(f"the training in {run.path} {run.status}, so there is no net to look at")
+        raise UserError(f"the training in {run.path} {run.status}, so there is no net to measure")
     fresh = partial(by_settings, settings, device=torch.device(device), data_dir=data_dir)
     trained = subject_at(run.path, fresh, device=torch.device(device), data_dir=data_dir)
     last = run.rows()[-1]

@@ -1,4 +1,4 @@
-"""What the paper prints of its own runs."""
+"""The results that the paper prints."""
 
 from adai.lab.results.stats import Spread
 from adai.paper.experiments import NINE

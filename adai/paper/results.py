@@ -1,4 +1,4 @@
-"""README.md of a folder of kept runs: every table and figure of the paper, or that it is not run."""
+"""Writes README.md for a folder of kept runs: every table and figure of the paper, or a note that it is not run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,10 +28,10 @@ FIGURES = {name: item for name, item in ITEMS.items() if name != "table1"}
 
 
 def write(folder: Path) -> Path:
-    """Write README.md into the folder, and the figures of those training runs that are there.
+    """Write README.md into the folder, and the figures of its training runs.
 
     Raises:
-        UserError: there is no such folder, it holds other runs than the paper's, or it cannot be written.
+        UserError: there is no such folder, it has other runs than the paper's, or it cannot be written.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give one with runs that are kept")
@@ -46,10 +46,10 @@ def write(folder: Path) -> Path:
 
 
 def readme(folder: Path) -> str:
-    """Its text.
+    """The text of README.md.
 
     Raises:
-        UserError: the folder holds other runs than the paper's, or a run in it is damaged.
+        UserError: the folder has other runs than the paper's, or a damaged run.
     """
     parts = [HEAD, _part(ITEMS["table1"].title, table1.markdown(table1.cells(folder, FULL), FULL))]
     parts += [_figure(folder, name, FULL) for name in FIGURES]
@@ -70,7 +70,7 @@ def readme(folder: Path) -> str:
 
 
 def _small(folder: Path) -> list[str]:
-    """What has been run at small scale, which lies in a folder of its own within the folder; nothing where none has."""
+    """The parts of the runs at small scale, which are in a subfolder; if there are none, a part that says so."""
     there = folder / SMALL.name
     begun = [name for name, item in ITEMS.items() if _begun(there, item.at(SMALL), SMALL)]
     if "table1" not in begun:
@@ -112,7 +112,7 @@ def _part(title: str, text: str) -> str:
 
 
 def _measured(folder: Path, title: str, table: str, view: Callable[[Path], str], picture: str = "escape.png") -> str:
-    """A part that rests on one table, with the picture beside it."""
+    """A part with the content of one table, and the picture in the same folder."""
     if not (folder / table).exists():
         return _part(title, f"{SAID_NOT_RUN}.\n")
     beside = Path(table).parent / picture

@@ -1,7 +1,7 @@
-"""Table 1: lowest test error over the epochs, nine optimizers on five networks; ours beside the paper's.
+"""Table 1: lowest test error over the epochs, nine optimizers on five networks; ours and the paper's.
 
-At small scale a small network stands beside the paper's numbers for a larger one on the same images. The values do not
-compare, so the table has no difference there, but the place of each optimizer in either order.
+At small scale the table compares a small network with the paper's numbers for a larger one on the same images. The
+values are not comparable, so the table has the rank of each optimizer in both instead of a difference.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from rich.table import Table
 from adai.files import write_whole
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.results.stats import Spread, rank_correlation, spread
+from adai.lab.results.summary import Row, summarise
 from adai.paper.drawing import Drawn, found
 from adai.paper.experiments import (
     DENSENET121,
@@ -33,7 +34,6 @@ from adai.paper.published import TABLE1
 from adai.report.fitting import Fitting
 from adai.report.grid import NOT_RUN
 from adai.report.rows import write_csv
-from adai.report.summary import Row, summarise
 from adai.report.tables import NONE, as_markdown
 
 EXPERIMENTS = (RESNET18, VGG16, RESNET34, DENSENET121, GOOGLENET)
@@ -47,11 +47,11 @@ CAPTION = (
 
 
 class Cell(NamedTuple):
-    """A cell of the table; None where there is no number.
+    """A cell of the table; None means that there is no number.
 
-    ``mean``, ``sd`` and ``difference`` are of the finished runs, ``runs`` says in words what there is. ``paper_model``
-    is the network of the paper's numbers; where it is another than ours there is no difference. ``place`` counts the
-    optimizers of the network from 1, the lowest mean, of those that have one; ``paper_place`` in the paper.
+    ``mean``, ``sd`` and ``difference`` are of the finished runs; ``runs`` describes which runs exist. ``paper_model``
+    is the network of the paper's numbers; if it differs from ours, there is no difference. ``place`` is the optimizer's
+    rank among those of the network that have a mean, from 1 for the lowest; ``paper_place`` is its rank in the paper.
     """
 
     dataset: str
@@ -70,15 +70,15 @@ class Cell(NamedTuple):
 
 
 def cells(folder: Path, scale: Scale) -> list[Cell]:
-    """All 45, or 18 at small scale, from the runs within the folder.
+    """All 45 cells, or 18 at small scale, from the runs in the folder.
 
     Raises:
-        UserError: a folder holds other runs, or is damaged.
+        UserError: a folder has other runs, or is damaged.
     """
     return [
         cell
         for paper in EXPERIMENTS
-        for ours in at([paper], scale)  # at small scale there may be none
+        for ours in at([paper], scale)  # may be empty at small scale
         for cell in _placed(_of_network(folder, ours, paper, scale))
     ]
 
@@ -102,7 +102,7 @@ def _cell(ours: Experiment, paper: Experiment, row: Row, printed: Spread, scale:
 
 
 def _placed(network: list[Cell]) -> list[Cell]:
-    """The cells of a network with the place of each in the order of the means; equal means share the better place."""
+    """The cells of a network with their ranks by mean; equal means share the better rank."""
     means = [cell.mean for cell in network if cell.mean is not None]
     printed = [cell.paper_mean for cell in network]
     return [
@@ -115,12 +115,12 @@ def _placed(network: list[Cell]) -> list[Cell]:
 
 
 def lines(table: Sequence[Cell], scale: Scale) -> list[list[str]]:
-    """The table as people read it, a row a cell under `headings`."""
+    """The table as text, with one row per cell under `headings`."""
     return [_line(cell, small=scale is SMALL) for cell in table]
 
 
 def headings(scale: Scale) -> tuple[str, ...]:
-    """Of the columns at that scale."""
+    """The headings of the columns at that scale."""
     return SMALL_HEADINGS if scale is SMALL else HEADINGS
 
 
@@ -151,7 +151,7 @@ def _plus_minus(mean: float | None, sd: float | None) -> str:
 
 
 def as_table(table: Sequence[Cell], scale: Scale) -> Fitting:
-    """The table for the terminal, a block a network."""
+    """The table for the terminal, with one block per network."""
     view = Table(
         box=HORIZONTALS,
         show_edge=False,
@@ -160,7 +160,7 @@ def as_table(table: Sequence[Cell], scale: Scale) -> Fitting:
         title_justify="left",
     )
     for heading in headings(scale):
-        name = "ours −\npaper" if heading == "difference" else heading  # in 80 columns
+        name = "ours −\npaper" if heading == "difference" else heading  # to fit in 80 columns
         view.add_column(name, justify="left" if heading in HEADINGS[:2] else "right", no_wrap=heading != "runs")
     texts = lines(table, scale)
     for line, following in zip(texts, [*texts[1:], [""]], strict=True):
@@ -169,18 +169,18 @@ def as_table(table: Sequence[Cell], scale: Scale) -> Fitting:
 
 
 def markdown(table: Sequence[Cell], scale: Scale) -> str:
-    """The table for a README, at small scale with what the orders have in common."""
+    """The table for a README; at small scale with the rank correlations."""
     under = [remarked(CAPTION, scale.note), *(orders(table) if scale is SMALL else [])]
     return as_markdown(headings(scale), lines(table, scale), left=2) + "".join(f"\n{text}\n" for text in under)
 
 
 def orders(table: Sequence[Cell]) -> list[str]:
-    """For each network, how well the order of our means agrees with that of the paper's, over what has been run."""
+    """For each network, the rank correlation of our means with the paper's, over the optimizers that have been run."""
     said = []
     for model, dataset, paper_model in dict.fromkeys((c.model, c.dataset, c.paper_model) for c in table):
         run = [(c.mean, c.paper_mean) for c in table if (c.model, c.dataset) == (model, dataset) and c.mean is not None]
         what = f"{NAMES[model]} on {NAMES[dataset]} and the paper's {NAMES[paper_model]} order the optimizers"
-        if len(run) < 3:  # two have no order to speak of
+        if len(run) < 3:  # a rank correlation of two means nothing
             continue
         rank = rank_correlation(*zip(*run, strict=True))
         interval = f"95 % interval {rank.low:.2f} to {rank.high:.2f}" if isfinite(rank.low) else "no interval"
@@ -190,7 +190,7 @@ def orders(table: Sequence[Cell]) -> list[str]:
 
 
 def draw(folder: Path, scale: Scale) -> Drawn:
-    """Write table1.csv and table1.md into the folder, from the runs within it."""
+    """Write table1.csv and table1.md into the folder, from its runs."""
     table = cells(folder, scale)
     files = [folder / "table1.csv", folder / "table1.md"]
     write_csv(files[0], table)

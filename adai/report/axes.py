@@ -1,4 +1,4 @@
-"""Axes as every figure has them."""
+"""The style of axes in all figures."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 
 def plain(ax: Axes) -> None:
-    """A faint grid, and no frame above and to the right."""
+    """Draw a faint grid, and no frame at the top and on the right."""
     ax.grid(alpha=0.3)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
 
 
 def log_where_it_helps(ax: Axes, which: str, columns: Sequence[NDArray[np.float64]]) -> None:
-    """Take a logarithmic axis where the values differ by factors, with plain numbers on it."""
+    """Use a logarithmic axis, with plain numbers, if all values are above 0 and differ by more than a factor of 3."""
     values = np.concatenate([np.zeros(0), *columns])
     values = values[np.isfinite(values)]
     if not values.size:

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 class Eigenvalue(NamedTuple):
-    """One eigenvalue, 1 being the largest."""
+    """One eigenvalue; rank 1 is the largest."""
 
     parameters: str
     rank: int
@@ -50,7 +50,7 @@ class Height(NamedTuple):
 
 
 def as_table(table: Sequence[Row]) -> Group:
-    """The table for the terminal: a column for each set of parameters."""
+    """The table for the terminal, with a column for each set of parameters."""
     lines: dict[str, Callable[[Row], str]] = {
         "loss": lambda r: f"{r.loss:.4g}",
         "‖gradient‖": lambda r: f"{r.gradient_norm:.3g}",
@@ -91,7 +91,7 @@ def write(folder: Path, results: Mapping[str, Curvature], about: Mapping[str, An
 
 
 def _grid(results: Mapping[str, Curvature]) -> tuple[Array, float]:
-    """The same eigenvalues and width for all, so that densities can be compared."""
+    """Eigenvalues and a width that all densities share, so that they can be compared."""
     together = [found.quadrature.nodes.ravel() for found in results.values()]
     nodes = np.concatenate(together)[None]
     return Quadrature(nodes, np.ones_like(nodes)).grid()
@@ -112,7 +112,7 @@ def _heights(name: str, surface: Surface) -> list[Height]:
 
 
 def draw_density(path: Path, results: Mapping[str, Curvature]) -> None:
-    """Draw the density of eigenvalues of each, one below the other on one axis, with the eigenpairs' values marked."""
+    """Draw the density of eigenvalues of each, one below the other on a shared axis, and mark the top eigenvalues."""
     figure = Figure(figsize=(8, 1.2 + 2.2 * len(results)), layout="constrained")
     axes = figure.subplots(len(results), 1, sharex=True, squeeze=False)[:, 0]
     grid, width = _grid(results)
@@ -140,8 +140,8 @@ def draw_surfaces(path: Path, surfaces: Mapping[str, Surface]) -> None:
     """Draw the loss over the plane of the top two eigenvectors, side by side with the same colours."""
     lowest = min(float(np.nanmin(surface.loss)) for surface in surfaces.values())
     highest = max(float(np.nanmax(surface.loss)) for surface in surfaces.values())
-    highest = max(highest, lowest + 1e-6 * (abs(lowest) or 1))  # a plane has levels too
-    # A loss above 0 is drawn in ratios: the valley takes up few of the levels of a linear scale.
+    highest = max(highest, lowest + 1e-6 * (abs(lowest) or 1))  # a constant loss needs levels too
+    # A loss above 0 is drawn on a logarithmic scale, because a linear one has few levels in the valley.
     spaced, norm = (np.geomspace, LogNorm(lowest, highest)) if lowest > 0 else (np.linspace, None)
     levels = spaced(lowest, highest, 25)
     figure = Figure(figsize=(4.2 * len(surfaces) + 0.8, 4.2), layout="constrained")

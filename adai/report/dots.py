@@ -1,13 +1,13 @@
-"""A number of each run, on a line for each optimizer."""
+"""A figure with one number per run, on a line for each optimizer."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from adai.lab.results.comparison import Entrant, median
+from adai.lab.results.words import short
 from adai.report.axes import log_where_it_helps
-from adai.report.comparison import Entrant, median
-from adai.report.picture import WIDTH, Missing, Picture, short
+from adai.report.picture import WIDTH, Drawing, Missing, Picture
 from adai.report.style import style
 from adai.report.text import drawn
 
@@ -21,14 +21,14 @@ def dots(
     factors: bool = False,
     title: str = "",
 ) -> Picture | Missing:
-    """A line an optimizer: a mark for each run, and the median of them in figures.
+    """One line per optimizer, with a mark for each run, and their median as a number.
 
     Args:
         key: the figure's name in files.
-        name: what the number is.
+        name: the name of the number.
         unit: its unit; may be empty.
-        values: each optimizer's; what is not finite is left out.
-        factors: optimizers may differ by factors: the axis is logarithmic then, and has no bars from 0.
+        values: the numbers of each optimizer; those that are not finite are left out.
+        factors: whether optimizers may differ by factors; then the axis may be logarithmic, without bars from 0.
         title: default the name.
     """
     title = title or f"{name[0].upper()}{name[1:]}"
@@ -36,14 +36,14 @@ def dots(
     known = [(entrant, of_runs) for entrant, of_runs in finite if of_runs.size]
     if not known:
         return Missing(key, title, f"the {name}")
-    figure = Figure(figsize=(WIDTH, 0.9 + 0.34 * len(known)), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, 0.9 + 0.34 * len(known)), layout="constrained")
     ax = figure.subplots()
     everything = np.concatenate([of_runs for _, of_runs in known])
     ax.set_xlim(1.2 * min(0, everything.min()), 1.2 * max(0, everything.max()) or 1)
     if factors:
         log_where_it_helps(ax, "x", [everything])
     for number, (entrant, of_runs) in enumerate(known):
-        look = style(entrant.name)
+        look = style(entrant.name, [each.name for each, _ in values])
         if ax.get_xscale() == "linear":
             ax.plot([0, median(of_runs)], [number, number], color=look.light, lw=2.5, alpha=0.35, solid_capstyle="butt")
         ax.plot(of_runs, np.full(of_runs.size, number), look.marker, color=look.light, ms=6, alpha=0.8, ls="")
@@ -54,4 +54,4 @@ def dots(
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)
     said = "; ".join(f"{entrant.label} {short(median(of_runs))} {unit}".rstrip() for entrant, of_runs in known)
-    return Picture(key, title, f"Medians: {said}. A mark a run.", figure)
+    return Picture(key, title, f"Medians: {said}. One mark per run.", figure)

@@ -3,9 +3,10 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from adai.lab.results.comparison import Array, Comparison, Entrant, mean_over_runs, over_runs
+from adai.lab.results.words import short
 from adai.report.axes import log_where_it_helps
-from adai.report.comparison import Array, Comparison, Entrant, mean_over_runs, over_runs
-from adai.report.picture import Missing, Picture, one_axes, short
+from adai.report.picture import Missing, Picture, one_axes
 from adai.report.style import INK, style
 from adai.theory.saddle import total_drift
 
@@ -15,11 +16,11 @@ BETA_0, BETA_1 = 0.1, 0.9  # the defaults of Adai and of Adam
 
 
 def momentum_drift(entrant: Entrant) -> Array:
-    """⟨Δθ²⟩ of the total momentum drift by run and epoch, (runs, epochs), of the runs that finished.
+    """⟨Δθ²⟩ of the total momentum drift by run and epoch, (runs, epochs), for the runs that finished.
 
-    Both are eq. 12, |H_i|η²/(2(1-β1)B), in which C_i = |H_i|/B by Assumption 1. Adai's 1 - μ_i = β0 C_i / mean C gives
-    η² v̄ / (2 β0) for every parameter, v̄ = mean(v̂) being what it takes for mean C: Proposition 3, which prints twice
-    that. Adam's learning rate η/√C_i gives η² / (2(1-β1)): Proposition 1 for T → ∞.
+    Both optimizers use eq. 12, |H_i|η²/(2(1-β1)B), with C_i = |H_i|/B by Assumption 1. Adai's 1 - μ_i = β0 C_i / mean C
+    gives η² v̄ / (2 β0) for every parameter, with v̄ = mean(v̂) as the estimate of mean C; Proposition 3 prints twice
+    that. Adam's learning rate η/√C_i gives η² / (2(1-β1)), which is Proposition 1 for T → ∞.
     """
     lr = over_runs(entrant.finished, "lr")
     if entrant.name in ADAPTIVE:
@@ -33,7 +34,7 @@ def momentum_drift(entrant: Entrant) -> Array:
 
 
 def drift_pictures(comparison: Comparison) -> list[Picture | Missing]:
-    """The ratio to Adam's for Adai and AdaiW; nothing where Adam or both of them take no part."""
+    """The ratio to Adam's drift for Adai and AdaiW; empty if Adam takes no part, or neither of them does."""
     entrants = {entrant.name: entrant for entrant in comparison.entrants if entrant.finished}
     if ADAM not in entrants:
         return []
@@ -41,7 +42,7 @@ def drift_pictures(comparison: Comparison) -> list[Picture | Missing]:
 
 
 def _ratio(entrant: Entrant, adam: Entrant) -> Picture | Missing:
-    """Mean over seeds by epoch, band from the lowest to the highest."""
+    """The ratio by epoch: mean over seeds, with a band from the lowest to the highest."""
     key, title = f"drift-{entrant.name}", f"Momentum drift of {entrant.label} over {adam.label}’s by epoch"
     ours, theirs = momentum_drift(entrant), mean_over_runs(momentum_drift(adam))
     epochs = min(ours.shape[1], theirs.size)

@@ -1,4 +1,4 @@
-"""Eq. 5 as table, files and Figure 7: gradient noise covariance against the Hessian, in the Hessian's eigenbasis."""
+"""Eq. 5 as a table, files and Figure 7: gradient noise covariance against the Hessian, in the Hessian's eigenbasis."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from adai.report.text import drawn
 from adai.theory.estimate import Interval
 
 BATCHES = (1, 10, 100)
-EDGES = (LOW, 1e-3, 1e-2, 1e-1, HIGH, math.inf)  # the paper's range by decades, and what lies above it
+EDGES = (LOW, 1e-3, 1e-2, 1e-1, HIGH, math.inf)  # the paper's range by decades, and everything above it
 
 
 class Row(NamedTuple):
@@ -48,7 +48,7 @@ class Row(NamedTuple):
 
 
 class Point(NamedTuple):
-    """One direction: its H, its C₁, what kind it is."""
+    """One direction: its kind, its H and its C₁."""
 
     parameters: str
     kind: str
@@ -57,7 +57,7 @@ class Point(NamedTuple):
 
 
 class Decade(NamedTuple):
-    """C/H at B = 1, geometric mean over the directions with H from ``low`` up to below ``high``; None without any."""
+    """C/H at B = 1, geometric mean over the directions with ``low`` ≤ H < ``high``; None if there are none."""
 
     parameters: str
     low: float
@@ -67,7 +67,7 @@ class Decade(NamedTuple):
 
 
 def decades(results: Mapping[str, Directions]) -> list[Decade]:
-    """C/H by decade of H: where eq. 5 holds, which one slope does not say."""
+    """C/H by decade of H, which shows where eq. 5 holds; a single slope does not show this."""
     table = []
     for name, directions in results.items():
         H, C = directions.H, directions.C
@@ -133,7 +133,7 @@ def write(
 
 
 def draw(path: Path, results: Mapping[str, Directions], batches: Sequence[int] = BATCHES) -> None:
-    """Draw Figure 7: a row for each set of parameters, a column for each batch size; the line is C = H/B."""
+    """Draw Figure 7, with a row for each set of parameters and a column for each batch size; the line is C = H/B."""
     most = max(directions.samples for directions in results.values())
     batches = [B for B in batches if most > B]
     figure = Figure(figsize=(3.6 * len(batches) + 0.6, 3.3 * len(results) + 0.4), layout="constrained")

@@ -36,13 +36,14 @@ class Row(NamedTuple):
         setting: name of the setting.
         optimizer: name of the optimizer.
         k: sharpness.
-        replicas: how many ran.
-        censored: how many had not escaped at the cap. The mean is S / n, all time watched over the number that escaped.
+        replicas: the number of replicas.
+        censored: the number of replicas that had not escaped at the cap. The mean is S / n, the total time observed
+            over the number of escapes.
         mean: mean escape time.
         ci_low: lower end of its 95 % bootstrap interval.
         ci_high: upper end.
-        cv: coefficient of variation, 1 for exponential times; None with censored replicas.
-        theory: mean escape time that the theory gives, None where none applies.
+        cv: coefficient of variation, 1 for exponential times; None if replicas are censored.
+        theory: mean escape time by the theory; None if no theory applies.
     """
 
     setting: str
@@ -73,7 +74,7 @@ def _row(setting: str, name: str, k: float, store: Store) -> Row:
 
 
 def fits(study: Study, store: Store) -> dict[str, Fits]:
-    """R² of log τ against 1/k and 1/sqrt(k) of each optimizer; empty where there are too few sharpnesses."""
+    """R² of log τ against 1/k and 1/sqrt(k) of each optimizer; empty if there are too few sharpnesses."""
     ks = np.array(sorted(study.ks))
     result = {}
     for name in study.rules:
@@ -84,7 +85,7 @@ def fits(study: Study, store: Store) -> dict[str, Fits]:
 
 
 def ratios(study: Study, store: Store, over: str, under: str) -> dict[float, Interval]:
-    """Mean escape time of one optimizer over another's at each sharpness, where both have escapes."""
+    """Mean escape time of one optimizer over another's, at each sharpness at which both have escapes."""
     result = {}
     for k in sorted(study.ks):
         if (over, k) in store and (under, k) in store:
@@ -95,9 +96,9 @@ def ratios(study: Study, store: Store, over: str, under: str) -> dict[float, Int
 
 
 def slopes(study: Study, store: Store) -> dict[str, tuple[float, float]]:
-    """Of each optimizer with a theory: slope of log(τ / prefactor) over the theory's, and mean of τ over the theory's.
+    """For each optimizer with a theory: slope of log(τ / prefactor) over the theory's, and mean of τ over the theory's.
 
-    The slope is against what the theory's exponent is linear in, so its ratio is 1 where the exponent is right.
+    The slope is against the theory's exponent, so it is 1 if the exponent is right.
     """
     result = {}
     for name, theory in SETTINGS[study.setting].theory.items():
@@ -166,9 +167,9 @@ def ratios_table(title: str, by_k: dict[float, Interval]) -> Fitting:
 
 
 def draw(path: Path, study: Study, table: Sequence[Row], remark: str = "") -> None:
-    """Draw log τ against 1/k and against 1/sqrt(k), Figure 5's layout, with the theory's lines where there are any.
+    """Draw log τ against 1/k and against 1/sqrt(k), in Figure 5's layout, with lines for the theory if there is one.
 
-    A remark goes below the title.
+    A remark is shown below the title.
     """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)

@@ -1,4 +1,4 @@
-"""Tables for a terminal of any width: where one is too wide, each row becomes a few lines. No cell is cut off."""
+"""Tables for a terminal of any width: if one is too wide, each row becomes a few lines. No cell is cut off."""
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -7,17 +7,17 @@ from rich.text import Text
 
 
 class Fitting:
-    """A table as it is where its widest words have room, else a paragraph for each row, with a line for each cell.
+    """A table if its widest words fit, else a paragraph for each row, with a line for each cell.
 
     Args:
-        table: its cells and headings are strings; the first cell names the row.
+        table: the table; its cells and headings are strings, and the first cell of a row is its name.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """What rich draws."""
+        """The content for rich."""
         if _needed(self.table) <= options.max_width:
             yield self.table
         else:
@@ -25,14 +25,14 @@ class Fitting:
 
 
 def _needed(table: Table) -> int:
-    """The width in which no word is cut off."""
+    """The width that the table needs so that no word is cut off."""
     needed = 0
     for column in table.columns:
         texts = map(str, (column.header, *column.cells))
         words = [word for text in texts for word in (text.splitlines() if column.no_wrap else text.split())]
-        needed += max(map(cell_len, words), default=0) + 2  # with the space at either side
+        needed += max(map(cell_len, words), default=0) + 2  # with a space on each side
     outside = (2 if table.show_edge else 0) - (0 if table.pad_edge else 2)
-    return needed + len(table.columns) - 1 + outside  # and the lines between
+    return needed + len(table.columns) - 1 + outside  # with the lines between columns
 
 
 def _paragraphs(table: Table) -> list[str]:

@@ -1,4 +1,4 @@
-"""Several comparisons in one figure, a panel each."""
+"""Several comparisons in one figure, with a panel for each."""
 
 import math
 import textwrap
@@ -12,15 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adai.files import write_whole
-from adai.report.comparison import Comparison
+from adai.lab.results.comparison import Comparison
+from adai.lab.results.summary import ERROR
 from adai.report.panels import draw_curves, draw_scatter, legend_keys
 from adai.report.picture import RC
-from adai.report.summary import ERROR
 from adai.report.text import drawn
 
 NOT_RUN = "not run"
 
-# What a panel can show.
+# The contents of a panel.
 TEST_ERROR = partial(draw_curves, column=ERROR.column, name=ERROR.name, unit=ERROR.unit)
 TOP5_ERROR = partial(draw_curves, column="test_error_top5", name="top-5 test error", unit="%")
 TRAINING_LOSS = partial(draw_curves, column="train_loss", name="training loss", unit="nats")
@@ -31,9 +31,9 @@ class Panel(NamedTuple):
     """A part of a figure.
 
     Args:
-        title: above it.
-        comparison: whose optimizers are drawn; those without a run are named as not run.
-        draw: draws it on axes and returns what is to be seen; nothing where there is nothing.
+        title: the title above it.
+        comparison: the comparison to draw; its optimizers without a run are listed as not run.
+        draw: draws it on axes and returns a description; empty if there is nothing to draw.
     """
 
     title: str
@@ -42,7 +42,7 @@ class Panel(NamedTuple):
 
 
 def write_grid(folder: Path, name: str, title: str, rows: Sequence[Sequence[Panel]]) -> list[Path]:
-    """Draw rows of panels as PNG and PDF, the optimizers of all in one legend; returns the files."""
+    """Draw rows of panels as PNG and PDF, with one legend for all optimizers; returns the files."""
     panels = [panel for row in rows for panel in row]
     with rc_context(RC):
         keys = {key.get_label(): key for panel in panels for key in legend_keys(panel.comparison)}
@@ -60,7 +60,7 @@ def write_grid(folder: Path, name: str, title: str, rows: Sequence[Sequence[Pane
 
 
 def draw_panel(ax: Axes, panel: Panel) -> None:
-    """Draw it, and say in it or in its title what has not been run."""
+    """Draw a panel; it or its title says which optimizers have not been run."""
     seen = panel.draw(ax, panel.comparison)
     run = [entrant for entrant in panel.comparison.entrants if any(run.rows for run in entrant.runs)]
     missing = [entrant.label for entrant in panel.comparison.entrants if entrant not in run]

@@ -1,13 +1,6 @@
-"""Learning-rate sensitivity: a comparison at several factors on each optimizer's own learning rate.
-
-Each factor is a comparison of its own (`adai.lab.results.folders.folder_at`). What is said of optimizers is said of
-each at its
-best rate: of the rates at which the largest share of their runs has ended, those at which the smallest share died, and
-of these the one with the lowest mean over the runs that finished.
-"""
+"""Learning-rate sensitivity drawn: a table, a figure, and a row a run as CSV."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -17,121 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from adai.lab.results.folders import factors_in, folder_at
+from adai.lab.results.learning_rates import Grid, Tried
 from adai.lab.results.stats import spread
+from adai.lab.results.summary import Measure
+from adai.lab.results.words import joined, short
 from adai.report.axes import log_where_it_helps
-from adai.report.comparison import Comparison, Entrant, read
 from adai.report.panels import ENDS, legend_keys
-from adai.report.picture import HEIGHT, Picture, one_axes, short, with_unit
+from adai.report.picture import HEIGHT, Picture, one_axes, with_unit
 from adai.report.rows import write_csv
 from adai.report.style import INK, style
-from adai.report.summary import Measure, joined, measure_of
 from adai.report.tables import NONE, Cells, plus_minus
-
-
-class Tried(NamedTuple):
-    """An optimizer at one rate.
-
-    Args:
-        values: what decides, of the runs that finished.
-        ends: what became of those that died.
-        planned: how many there were to be.
-    """
-
-    values: list[float]
-    ends: list[str]
-    planned: int
-
-    @property
-    def ended(self) -> float:
-        """The share of the runs that are over."""
-        return (len(self.values) + len(self.ends)) / self.planned if self.planned else 0.0
-
-    @property
-    def deaths(self) -> float:
-        """The share of those that are over which died."""
-        return len(self.ends) / max(1, len(self.values) + len(self.ends))
-
-    @property
-    def died(self) -> str:
-        """``2 of 3 died``; empty where none did."""
-        return f"{len(self.ends)} of {self.planned} died" if self.ends else ""
-
-
-class Best(NamedTuple):
-    """An optimizer's best rate.
-
-    Args:
-        factor: on its own learning rate; 1 where no run has finished.
-        lr: the rate itself; None where it was not recorded.
-        edge: ``lowest`` or ``highest`` where it is that of its rates, so that a better one may lie beyond; else empty.
-    """
-
-    factor: float
-    lr: float | None
-    edge: str
-
-
-class Grid(NamedTuple):
-    """The comparison at every factor, from the lowest on.
-
-    Args:
-        at: by factor; that at 1 is the comparison itself.
-        measure: what decides.
-    """
-
-    at: dict[float, Comparison]
-    measure: Measure
-
-    @property
-    def optimizers(self) -> list[str]:
-        """In the order they were asked for."""
-        return [entrant.name for entrant in self.at[1.0].entrants]
-
-    def entrants(self, optimizer: str) -> dict[float, Entrant]:
-        """An optimizer at every factor that it is to run at."""
-        return {f: e for f, comparison in self.at.items() for e in comparison.entrants if e.name == optimizer}
-
-    def tried(self, optimizer: str) -> dict[float, Tried]:
-        """The same as numbers."""
-        found = {}
-        for factor, entrant in self.entrants(optimizer).items():
-            last = [float(run.column(self.measure.column)[-1]) for run in entrant.finished]
-            ends = [run.status for run in entrant.runs if run.died]
-            found[factor] = Tried([x for x in last if np.isfinite(x)], [*ends], len(entrant.runs))
-        return found
-
-    def best(self, optimizer: str) -> Best:
-        """The optimizer's best rate."""
-        tried = self.tried(optimizer)
-        most = max(t.ended for t in tried.values())
-        ended = {f: t for f, t in tried.items() if t.values and t.ended == most}
-        if not ended:
-            return Best(1.0, self._lr(optimizer, 1.0), "")
-        factor = min(ended, key=lambda f: (ended[f].deaths, fmean(ended[f].values)))
-        ends = {min(tried): "lowest", max(tried): "highest"} if len(tried) > 1 else {}
-        return Best(factor, self._lr(optimizer, factor), ends.get(factor, ""))
-
-    def _lr(self, optimizer: str, factor: float) -> float | None:
-        return self.entrants(optimizer)[factor].options.get("lr")
-
-    def at_best(self) -> Comparison:
-        """The comparison with every optimizer at its best rate; its settings say so, and the verdict by them."""
-        base = self.at[1.0]
-        best = {name: self.best(name) for name in self.optimizers}
-        chosen = {"lr_grid": list(self.at), "best": {name: list(own) for name, own in best.items()}}
-        entrants = [self.entrants(name)[own.factor] for name, own in best.items()]
-        return replace(base, entrants=entrants, config={**base.config, **chosen})
-
-
-def read_grid(comparison: Comparison) -> Grid | None:
-    """The comparison at other rates, with itself; None where it has been asked for at its own alone.
-
-    Raises:
-        UserError: a file is damaged.
-    """
-    at = {f: comparison if f == 1 else read(folder_at(comparison.path, f)) for f in factors_in(comparison.path)}
-    return Grid(at, measure_of(*at.values())) if len(at) > 1 else None
 
 
 class Point(NamedTuple):
@@ -146,16 +34,17 @@ class Point(NamedTuple):
     train_loss: float | None
     test_loss: float | None
     test_error: float | None
+    test_metric: float | None
 
 
 def write_points(path: Path, grid: Grid) -> None:
-    """Write a row for every run at every rate as CSV, every number in full; what there is not stays empty."""
+    """Write a row for every run at every rate as CSV, every number in full; missing values are empty."""
     points = []
     for name in grid.optimizers:
         for factor, entrant in grid.entrants(name).items():
             for run in entrant.runs:
                 last = run.rows[-1] if run.rows else {}
-                numbers = (last.get(column) for column in Point._fields[-3:])
+                numbers = (last.get(column) for column in Point._fields[-4:])
                 points.append(
                     Point(name, factor, entrant.options.get("lr"), run.seed, run.status, len(run.rows), *numbers)
                 )
@@ -163,7 +52,7 @@ def write_points(path: Path, grid: Grid) -> None:
 
 
 def cells(grid: Grid) -> Cells:
-    """The table as people read it: an optimizer a row, a rate a column, and which of them is the best."""
+    """The table for readers: one row per optimizer, one column per rate, and the best rate."""
     measure = grid.measure
     unit = " in percent" if measure.unit == "%" else ""
     rows = []
@@ -186,7 +75,7 @@ def _cell(tried: Tried | None, measure: Measure) -> str:
 
 
 def picture(grid: Grid) -> Picture:
-    """The measure against the factor, a line an optimizer."""
+    """The measure against the factor, with one line per optimizer."""
     figure, ax = one_axes()
     draw(ax, {name: grid.tried(name) for name in grid.optimizers}, list(grid.at))
     ax.set(xlabel="factor on the optimizer’s own learning rate", ylabel=with_unit(grid.measure.name, grid.measure.unit))
@@ -216,7 +105,7 @@ def _ends(grid: Grid, optimizer: str) -> list[str]:
 
 
 def end_keys(ends: set[str]) -> list[Line2D]:
-    """A key for each way in which runs died."""
+    """A legend entry for each way in which runs died."""
     return [
         Line2D([], [], color=INK, lw=0, marker=marker, ms=7, mew=1.6, label=end)
         for end, marker in ENDS.items()
@@ -225,17 +114,17 @@ def end_keys(ends: set[str]) -> list[Line2D]:
 
 
 def draw(ax: Axes, lines: Mapping[str, Mapping[float, Tried]], factors: Sequence[float]) -> None:
-    """Draw what each optimizer came to at every factor, and above the axes how many runs died there, and how.
+    """Draw the results of each optimizer at every factor, and above the axes how many runs died there, and how.
 
     Args:
-        ax: where; its title has to leave room above.
-        lines: by optimizer, as `adai.report.style.style` knows it, and factor.
-        factors: of the axis, from the lowest on.
+        ax: the axes; their title must leave room above.
+        lines: the results by optimizer and by factor.
+        factors: of the axis, from the lowest to the highest.
     """
     shown: list[Sequence[float]] = []
     ax.set_xscale("log")
     for number, (name, tried) in enumerate(lines.items()):
-        look = style(name)
+        look = style(name, list(lines))
         aside = 1.05 ** (number - (len(lines) - 1) / 2)  # bars side by side
         points = [(f * aside, fmean(t.values), min(t.values), max(t.values)) for f, t in tried.items() if t.values]
         if points:

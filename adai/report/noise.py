@@ -1,4 +1,4 @@
-"""Gradient noise as table, files and Figure 6."""
+"""Gradient noise as a table, files and Figure 6."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,9 +27,9 @@ Measured = tuple[Noise, NoiseLaws]
 class Row(NamedTuple):
     """The noise at one set of parameters; see `adai.lab.measure.noise.measure`.
 
-    ``across_parameters_…`` is one minibatch's noise taken as draws from one law; ``across_minibatches_…`` the median
+    ``across_parameters_…`` treats one minibatch's noise as draws from one law. ``across_minibatches_…`` is the median
     over the parameters followed, with the 5 % and 95 % quantiles of the stable α. ``…_rejected`` is the share of
-    parameters at 5 %, ``…_gaussian`` what exact Gaussians give.
+    parameters rejected at 5 %, ``…_gaussian`` the share for exact Gaussians.
     """
 
     parameters: str
@@ -108,7 +108,7 @@ def _indices(law: Law) -> tuple[float, float, float, float]:
 
 
 def followed(name: str, noise: Noise, laws: NoiseLaws) -> list[Followed]:
-    """A row for each parameter that has a law."""
+    """A row for each parameter to which a law was fitted."""
     return [
         Followed(
             name,
@@ -122,7 +122,7 @@ def followed(name: str, noise: Noise, laws: NoiseLaws) -> list[Followed]:
 
 
 def as_table(table: list[Row]) -> Group:
-    """The table for the terminal: a column for each set of parameters."""
+    """The table for the terminal, with a column for each set of parameters."""
     lines: list[tuple[str, Callable[[Row], str]]] = [
         ("across parameters: stable α", lambda r: f"{r.across_parameters_stable_alpha:.2f}"),
         ("  Mohammadi's α", lambda r: f"{r.across_parameters_mohammadi:.2f}"),
@@ -156,7 +156,7 @@ def as_table(table: list[Row]) -> Group:
 
 
 def sentence(row: Row) -> str:
-    """Whether noise is Gaussian: across minibatches by Anderson and Darling's test; across parameters the stable α"""
+    """Says whether noise is Gaussian across minibatches, by Anderson and Darling's test, and α across parameters."""
     share, gaussian = row.anderson_darling_rejected, row.anderson_darling_gaussian
     chance = gaussian + 2 * (gaussian * (1 - gaussian) / row.tested) ** 0.5
     if share <= chance:
@@ -168,7 +168,7 @@ def sentence(row: Row) -> str:
     return (
         f"{row.parameters}: across minibatches the noise {said}: Anderson-Darling rejects {share:.1%} of {row.tested} "
         f"parameters, and {gaussian:.1%} of Gaussians. One minibatch across parameters has a stable α of "
-        f"{row.across_parameters_stable_alpha:.2f}, where a Gaussian has 2."
+        f"{row.across_parameters_stable_alpha:.2f}; a Gaussian has 2."
     ).replace("%", " %")
 
 
@@ -185,9 +185,9 @@ def write_figures(folder: Path, results: Mapping[str, Measured], *, first: int =
     """Draw figure6.png and tails.png for the first set of parameters, and with its number for the others.
 
     Args:
-        folder: where to.
-        results: by the name of the parameters.
-        first: the number of the first of these.
+        folder: the folder of the figures.
+        results: the measurements by the name of the parameters.
+        first: the number of the first of them.
     """
     for number, (name, (noise, laws)) in enumerate(results.items(), start=first):
         which = "" if number == 1 else f"-{number}"
@@ -196,7 +196,7 @@ def write_figures(folder: Path, results: Mapping[str, Measured], *, first: int =
 
 
 def draw(path: Path, name: str, noise: Noise, laws: NoiseLaws) -> None:
-    """Draw Figure 6: sizes of the noise, left measured, right drawn from the law named; the lines are fits."""
+    """Draw Figure 6: sizes of the noise, measured on the left, drawn from a named law on the right; lines are fits."""
     figure = Figure(figsize=(10, 7), layout="constrained")
     (a, b), (c, d) = figure.subplots(2, 2, sharex="row", sharey="row")
     across = noise.across_parameters[noise.across_parameters != 0]
@@ -220,7 +220,7 @@ def draw(path: Path, name: str, noise: Noise, laws: NoiseLaws) -> None:
 
 
 def _pair(left: Axes, right: Axes, measured: Array, drawn: Array, stable: Stable) -> None:
-    """Histograms of sizes up to the largest measured, with the densities fitted to what was measured, folded at 0."""
+    """Histograms of sizes up to the largest measured, with the densities fitted to the measured values, folded at 0."""
     limit = float(np.abs(measured).max())
     x = np.linspace(0, limit, 100)
     gaussian = norm(measured.mean(), measured.std())
@@ -238,7 +238,7 @@ def _pair(left: Axes, right: Axes, measured: Array, drawn: Array, stable: Stable
         for curve, style, label in curves:
             ax.plot(x, curve, style, label=label)
         plain(ax)
-    low = bins / (len(measured) * limit)  # one value in a bin
+    low = bins / (len(measured) * limit)  # the density of one value in a bin
     left.set(yscale="log", ylim=(low / 3, 3 * highest), xlim=(0, limit))
     right.set(yscale="log")
 
@@ -253,7 +253,7 @@ def draw_tails(path: Path, name: str, laws: NoiseLaws) -> None:
         ("Hill, largest 5 %", one.hill.alpha, [law.hill.alpha for law in many]),
     )
     for ax, (title, single, values) in zip(figure.subplots(1, 3), panels, strict=True):
-        # Hill's index has no bound where the largest values are all the same.
+        # Hill's index is infinite if the largest values are all the same.
         ax.hist(
             np.array(values)[np.isfinite(values)], bins=30, color="C0", alpha=0.6, label="parameters across minibatches"
         )

@@ -2,36 +2,82 @@
 
 import base64
 import re
-import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib import rc_context
 
+from adai.errors import UserError
 from adai.files import write_whole
+from adai.lab.results.comparison import WHERE, Comparison, Entrant, Record, read
+from adai.lab.results.learning_rates import Grid, read_grid
 from adai.lab.results.stats import BOOTSTRAP_SEEDS, MIN_SEEDS
-from adai.report import equal_loss, flatness, learning_rates, stability, tables
-from adai.report.comparison import WHERE, Comparison, Flatness, Run
+from adai.lab.results.summary import Summary, summarise, verdict
+from adai.lab.results.words import joined
+from adai.report import learning_rates, tables
 from adai.report.figures import pictures
+from adai.report.measures import views
 from adai.report.picture import RC, Missing, Picture
+from adai.report.section import Section
 from adai.report.style import themed, variable, variables
-from adai.report.summary import ERROR, LOSS, Measure, Summary, verdict
 from adai.report.text import encodable
 
 # The rule of `adai.lab.results.outcome`, below the table.
-DID_NOT_LEARN: dict[Measure, str] = {
-    ERROR: "A run did not learn where its last test error is not at least one point below chance: the error of always "
-    "answering the most frequent class of the test data.",
-    LOSS: "A run did not learn where its last test loss is not below the loss before training.",
+DID_NOT_LEARN: dict[str, str] = {
+    "test_error": "A run did not learn where its last test error is not at least one point below chance: the error of "
+    "always answering the most frequent class of the test data.",
+    "test_loss": "A run did not learn where its last test loss is not below the loss before training.",
 }
 
 
-def write(comparison: Comparison, summary: Summary, grid: learning_rates.Grid | None = None) -> Path:
+class Report(NamedTuple):
+    """What a report is about.
+
+    Args:
+        comparison: of a grid of learning rates the one at each optimizer's best.
+        summary: its table.
+        grid: the comparison at all rates, if there are several.
+    """
+
+    comparison: Comparison
+    summary: Summary
+    grid: Grid | None
+
+    def draw(self) -> Path:
+        """Write the report into the comparison's folder, as `write` does; returns the page.
+
+        Raises:
+            UserError: the folder cannot be written.
+        """
+        try:
+            return write(*self)
+        except OSError as error:
+            path = self.comparison.path
+            raise UserError(f"cannot write to {path}: {error.strerror}; make it writable") from error
+
+
+def report_of(path: Path, reference: str | None = None) -> Report:
+    """Read the folder of a comparison for its report.
+
+    Args:
+        path: the folder.
+        reference: the optimizer that the others are compared with; default ``adai``, else the first.
+
+    Raises:
+        UserError: it holds no comparison, or the reference takes no part.
+    """
+    comparison = read(path)
+    grid = read_grid(comparison)
+    comparison = grid.at_best() if grid else comparison
+    return Report(comparison, summarise(comparison, reference), grid)
+
+
+def write(comparison: Comparison, summary: Summary, grid: Grid | None = None) -> Path:
     """Write ``report.html``, ``summary.*``, ``figures/``, and the files of what was measured, into the folder.
 
     Each file is written whole or not at all; the page last, so that it is never ahead of its figures.
@@ -45,87 +91,50 @@ def write(comparison: Comparison, summary: Summary, grid: learning_rates.Grid | 
         The page.
     """
     folder = comparison.path
-    measured = comparison.flatness
     (folder / "figures").mkdir(exist_ok=True)
     tables.write_csv(folder / "summary.csv", summary)
     for name, text in (("summary.md", tables.markdown(summary)), ("summary.tex", tables.latex(summary))):
         _write_text(folder / name, text)
     with rc_context(RC):
-        figures = [_written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
-        flat = _flatness(comparison, measured, summary.reference) if measured.runs else None
-        margins = _stability(comparison)
+        figures = [written(folder / "figures", picture) for picture in pictures(comparison, summary.measure)]
+        sections = [view.section(comparison, summary.reference) for view in views(comparison)]
+        measured = [_section(comparison, section) for section in sections if section]
         rates = _learning_rates(folder, grid) if grid else None
-    text = _render(comparison, summary, figures, flat, margins, rates)
+    text = _render(comparison, summary, figures, measured, rates)
     _write_text(folder / "report.html", text)
     return folder / "report.html"
 
 
-def _flatness(comparison: Comparison, measured: Flatness, reference: str) -> dict[str, Any]:
-    """Write the files of flatness; returns what the page needs of it."""
-    found = equal_loss.courses(comparison)
-    equal = equal_loss.at_equal_loss(found, comparison.loss_unit)
+def _section(comparison: Comparison, section: Section) -> dict[str, Any]:
+    """What the page needs of a section, whose figures are written as files."""
+    table = section.table
     return {
-        **_table_of(comparison, measured),
-        "verdict": "" if equal else flatness.not_compared(measured),
-        "figures": [
-            _written(comparison.path / "figures", picture) for picture in flatness.pictures(comparison, measured)
-        ],
-        "missing": flatness.left_out(comparison, measured),
-        "along": _along(comparison, found, equal, reference) if found else None,
+        **section._asdict(),
+        "lines": [
+            (variable(n, comparison.names), cells) for n, cells in zip(section.optimizers, table.rows, strict=True)
+        ]
+        if table
+        else [],
+        "downloads": [download(file) for file in section.files],
+        "figures": [written(comparison.path / "figures", picture) for picture in section.pictures],
+        "parts": [_section(comparison, part) for part in section.parts],
     }
 
 
-def _along(comparison: Comparison, found: equal_loss.Courses, equal: Flatness | None, reference: str) -> dict[str, Any]:
-    """The same along training, and at equal loss where the runs have come through one."""
-    points = comparison.path / "flatness-epochs.csv"
-    equal_loss.write_courses(points, found)
-    table = _table_of(comparison, equal) if equal else {"table": None, "downloads": []}
-    return {
-        **table,
-        "downloads": [*table["downloads"], _download(points)],
-        "verdicts": equal_loss.verdicts(comparison, equal, reference),
-        "figure": _written(comparison.path / "figures", equal_loss.picture(comparison, found, equal)),
-    }
-
-
-def _stability(comparison: Comparison) -> dict[str, Any] | None:
-    """Write the files of the stability margin; returns what the page needs of it, None where it was not measured."""
-    found = stability.courses(comparison)
-    if not found:
-        return None
-    points = comparison.path / "stability-epochs.csv"
-    stability.write_courses(points, found)
-    return {
-        "sentence": stability.sentence(comparison, found),
-        "downloads": [_download(points)],
-        "figure": _written(comparison.path / "figures", stability.picture(comparison, found)),
-    }
-
-
-def _learning_rates(folder: Path, grid: learning_rates.Grid) -> dict[str, Any]:
+def _learning_rates(folder: Path, grid: Grid) -> dict[str, Any]:
     """Write the files of the grid of learning rates; returns what the page needs of it."""
     points = folder / "lr-grid.csv"
     learning_rates.write_points(points, grid)
-    table = learning_rates.cells(grid)
+    table, names = learning_rates.cells(grid), grid.optimizers
     return {
         "table": table,
-        "lines": [(variable(name), cells) for name, cells in zip(grid.optimizers, table.rows, strict=True)],
-        "downloads": [_download(points)],
-        "figure": _written(folder / "figures", learning_rates.picture(grid)),
+        "lines": [(variable(name, names), cells) for name, cells in zip(names, table.rows, strict=True)],
+        "downloads": [download(points)],
+        "figure": written(folder / "figures", learning_rates.picture(grid)),
     }
 
 
-def _table_of(comparison: Comparison, measured: Flatness) -> dict[str, Any]:
-    """A table of flatness and its files."""
-    table = flatness.cells(measured)
-    return {
-        "table": table,
-        "lines": [(variable(name), cells) for name, cells in zip(measured.runs, table.rows, strict=True)],
-        "downloads": [_download(file) for file in flatness.write(comparison.path, measured)],
-    }
-
-
-def _written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
+def written(folder: Path, picture: Picture | Missing) -> dict[str, Any]:
     """Write a figure's files; returns what the page needs of it."""
     if isinstance(picture, Missing):
         return {"key": picture.key, "title": picture.title, "missing": picture.why}
@@ -156,39 +165,52 @@ def svg(picture: Picture) -> str:
     return themed(re.sub(r'\s(width|height)="[\d.]+pt"', "", text, count=2))
 
 
+def rendered(template: str, **content: Any) -> str:
+    """A page from a template of this package, with the styles that all of them share."""
+    environment = Environment(
+        loader=PackageLoader("adai.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    light, dark = ("".join(f"{name}:{colours[i]};" for name, colours in variables().items()) for i in (0, 1))
+    css = files("adai.report").joinpath("page.css").read_text(encoding="utf-8")
+    styles = Markup(css.replace("/* light */", light).replace("/* dark */", dark))
+    return environment.get_template(template).render(css=styles, **content)
+
+
 def _render(
     comparison: Comparison,
     summary: Summary,
     figures: list[dict[str, Any]],
-    flat: dict[str, Any] | None,
-    margins: dict[str, Any] | None,
+    measured: list[dict[str, Any]],
     rates: dict[str, Any] | None,
 ) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    here, config = files("adai.report"), comparison.config
-    light, dark = ("".join(f"{name}:{colours[i]};" for name, colours in variables().items()) for i in (0, 1))
-    css = here.joinpath("page.css").read_text(encoding="utf-8")
+    config = comparison.config
     table = tables.cells(summary)
-    return environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8")).render(
+    return rendered(
+        "page.html.j2",
+        kicker="Comparison of optimizers",
         title=comparison.title or comparison.path.resolve().name,
         verdict=verdict(summary),
-        css=Markup(css.replace("/* light */", light).replace("/* dark */", dark)),
         table=table,
-        lines=[(variable(row.optimizer), cells) for row, cells in zip(summary.rows, table.rows, strict=True)],
+        lines=[
+            (variable(row.optimizer, comparison.names), cells)
+            for row, cells in zip(summary.rows, table.rows, strict=True)
+        ],
         measure=summary.measure.name,
         notes=notes(summary),
         figures=figures,
-        flatness=flat,
-        stability=margins,
+        sections=measured,
         rates=rates,
-        folder=shlex.quote(str(comparison.path)),
         runs=[_line(e.label, run, summary) for e in comparison.entrants for run in e.runs],
         stopped=sum(run.status != "finished" for e in comparison.entrants for run in e.runs),
-        options=[(e.label, ", ".join(f"{k} = {v}" for k, v in e.options.items())) for e in comparison.entrants],
-        settings=_flat({k: v for k, v in config.items() if k not in (*WHERE, "optimizers", "command")}),
+        options=[(_called(e), ", ".join(f"{k} = {v}" for k, v in e.options.items())) for e in comparison.entrants],
+        settings=_flat({k: v for k, v in config.items() if k not in (*WHERE, "optimizers", "contenders", "command")}),
         versions=_flat(comparison.where),
         command=config.get("command") or "not recorded",
-        downloads=[_download(comparison.path / f"summary.{kind}") for kind in ("csv", "md", "tex")],
+        downloads=[download(comparison.path / f"summary.{kind}") for kind in ("csv", "md", "tex")],
     )
 
 
@@ -199,12 +221,16 @@ def notes(summary: Summary) -> list[str]:
         f"The verdict goes by the {summary.measure.name} after the last epoch. The best epoch is the paper’s measure; "
         "it is picked on the test data, so it is optimistic.",
         "Means and standard deviations are taken over the runs that finished and learned.",
-        DID_NOT_LEARN[summary.measure],
+        DID_NOT_LEARN.get(summary.measure.column, " ".join(DID_NOT_LEARN.values())),
     ]
+    if several := [row for row in summary.rows if row.gradients > 1]:
+        said = joined([f"{row.label} {row.gradients:.3g}" for row in several])
+        lines.append(f"Gradient evaluations a step: {said}, one for each other optimizer. All have equally many steps.")
     if differences:
         bootstrap = max(d.seeds for d in differences) >= BOOTSTRAP_SEEDS
+        side = "below" if summary.measure.lower_is_better else "above"
         lines.append(
-            "Differences are paired over shared seeds; below 0 is better than the reference. Their intervals are "
+            f"Differences are paired over shared seeds; {side} 0 is better than the reference. Their intervals are "
             + ("the wider of Student’s and the studentised bootstrap’s at either end" if bootstrap else "Student’s")
             + (
                 f", widened so that all {summary.comparisons} hold at once in 95 % of cases (Bonferroni)."
@@ -217,7 +243,12 @@ def notes(summary: Summary) -> list[str]:
     return lines
 
 
-def _line(label: str, run: Run, summary: Summary) -> list[str]:
+def _called(entrant: Entrant) -> str:
+    """Its label, and what that stands for unless it is the name of a recipe."""
+    return f"{entrant.label} ({entrant.spec})" if entrant.spec != entrant.name else entrant.label
+
+
+def _line(label: str, run: Record, summary: Summary) -> list[str]:
     """A run in the list of all runs."""
     last = [f"{run.column(name)[-1]:.4g}" if run.rows else "nan" for name in (summary.measure.column, "train_loss")]
     return [label, str(run.seed), run.status, str(len(run.rows)), *(x.replace("nan", tables.NONE) for x in last)]
@@ -234,6 +265,6 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _download(path: Path) -> tuple[str, str]:
+def download(path: Path) -> tuple[str, str]:
     """A file's name, and the file itself as an address, so that the page needs no other file."""
     return path.name, f"data:text/plain;base64,{base64.b64encode(path.read_bytes()).decode()}"

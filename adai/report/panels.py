@@ -1,4 +1,4 @@
-"""What a comparison's figures are made of: curves, scatter and legend, drawn on axes that others lay out."""
+"""The parts of a comparison's figures: curves, scatter and legend, drawn on axes that the caller creates."""
 
 import math
 from collections.abc import Sequence
@@ -9,17 +9,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from adai.lab.results.comparison import Comparison, Entrant, Record, median, over_runs
+from adai.lab.results.summary import Measure
+from adai.lab.results.words import short
 from adai.report.axes import log_where_it_helps
-from adai.report.comparison import Comparison, Entrant, Run, median, over_runs
-from adai.report.picture import HEIGHT, short, with_unit
+from adai.report.picture import HEIGHT, with_unit
 from adai.report.style import INK, style
-from adai.report.summary import Measure
 from adai.report.text import legend
 
 # Figure 1 of the paper shows the final 40 epochs.
 LAST_EPOCHS = 40
 
-# What marks the end of a run that is in no mean.
+# The marker at the end of a run that is left out of the means.
 ENDS = {"diverged": "x", "did not learn": "+", "unfinished": "|"}
 
 
@@ -27,11 +28,11 @@ def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: 
     """Draw a column by epoch: mean over finished runs, band from lowest to highest; a thin line for each other run.
 
     Returns:
-        What is to be seen, an optimizer at a time; empty where nothing was recorded.
+        Descriptions, one per optimizer and per other run; empty if nothing was recorded.
     """
     said = []
     for entrant in comparison.entrants:
-        look = style(entrant.name)
+        look = style(entrant.name, comparison.names)
         values = over_runs(entrant.finished, column)
         if np.isfinite(values).any():
             epochs, mean = np.arange(1, values.shape[1] + 1), values.mean(axis=0)
@@ -41,17 +42,16 @@ def draw_curves(ax: Axes, comparison: Comparison, column: str, name: str, unit: 
                 epochs, mean, color=look.light, dashes=look.dashes, marker=look.marker, markevery=every, ms=5, lw=1.6
             )
             said.append(f"{entrant.label} from {short(mean[0])} to {short(mean[-1])} {unit}".rstrip())
-        said += [_stopped(ax, entrant, run, column) for run in entrant.stopped]
+        said += [_stopped(ax, entrant, run, column, look.light) for run in entrant.stopped]
     ax.set(xlabel="epoch", ylabel=with_unit(name, unit))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     log_where_it_helps(ax, "y", [run.column(column) for e in comparison.entrants for run in e.runs])
     return said
 
 
-def _stopped(ax: Axes, entrant: Entrant, run: Run, column: str) -> str:
+def _stopped(ax: Axes, entrant: Entrant, run: Record, column: str, colour: str) -> str:
     values = run.column(column)
     known = np.flatnonzero(np.isfinite(values))
-    colour = style(entrant.name).light
     ax.plot(np.arange(1, values.size + 1), values, color=colour, lw=0.9, ls=":")
     if known.size:
         end = known[-1]
@@ -65,13 +65,13 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
     """Draw a point for each of the last epochs of each run that did not die: the measure against training loss.
 
     Returns:
-        What is to be seen, an optimizer at a time; empty where nothing was recorded.
+        Descriptions, one per optimizer; empty if nothing was recorded.
     """
     last: int = comparison.config["epochs"]
     epochs, unit = min(LAST_EPOCHS, last), comparison.loss_unit
     said, drawn = [], []
     for entrant in comparison.entrants:
-        look = style(entrant.name)
+        look = style(entrant.name, comparison.names)
         runs = [run for run in entrant.runs if not run.died]
         loss, error = (over_runs(runs, column)[:, last - epochs : last] for column in ("train_loss", measure.column))
         if not np.isfinite(loss * error).any():
@@ -89,10 +89,10 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
 
 
 def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
-    """A key for each optimizer, and with lines one for each way in which runs have ended early."""
+    """A legend entry for each optimizer, and with ``lines`` one for each way in which runs have ended early."""
     keys = []
     for entrant in comparison.entrants:
-        look = style(entrant.name)
+        look = style(entrant.name, comparison.names)
         line = Line2D([], [], color=look.light, marker=look.marker, ms=5, lw=1.6 if lines else 0)
         line.set_label(legend(entrant.label))
         line.set_dashes(look.dashes)
@@ -105,7 +105,7 @@ def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
 
 
 def add_legend(figure: Figure, comparison: Comparison, *, lines: bool = True) -> None:
-    """Put a legend below the axes, and make the figure higher by as much."""
+    """Put a legend below the axes, and make the figure higher by its height."""
     keys = legend_keys(comparison, lines=lines)
     figure.set_figheight(HEIGHT + 0.22 * math.ceil(len(keys) / 3))
     figure.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2)

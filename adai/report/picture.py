@@ -1,5 +1,6 @@
-"""A figure of the page with the description that stands for it where it cannot be seen, and its looks."""
+"""A figure of the page, with a text description for readers who cannot see it, and its style."""
 
+from io import BytesIO
 from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
@@ -7,7 +8,7 @@ from matplotlib.figure import Figure
 
 from adai.report.style import GRID, INK
 
-# One column of a paper wide: on a phone the letters are still large enough.
+# As wide as one column of a paper, so that the letters are large enough on a phone.
 WIDTH, HEIGHT = 4.8, 3.2
 
 RC: dict[Any, Any] = {
@@ -19,12 +20,12 @@ RC: dict[Any, Any] = {
 
 
 class Picture(NamedTuple):
-    """A figure, and what to say of it.
+    """A figure with its description.
 
     Args:
         key: its name in files.
         title: what it shows.
-        description: what is to be seen, with the numbers.
+        description: a text that describes it, with the numbers.
         figure: the drawing.
     """
 
@@ -42,17 +43,21 @@ class Missing(NamedTuple):
     why: str
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows, also one that has not imported pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=120)
+        return buffer.getvalue()
+
+
 def one_axes() -> tuple[Figure, Axes]:
     """An empty figure of the usual size."""
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    figure = Drawing(figsize=(WIDTH, HEIGHT), layout="constrained")
     return figure, figure.subplots()
 
 
 def with_unit(text: str, unit: str) -> str:
-    """The name of an axis with its unit behind it, where there is one."""
+    """The name of an axis, followed by its unit if there is one."""
     return f"{text} ({unit})" if unit else text
-
-
-def short(value: float) -> str:
-    """Three digits, without an exponent in front of the point."""
-    return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from adai.files import write_whole
 from adai.lab.measure.range_test.result import WARM_UP, RangeTest
-from adai.report.picture import RC, short
+from adai.lab.results.words import short
+from adai.report.picture import RC
 from adai.report.rows import write_csv, write_json
 
 
@@ -36,7 +37,7 @@ def rows(test: RangeTest) -> list[Row]:
 
 
 def lines(test: RangeTest, subject: str, *, default: float | None = None) -> list[str]:
-    """What was found, for the terminal; ``default`` is the rate of the optimizer's recipe."""
+    """The result for the terminal; ``default`` is the rate of the optimizer's recipe."""
     seeds = f"{test.seeds} seeds" if test.seeds > 1 else "1 seed"
     low, high = test.rates[0], test.rates[-1]
     said = [f"{subject}: rates from {low:g} to {high:g} in {len(test.rates)} steps, {seeds}."]
@@ -50,18 +51,18 @@ def lines(test: RangeTest, subject: str, *, default: float | None = None) -> lis
     without = "" if cold is None else f", {short(cold)} without"
     said.append(f"Suggested lr: {short(test.suggested)} with a warm-up of {WARM_UP} steps{without}.{recipe}")
     said.append(
-        "The rates of this test rise over many steps, which is itself a warm-up: what it finds is for a run with one. "
+        "The rates of this test rise over many steps, which is itself a warm-up: its result is for a run with one. "
         + (
-            "Without a warm-up the limit at the start rules."
+            "Without a warm-up the limit at the start applies."
             if cold is not None
-            else "Without a warm-up take less: no limit at the start is known for this optimizer."
+            else "Without a warm-up use a smaller rate: no limit at the start is known for this optimizer."
         )
     )
     return said
 
 
 def _over(values: NDArray[np.float64]) -> str:
-    """The median, and the lowest and the highest where they differ."""
+    """The median, and the lowest and the highest if they differ."""
     low, middle, high = ("no rate tried" if value == math.inf else short(float(value))
                          for value in (values.min(), np.median(values), values.max()))  # fmt: skip
     return middle if low == high else f"{middle} (over the seeds {low} to {high})"
@@ -81,12 +82,12 @@ def write(folder: Path, test: RangeTest, about: Mapping[str, Any]) -> None:
 
 
 def finite(value: float | None) -> float | None:
-    """The number, as JSON takes it."""
+    """The number as JSON stores it: None if it is not finite."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 def draw(path: Path, test: RangeTest, subject: str) -> None:
-    """Draw the running mean of the loss against the rate: median and band of the seeds, with lines for what follows."""
+    """Draw the running mean of the loss against the rate: median and band of the seeds, with lines for the results."""
     with rc_context(RC):
         figure = Figure(figsize=(7.5, 4.5), layout="constrained")
         ax = figure.subplots()

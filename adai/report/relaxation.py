@@ -1,4 +1,4 @@
-"""How the directions of a minimum relax: with one inertia for all, and with Adai's."""
+"""How the directions of a minimum relax, with one inertia for all parameters and with Adai's."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ DOTS = 18
 
 
 def drawn(result: Result, replicas: int = 200) -> Figure:
-    """The figure of the result ``damping``, of its example: lines frozen averages, dots the optimizers with noise."""
+    """The figure for the example of the result ``damping``: lines for frozen averages, dots for noisy optimizers."""
     eta, beta0, H = (np.asarray(result.inputs[name]) for name in ("eta", "beta0", "H_all"))
     lr, momentum = float(eta), 1 - float(beta0)
     makers: dict[str, tuple[Any, Array]] = {

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,23 @@ from adai.files import write_whole
 
 
 def write_csv(path: Path, rows: Sequence[Any], **same: str) -> None:
-    """Write named tuples of one kind as CSV, the field names first; None stays empty.
+    """Write named tuples of one kind as CSV, the field names first; None is empty.
 
-    ``same`` are more columns, with one text in all rows.
+    ``same`` are additional columns, with the same text in all rows.
     """
 
-    def write(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file)
-            writer.writerow([*rows[0]._fields, *same])
-            writer.writerows([*row, *same.values()] for row in rows)
+    lines = [[*rows[0]._fields, *same], *([*row, *same.values()] for row in rows)]
+    write_whole(path, lambda part: csv_lines(part, lines))
 
-    write_whole(path, write)
+
+def csv_lines(path: Path, lines: Iterable[Iterable[Any]]) -> None:
+    """Write lines of cells as CSV into a file; None stays empty."""
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        csv.writer(file).writerows(lines)
 
 
 def write_json(path: Path, rows: Sequence[Any], extra: Mapping[str, Any]) -> None:
-    """Write named tuples as JSON, ``rows``, beside what else there is to say; null for infinity and nan."""
+    """Write named tuples as JSON under ``rows``, with the ``extra`` entries; null for infinity and nan."""
     plain = [
         {k: None if isinstance(v, float) and not isfinite(v) else v for k, v in row._asdict().items()} for row in rows
     ]

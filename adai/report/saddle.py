@@ -1,4 +1,4 @@
-"""Displacement at a saddle: simulated beside what the paper prints and what is exact, as table, files and figure."""
+"""Displacement at a saddle, simulated, printed and exact, as a table, files and a figure."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from adai.theory.bounds import Array
 
 
 class Theory(NamedTuple):
-    """What to expect of one optimizer, one number an eigenvalue: displacement after T, and the whole drift."""
+    """The expected values of one optimizer, one per eigenvalue: displacement after T, and the total drift."""
 
     printed: Array
     exact: Array
@@ -32,9 +32,9 @@ class Theory(NamedTuple):
 class Row(NamedTuple):
     """One optimizer at one eigenvalue.
 
-    ``msd`` is the mean squared displacement after T iterations from settled averages, ``cold`` that of a fresh
-    optimizer, ``drift`` what the settled momentum alone adds up to; each with its standard error, and the first and the
-    last with the printed and the exact value.
+    ``msd`` is the mean squared displacement after T iterations from settled averages, ``cold`` that of a new optimizer,
+    and ``drift`` that caused by the settled momentum alone. Each has its standard error; the first and the last also
+    have the printed and the exact value.
     """
 
     optimizer: str
@@ -54,8 +54,8 @@ class Row(NamedTuple):
 def theory(name: str, rule: Rule, H: Array, B: float, T: int) -> Theory:
     """Theorems 2.1 and 3.1, Propositions 1 and 3, and the exact recursions.
 
-    For Adam and Adai "exact" takes v̂ at its expectation (Assumption 4); the real one fluctuates. For Adai the printed
-    displacement is Theorem 3.1 with the inertia that each eigenvalue gets.
+    For Adam and Adai "exact" uses the expectation of v̂ (Assumption 4); the real v̂ fluctuates. For Adai the printed
+    displacement is Theorem 3.1 with the inertia of each eigenvalue.
     """
     return _THEORIES[name](rule, H, np.abs(H) / B, B, T)
 
@@ -115,7 +115,7 @@ def rows(name: str, rule: Rule, H: Array, squares: Squares, *, B: float, T: int)
 
 
 def as_tables(table: Sequence[Row], T: int) -> list[Fitting]:
-    """The rows for the terminal: displacements, and drifts of the optimizers that have one."""
+    """The tables for the terminal: displacements, and drifts of the optimizers that have one."""
     moved = [(r, r.msd, r.msd_se, r.msd_printed, r.msd_exact) for r in table]
     drifted = [(r, r.drift, r.drift_se, r.drift_printed, r.drift_exact) for r in table if r.drift_exact]
     return [

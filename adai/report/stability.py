@@ -1,36 +1,53 @@
-"""The stability margin of a comparison's runs along training: a figure, a table as CSV, and a sentence."""
+"""The stability margin of a comparison's runs along training: a figure, and a table as CSV."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from rich.console import RenderableType
 
-from adai.lab.measure.stability.kept import KeptMargin
-from adai.report.comparison import Comparison
+from adai.lab.results.comparison import Comparison
+from adai.lab.results.stability import Courses, about_of, courses, sentence
 from adai.report.panels import add_legend
-from adai.report.picture import Picture, one_axes, short
+from adai.report.picture import Picture, one_axes
 from adai.report.rows import write_csv
+from adai.report.section import Section
 from adai.report.style import INK, style
-from adai.report.summary import joined
 
-LEAST = 1e-3  # what is drawn: a schedule that ends at 0 takes the margin with it
-
-Courses = dict[str, dict[int, list[KeptMargin]]]  # by optimizer and seed, in the order of the epochs
+LEAST = 1e-3  # the smallest margin that is drawn: if the schedule ends at 0, so does the margin
 
 
-def courses(comparison: Comparison) -> Courses:
-    """Every measurement of every run that was measured as most were, those that blew up among them."""
-    runs = [(e.name, run) for e in comparison.entrants for run in e.runs]
-    settings = [kept.settings for _, run in runs for kept in run.stability]
-    found: Courses = {}
-    for name, run in runs if settings else []:
-        most = max(settings, key=settings.count)
-        course = sorted((kept for kept in run.stability if kept.settings == most), key=lambda kept: kept.epoch)
-        if course:
-            found.setdefault(name, {})[run.seed] = course
-    return found
+NOTE = (
+    "The margin is the learning rate over the largest that is stable on a quadratic of the same curvature, with the "
+    "optimizer’s state as it was. A margin above 1 for some steps is usual; a run that stays there blows up or moves "
+    "to where the loss is flatter."
+)
+
+
+def section(comparison: Comparison, reference: str) -> Section | None:
+    """Write the file of the stability margin, and return its section of the page; None where it was not measured."""
+    found = courses(comparison)
+    if not found:
+        return None
+    points = comparison.path / "stability-epochs.csv"
+    write_courses(points, found)
+    return Section(
+        "stability-margin",
+        "Stability",
+        [sentence(comparison, found)],
+        note=NOTE,
+        files=[points],
+        pictures=[picture(comparison, found)],
+    )
+
+
+def said(comparison: Comparison, reference: str) -> Sequence[RenderableType]:
+    """The sentence, where it was measured."""
+    found = courses(comparison)
+    return [sentence(comparison, found)] if found else []
 
 
 class Point(NamedTuple):
@@ -48,49 +65,24 @@ class Point(NamedTuple):
 def write_courses(path: Path, found: Courses) -> None:
     """Write a row for each measurement as CSV, every number in full, with batch norm's mode and the samples."""
     points = [
-        Point(name, seed, kept.epoch, *kept.numbers)
+        Point(name, seed, one.epoch, *(one.number(key) for key in Point._fields[3:]))
         for name, of_seeds in found.items()
         for seed, course in of_seeds.items()
-        for kept in course
+        for one in course
     ]
-    about = _about(found)
-    write_csv(path, points, batch_norm=str(about["batch_norm"]), samples=str(about["samples"]))
-
-
-def _about(found: Courses) -> dict[str, object]:
-    return next(course[0].about for of_seeds in found.values() for course in of_seeds.values())
-
-
-def sentence(comparison: Comparison, found: Courses) -> str:
-    """The largest margin that each optimizer's runs were seen at, and how many of them beyond the edge."""
-    labels = {entrant.name: entrant.label for entrant in comparison.entrants}
-    said = []
-    for name, of_seeds in found.items():
-        largest = [max(margins) for course in of_seeds.values() if (margins := _margins(course))]
-        if largest:
-            beyond = sum(margin > 1 for margin in largest)
-            runs = f"{len(largest)} run{'' if len(largest) == 1 else 's'}"
-            said.append(f"{labels[name]} up to {short(max(largest))} ({beyond} of {runs} above 1)")
-    about = _about(found)
-    return (
-        f"Stability margin after the epochs that were measured, 1 being the edge: {joined(said)}. "
-        f"Batch norm: {about['batch_norm']}; {about['samples']} training samples."
-    )
-
-
-def _margins(course: list[KeptMargin]) -> list[float]:
-    return [kept.numbers.margin for kept in course if kept.numbers.margin is not None]
+    about = about_of(found)
+    write_csv(path, points, batch_norm=str(about.get("batch_norm", "")), samples=str(about.get("samples", "")))
 
 
 def picture(comparison: Comparison, found: Courses) -> Picture:
-    """A line a run with a mark where it is largest, and the edge."""
+    """One line per run with a mark at its largest margin, and the edge."""
     figure, ax = one_axes()
     lowest = 1.0
     for name, of_seeds in found.items():
-        look = style(name)
+        look = style(name, comparison.names)
         for course in of_seeds.values():
-            epochs = [kept.epoch for kept in course]
-            margins = np.array([kept.numbers.margin or math.nan for kept in course])  # a logarithm has no 0
+            epochs = [one.epoch for one in course]
+            margins = np.array([one.number("margin") or math.nan for one in course])  # a logarithm has no 0
             ax.plot(epochs, margins, color=look.light, dashes=look.dashes, lw=1.0, alpha=0.7)
             if np.isfinite(margins).any():
                 top = int(np.nanargmax(margins))
@@ -103,5 +95,5 @@ def picture(comparison: Comparison, found: Courses) -> Picture:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="epoch", ylabel="stability margin")
     add_legend(figure, comparison, lines=False)
-    said = f"{sentence(comparison, found)} A line a run, with a mark at its largest; the dotted line is the edge."
+    said = f"{sentence(comparison, found)} One line per run, with a mark at its largest; the dotted line is the edge."
     return Picture("stability", "Stability margin by epoch", said, figure)

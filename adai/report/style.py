@@ -1,12 +1,13 @@
-"""How figures look: each optimizer has its colour, marker and dashes in every figure of every report."""
+"""The style of figures: an optimizer has the same colour, marker and dashes in every figure of every report."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from adai.lab.optimizers.recipes import RECIPES
 
 
 class Style(NamedTuple):
-    """Of one optimizer; the darker colour on a light page and on paper, the lighter one on a dark page."""
+    """The style of one optimizer. ``light`` is its colour on a light page and on paper, ``dark`` on a dark page."""
 
     light: str
     dark: str
@@ -14,8 +15,8 @@ class Style(NamedTuple):
     dashes: tuple[float, ...]
 
 
-# Colours have a contrast of 3 and more with the page (a test holds them to it). They do not stand alone: no two of
-# the first eight share a marker, nor the last six with one another, and dashes differ where markers do not.
+# Each colour has a contrast of at least 3 with the page (a test checks it). Markers and dashes help too: no two of the
+# first eight styles share a marker, nor do two of the last six, and styles with the same marker have different dashes.
 _STYLES = [
     Style("#0b62a8", "#6cb4f5", "o", ()),
     Style("#00807a", "#4fd1c7", "s", (5, 1.5)),
@@ -33,29 +34,46 @@ _STYLES = [
     Style("#94209a", "#f08cf5", "h", (4, 1, 1, 1)),
 ]
 
-# Of a figure's text and lines. In the page they follow the reader's light or dark setting.
+# No other optimizer has their styles.
+_ADAIS = ("adai", "adaiw")
+
+# The colours of a figure's text and lines. In the page they follow the reader's light or dark setting.
 INK = "#22211f"
 GRID = "#d8d5cf"
 
 
-def style(name: str) -> Style:
-    """The style of an optimizer; one that has no recipe takes one by its name."""
-    return _STYLES[_number(name)]
+def style(name: str, names: Sequence[str] = ()) -> Style:
+    """The style of an optimizer.
+
+    A recipe has the same style in every report. Other optimizers get the remaining styles in their order, but never
+    Adai's.
+
+    Args:
+        name: the optimizer's label.
+        names: all labels of the comparison. Up to twelve of them without a recipe have styles of their own.
+    """
+    return _STYLES[_number(name, names)]
 
 
 def simulated(rule: str) -> Style:
-    """The style of a rule of `adai.simulate`: that of the optimizer it is, whose recipe may have another name."""
+    """The style of a rule of `adai.simulate`: that of the same optimizer, whose recipe may have another name."""
     return style({"momentum": "sgd", "sgd": "sgd-plain"}.get(rule, rule))
 
 
-def variable(name: str) -> str:
-    """The CSS variable that holds the optimizer's colour."""
-    return f"--c{_number(name)}"
+def variable(name: str, names: Sequence[str] = ()) -> str:
+    """The name of the CSS variable with the optimizer's colour; see `style`."""
+    return f"--c{_number(name, names)}"
 
 
-def _number(name: str) -> int:
-    names = list(RECIPES)
-    return (names.index(name) if name in names else sum(name.encode(errors="backslashreplace"))) % len(_STYLES)
+def _number(name: str, names: Sequence[str]) -> int:
+    recipes = list(RECIPES)
+    if name in recipes:
+        return recipes.index(name) % len(_STYLES)
+    others = [each for each in names if each not in recipes]
+    taken = {recipes.index(each) for each in (*names, *_ADAIS) if each in recipes}
+    free = [number for number in range(len(_STYLES)) if number not in taken]
+    place = others.index(name) if name in others else sum(name.encode(errors="backslashreplace"))
+    return free[place % len(free)]
 
 
 def variables() -> dict[str, tuple[str, str]]:
@@ -65,7 +83,7 @@ def variables() -> dict[str, tuple[str, str]]:
 
 
 def themed(svg: str) -> str:
-    """An SVG whose colours are the page's: text and axes take its text colour, the rest its variables."""
+    """An SVG with the page's colours: text and axes use its text colour, everything else its variables."""
     for name, (light, _) in variables().items():
         svg = svg.replace(light, f"var({name})")
     return svg.replace(INK, "currentColor")

@@ -13,9 +13,9 @@ from rich.table import Table
 from adai.files import write_whole
 from adai.lab.results.outcome import DIED
 from adai.lab.results.stats import spread
+from adai.lab.results.summary import Row, Summary, bounded, tells, verdict
 from adai.report import text
 from adai.report.fitting import Fitting
-from adai.report.summary import Row, Summary, bounded, tells, verdict
 
 NONE = "–"
 DIFFERENCE = "difference to"
@@ -30,7 +30,7 @@ class Cells(NamedTuple):
 
 
 def cells(summary: Summary) -> Cells:
-    """The table as people read it; columns that would be empty are left out."""
+    """The table for readers; columns that would be empty are left out."""
     measure, rows = summary.measure, summary.rows
     columns: dict[str, Callable[[Row], str]] = {
         "optimizer": lambda row: row.label,
@@ -48,25 +48,27 @@ def cells(summary: Summary) -> Cells:
         "peak MB": _cost(lambda row: row.peak_bytes / 1e6, 0),
     }
     columns |= {heading: cell for heading, cell in costs.items() if any(cell(row) != NONE for row in rows)}
+    if any(row.gradients > 1 for row in rows):
+        columns["gradients / step"] = lambda row: f"{row.gradients:.3g}" if math.isfinite(row.gradients) else NONE
     unit = " in percent" if measure.unit == "%" else ""
     title = f"{measure.name}{unit}, mean ± standard deviation over seeds"
     return Cells(title, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
 
 
 def plus_minus(values: Sequence[float], digits: int) -> str:
-    """Mean and standard deviation; of one value, that value."""
+    """Mean and standard deviation; for a single value, that value."""
     mean, sd = spread(values)
     return _number(mean, digits) + (f" ± {sd:.{digits}f}" if math.isfinite(sd) else "")
 
 
 def significant(values: Sequence[float]) -> str:
-    """Mean to three digits and standard deviation to two, whatever their size; of one value, that value."""
+    """Mean to three digits and standard deviation to two, whatever their size; for a single value, that value."""
     mean, sd = spread(values)
     return NONE if math.isnan(mean) else _digits(mean, 3) + (f" ± {_digits(sd, 2)}" if math.isfinite(sd) else "")
 
 
 def _digits(value: float, digits: int) -> str:
-    """So many digits, and no exponent below a million."""
+    """The value with this number of digits, and without an exponent below a million."""
     large = 10**digits <= abs(value) < 1e6
     return f"{value:.0f}" if large else f"{value:.{digits}g}"
 
@@ -92,7 +94,7 @@ def _difference(row: Row, summary: Summary) -> str:
 
 
 def as_table(summary: Summary) -> Fitting:
-    """The table for the terminal, in 80 columns: without differences, which the verdict names, and without memory."""
+    """The table for the terminal, in 80 columns: without memory, and without the differences that the verdict names."""
     table = cells(summary)
     left_out = (DIFFERENCE, "state MB", "peak MB")
     kept = [n for n, heading in enumerate(table.headings) if not heading.startswith(left_out)]
@@ -102,7 +104,7 @@ def as_table(summary: Summary) -> Fitting:
 
 
 def for_terminal(table: Cells) -> Fitting:
-    """Any table for the terminal; where it is too wide, cells take several lines: no number is cut off."""
+    """Any table for the terminal. If it is too wide, cells use several lines; no number is cut off."""
     view = Table(title=table.title, title_justify="left")
     for n, heading in enumerate(table.headings):
         words = [word for cell in (heading, *(row[n] for row in table.rows)) for word in cell.split()]
@@ -114,13 +116,13 @@ def for_terminal(table: Cells) -> Fitting:
 
 
 def side_by_side(title: str, names: Sequence[str], lines: Sequence[tuple[str, Sequence[str]]], each: int) -> Group:
-    """A column for each name, for the terminal: so many next to each other, then the next ones below.
+    """A table for the terminal with a column for each name, in blocks below each other.
 
     Args:
-        title: above all.
+        title: the title above the first block.
         names: of the columns.
-        lines: a heading, and a cell for each name.
-        each: columns in a block.
+        lines: for each line its heading, and a cell for each name.
+        each: the number of columns in a block.
     """
     blocks = []
     for start in range(0, len(names), each):
@@ -136,24 +138,24 @@ def side_by_side(title: str, names: Sequence[str], lines: Sequence[tuple[str, Se
 
 
 def markdown(summary: Summary) -> str:
-    """The table for a README, with what it comes to."""
+    """The table for a README, with the verdict."""
     return f"{with_title(cells(summary))}\n{text.markdown(verdict(summary))}\n"
 
 
 def with_title(table: Cells) -> str:
-    """Any table for a README, and its title below."""
+    """Any table for a README, with its title below."""
     return f"{as_markdown(table.headings, table.rows)}\n{table.title[0].upper()}{table.title[1:]}.\n"
 
 
 def as_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Rows of text as a Markdown table, so many columns to the left and the others to the right."""
+    """Rows of text as a Markdown table; the first ``left`` columns are left-aligned, the others right-aligned."""
     rule = ["---"] * left + ["---:"] * (len(headings) - left)
     lines = [headings, rule, *rows]
     return "".join("| " + " | ".join(map(text.markdown, line)) + " |\n" for line in lines)
 
 
 def latex(summary: Summary) -> str:
-    """The table for a paper, with what it comes to below; its rules are those of the package booktabs."""
+    """The table for a paper, with the verdict below; its rules need the package booktabs."""
     table = cells(summary)
     top, *body = (" & ".join(map(text.latex, line)) + r" \\" for line in (table.headings, *table.rows))
     lines = [
@@ -172,11 +174,12 @@ def latex(summary: Summary) -> str:
 
 
 def write_csv(path: Path, summary: Summary) -> None:
-    """Write the table as CSV, every number in full; what there is not stays empty."""
+    """Write the table as CSV, every number in full; missing values are empty."""
     header = ["optimizer", "seeds", "planned", "best_{0}_mean", "best_{0}_sd", "last_{0}_mean", "last_{0}_sd",
               "train_loss_mean", "train_loss_sd", "ms_per_step_median", "state_bytes", "peak_bytes",
               "did_not_learn", "diverged", "chosen", "reference",
-              "difference_mean", "difference_low", "difference_high", "difference_seeds"]  # fmt: skip
+              "difference_mean", "difference_low", "difference_high", "difference_seeds",
+              "gradients_per_step"]  # fmt: skip
     measure = summary.measure.column.removeprefix("test_")
 
     def write(part: Path) -> None:
@@ -190,6 +193,8 @@ def write_csv(path: Path, summary: Summary) -> None:
                 died = [row.others.get(status, 0) for status in DIED]
                 counts = [row.optimizer, row.finished, row.planned]
                 gap = [summary.reference, *row.difference] if row.difference else [""] * 5
-                writer.writerow([*counts, *("" if math.isnan(x) else x for x in numbers), *died, summary.chosen, *gap])
+                known = ("" if math.isnan(x) else x for x in numbers)
+                gradients = "" if math.isnan(row.gradients) else row.gradients
+                writer.writerow([*counts, *known, *died, summary.chosen, *gap, gradients])
 
     write_whole(path, write)

@@ -1,6 +1,6 @@
-"""Text that others wrote (paths, labels, messages), made safe for each language it is handed to.
+"""Escapes text from outside (paths, labels, messages) for LaTeX, Markdown, matplotlib and terminals.
 
-What is drawn by rich needs nothing of this: the console of `adai.commands.terminal` takes all text as it is. HTML is
+What is drawn by rich needs nothing of this: the console of `adai.lab.host.terminal` takes all text as it is. HTML is
 escaped by the page's template.
 """
 
@@ -17,7 +17,7 @@ _LATEX = {
     "≤": r"$\le$", "≥": r"$\ge$", "‖": r"$\Vert$",
 }  # fmt: skip
 
-# What stands for a character where an encoding lacks it; of other letters the nearest plain one, else its number.
+# Replacements for characters that an encoding lacks; others are replaced by the nearest ASCII letter, or their number.
 _PLAIN = {
     "±": "+-", "−": "-", "–": "-", "—": "-", "’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "×": "x", "·": "*",
     "‖": "||", "≤": "<=", "≥": ">=", "μ": "mu", "θ": "theta", "α": "alpha", "β": "beta", "λ": "lambda", "τ": "tau",
@@ -28,37 +28,37 @@ ENCODING_ERRORS = "adai.plain"
 
 
 def latex(text: str) -> str:
-    """Text for LaTeX, on one line: a line break could end a comment or a paragraph."""
+    """Text for LaTeX, on one line, because a line break could end a comment or a paragraph."""
     return "".join(_LATEX.get(letter, letter) for letter in one_line(text))
 
 
 def markdown(text: str) -> str:
-    """Text for a cell of a Markdown table, where it shows as it is."""
+    """Text for a cell of a Markdown table, escaped so that it is shown literally."""
     return re.sub(r"([\\|`*_<\[\]])", r"\\\1", one_line(text))
 
 
 def drawn(text: str) -> str:
-    """Text for matplotlib, which would take what is between two dollars for mathematics."""
+    """Text for matplotlib, which would interpret text between two dollars as mathematics."""
     return encodable(text).replace("$", r"\$")
 
 
 def legend(text: str) -> str:
-    """Text for a legend of matplotlib, which leaves out labels that begin with an underscore."""
+    """Text for a legend of matplotlib, which omits labels that begin with an underscore."""
     return drawn(f" {text}" if text.startswith("_") else text)
 
 
 def one_line(text: str) -> str:
-    """Text whose line breaks are spaces, in characters that a file can hold."""
+    """Text with spaces for line breaks, in characters that UTF-8 can encode."""
     return " ".join(encodable(text).splitlines())
 
 
 def encodable(text: str) -> str:
-    """Text that UTF-8 can hold: the bytes of a file name that are no text are shown as numbers, such as ``\\udcff``."""
+    """Text that UTF-8 can encode: bytes of a file name that are not text become numbers, such as ``\\udcff``."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """What is written for characters that a terminal's encoding lacks, as `codecs.register_error` wants it."""
+    """The replacement of characters that a terminal's encoding lacks; a handler for `codecs.register_error`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     letters = (error.object[place] for place in range(error.start, error.end))

@@ -1,4 +1,4 @@
-"""Where the printed formulas part from the truth, or ours from each other: a figure for each that has one to show."""
+"""Figures that show where the printed formulas differ from the exact ones, or ours from each other."""
 
 import textwrap
 from pathlib import Path
@@ -15,10 +15,10 @@ from adai.theory.results import RESULTS
 from adai.theory.symbols import SYMBOLS
 
 POINTS = 61
-WIDE = 30  # from here on the axis is logarithmic
-LETTERS = 85  # of a legend's line
+WIDE = 30  # if a sweep's range is wider than this factor, its axis is logarithmic
+LETTERS = 85  # per line of a legend
 STYLES = {"printed": ("C3", "--"), "corrected": ("C0", "-"), "exact": ("k", ":")}
-PICTURES = {"damping": relaxation.drawn}  # of the results whose figure is more than a sweep
+PICTURES = {"damping": relaxation.drawn}  # the results whose figure is not a sweep
 
 
 def draw_all(folder: Path) -> list[Path]:
@@ -34,7 +34,7 @@ def draw_all(folder: Path) -> list[Path]:
 
 
 def _save(picture: Figure, path: Path) -> None:
-    # without the version of matplotlib: the file changes when the picture does
+    # without the version of matplotlib, so that the file changes only if the picture does
     write_whole(path, lambda part: picture.savefig(part, dpi=80, metadata={"Software": None}))
 
 
@@ -50,7 +50,7 @@ def drawn(result: Result) -> Figure:
     x = np.sign(low) * np.geomspace(abs(low), abs(high), POINTS)
     if symbol in ("T", "n"):
         x = np.unique(np.rint(x))
-    # The width in which the page shows it: letters are as large as they are drawn.
+    # The width at which the page shows it, so that letters keep their size.
     picture = Figure(figsize=(7, 5), layout="constrained")
     axes = picture.subplots()
     everything = []

@@ -1,1 +1,1 @@
-"""What the theory talks about, run: escapes from minima and displacement at saddles, with the shipped update rules."""
+"""Simulations of the theory's subjects, escapes from minima and displacement at saddles, with the optimizers' rules."""

@@ -1,4 +1,4 @@
-"""Escape times of many replicas: each starts in the valley and stops when it is out."""
+"""Escape times of many replicas: each starts in the valley and stops when it has left."""
 
 from typing import NamedTuple
 
@@ -14,18 +14,18 @@ Steps = NDArray[np.int64]
 
 
 class Times(NamedTuple):
-    """What each replica gave, in iterations: ``exits`` and ``passages`` are the cap where it was not reached."""
+    """The result of each replica, in iterations: ``exits`` and ``passages`` are the cap if it did not get there."""
 
     exits: Steps
     passages: Steps
     escaped: NDArray[np.bool_]
 
     def head(self, count: int) -> "Times":
-        """The first replicas."""
+        """The first ``count`` replicas."""
         return Times(self.exits[:count], self.passages[:count], self.escaped[:count])
 
     def joined(self, more: "Times") -> "Times":
-        """These replicas and then the others."""
+        """These replicas followed by the others."""
         return Times(
             np.concatenate([self.exits, more.exits]),
             np.concatenate([self.passages, more.passages]),
@@ -34,13 +34,13 @@ class Times(NamedTuple):
 
 
 def replica_seeds(seed: int, stream: str, first: int, count: int) -> NDArray[np.uint32]:
-    """Seeds of replicas first … first + count - 1 of a stream: the same whatever else runs, in whatever order.
+    """Seeds of replicas first … first + count - 1 of a stream. They do not depend on what else runs, nor on the order.
 
     Args:
-        seed: the user's.
-        stream: names what is simulated; other names give independent replicas.
-        first: number of the first replica.
-        count: how many.
+        seed: the user's seed.
+        stream: a name of the simulation; other names give independent replicas.
+        first: index of the first replica.
+        count: the number of seeds.
     """
     key = tuple(stream.encode())
     sequence = np.random.SeedSequence(seed, spawn_key=key)
@@ -48,15 +48,15 @@ def replica_seeds(seed: int, stream: str, first: int, count: int) -> NDArray[np.
 
 
 def escape_times(landscape: Landscape, rule: Rule, seeds: NDArray[np.uint32], *, cap: int, warm: bool = False) -> Times:
-    """Run one replica for each seed; the global interpreter lock is free meanwhile.
+    """Run one replica for each seed, without holding the global interpreter lock.
 
     Args:
         landscape: from `adai.simulate.landscapes`.
         rule: from `adai.simulate.rules`.
-        seeds: one a replica, from `replica_seeds`.
-        cap: iterations after which a replica is given up; it counts as censored.
-        warm: start with v settled and no bias correction, as a run that has been in the valley for long; otherwise the
-            optimizer starts fresh.
+        seeds: one per replica, from `replica_seeds`.
+        cap: iterations after which a replica is stopped; it then counts as censored.
+        warm: start with a settled v and no bias correction, like a run that has been in the valley for a long time;
+            otherwise with a new optimizer.
 
     Raises:
         ValueError: the cap is below 1.
@@ -83,7 +83,7 @@ def _run(
     n = landscape.start.size
     theta, g, m, v, c = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
     for replica in range(seeds.size):
-        np.random.seed(seeds[replica])  # the generator belongs to the thread, so it is this replica's alone
+        np.random.seed(seeds[replica])  # each thread has its own generator, so no other replica uses it
         theta[:] = landscape.start
         m[:], v[:], c[:], age = 0, 0, 0, 0.0
         if warm:

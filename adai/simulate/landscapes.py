@@ -1,6 +1,6 @@
-"""The landscapes on which escapes are timed: where a replica starts, what gradients it sees, where it is out.
+"""The landscapes of the escape times: the start of a replica, its gradients, and its exit.
 
-All are sums over coordinates, so a gradient is a loop over them. k is the sharpness: θ is scaled by sqrt(k), which
+All are sums over coordinates, so the gradient is a loop over them. k is the sharpness: θ is scaled by sqrt(k), which
 multiplies every curvature by k.
 """
 
@@ -25,20 +25,20 @@ NO_DATA = np.zeros((0, 0), dtype=np.float32)
 
 
 class Landscape(NamedTuple):
-    """A landscape as numbers: what the compiled loops take.
+    """A landscape as numbers, for the compiled loops.
 
     Args:
-        kind: where the noise comes from, one of the constants above.
+        kind: the kind of noise, one of the constants above.
         start: coordinates at which every replica starts.
-        bound: the saddle: its first passage is recorded.
-        exit: beyond it a replica is out; ``bound`` itself, or further down the other side.
-        exits: how many of the first coordinates can lead out.
+        bound: the saddle, whose first passage is recorded.
+        exit: a replica has left beyond this point; ``bound`` itself, or further down on the other side.
+        exits: the number of coordinates, from the first, along which a replica can leave.
         k: sharpness.
         noise: standard deviation of the gradient noise at k = 1; for `PARABOLAS` at |H| = 1.
         batch: minibatch size of `SAMPLES`.
         data: training samples (N, dimensions) of `SAMPLES`.
         curvatures: H_a and H_b of the escape coordinate, then H of the others, of `PARABOLAS`.
-        junction: where the two parabolas of the escape coordinate meet.
+        junction: the point at which the two parabolas of the escape coordinate are joined.
         first_v: the second moment of the gradient at the start, for replicas that start with a settled v.
     """
 
@@ -59,7 +59,7 @@ class Landscape(NamedTuple):
 def appendix_e(k: float, batch: int = 10, sd: float = 2.0) -> Landscape:
     """Appendix E as printed: L = f(sqrt(k) θ - x), f Styblinski-Tang in 10 dimensions, 50,000 samples x ~ N(0, 4 I).
 
-    At sd = 2 the mean loss is convex: what is timed is a walk up its wall, not an escape through a saddle.
+    At sd = 2 the mean loss is convex: the time is that of a walk up its wall, not of an escape through a saddle.
     """
     return _styblinski(SAMPLES, k, batch=batch, data=_samples(sd))
 
@@ -70,7 +70,7 @@ def _samples(sd: float) -> Samples:
 
 
 def double_well(k: float, noise: float = NOISE) -> Landscape:
-    """A true double well: g = sqrt(k) (f'(sqrt(k) θ) + 70 z), z ~ N(0, I); minimum and saddle are the printed ones."""
+    """A real double well: g = sqrt(k) (f'(sqrt(k) θ) + 70 z), z ~ N(0, I); minimum and saddle are the printed ones."""
     return _styblinski(ADDITIVE, k, noise=noise)
 
 
@@ -79,9 +79,9 @@ def matched(
 ) -> Landscape:
     """Matched parabolas of curvature k and -k: the escape theory's assumptions hold exactly.
 
-    The noise has the variance |H|/B of the side a replica is on. A replica is out five standard deviations sqrt(η/2B)
-    beyond the saddle, from where next to none comes back. The other coordinates are valleys of curvature ``others``
-    times k, which Adai's mean of v̂ sees.
+    The noise has the variance |H|/B of the side that a replica is on. A replica has left when it is five standard
+    deviations sqrt(η/2B) beyond the saddle, from where almost none returns. The other coordinates are valleys of
+    curvature ``others`` times k, which count in Adai's mean of v̂.
     """
     well = Parabolas(k, -k, delta_L)
     curvatures = np.array([k, -k, *(k * h for h in others)])
@@ -115,7 +115,8 @@ def gradient(landscape: Landscape, theta: Array, g: Array) -> None:
     """Fill g with a stochastic gradient at theta, drawn from the thread's generator."""
     root = np.sqrt(landscape.k)
     if landscape.kind == SAMPLES:
-        # All draws before the first read, a fixed length and float32: the reads overlap, the loops become vector code.
+        # Draw all indices before the first read, with a fixed length and float32: then the reads overlap and the
+        # compiler vectorises the loops.
         rows = np.random.randint(0, landscape.data.shape[0], landscape.batch)
         g[:] = 0
         for row in rows:

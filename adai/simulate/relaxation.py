@@ -1,4 +1,4 @@
-"""How the directions of a minimum relax when the gradient noise follows the Hessian: the optimizers themselves, run."""
+"""Runs optimizers to see how the directions of a minimum relax when the gradient noise follows the Hessian."""
 
 from collections.abc import Callable
 
@@ -20,20 +20,19 @@ def mean_path(
     replicas: int = 200,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """The mean of θ_t/θ_0, t = 0 … T, one column an eigenvalue: (T + 1, n).
+    """The mean of θ_t/θ_0, t = 0 … T, with one column per eigenvalue: (T + 1, n).
 
-    g_i = H_i θ_i + sqrt(H_i/B) z_i. One parameter holds all replicas, in float64. First the averages settle on the
-    noise with θ at the minimum. Then each θ_i starts at 0.15/√(B H_i), near enough that v̂ is made by the noise and not
-    by the slope. Every replica runs from θ_0 and from -θ_0 with the same noise: half the difference has the noise taken
-    out.
+    g_i = H_i θ_i + sqrt(H_i/B) z_i. One float64 parameter contains all replicas. First the averages settle on the noise
+    with θ at the minimum. Then each θ_i starts at 0.15/√(B H_i), close enough that v̂ comes from the noise and not from
+    the slope. Every replica runs from θ_0 and from -θ_0 with the same noise, so half the difference contains no noise.
 
     Args:
-        make: the optimizer of a list of parameters, such as ``lambda params: Adai(params, lr=0.1)``.
+        make: makes the optimizer of a list of parameters, for example ``lambda params: Adai(params, lr=0.1)``.
         H: eigenvalues, above 0.
         B: batch size.
         T: iterations after the start.
-        settle: iterations before it; several times 1/(1 - μ) and 1/(1 - beta2).
-        replicas: of each sign.
+        settle: iterations before the start; several times 1/(1 - μ) and 1/(1 - beta2).
+        replicas: the number of replicas of each sign.
         seed: of the noise.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The shipped update rules, compiled for many small simulations; a test holds each to the optimizer itself.
+"""The optimizers' update rules, compiled for many small simulations; a test compares each with the optimizer itself.
 
-A rule moves ``theta`` by one step in place. All arrays are float64 and have one element a coordinate: the parameter,
-the gradient ``g``, and the state ``m``, ``v``, ``c`` (c = 1 - Π mu for Adai). ``t`` counts steps from 1.
+A rule changes ``theta`` by one step in place. All arrays are float64 and have one element per coordinate: the
+parameter, the gradient ``g``, and the state ``m``, ``v``, ``c`` (c = 1 - Π mu for Adai). ``t`` counts steps from 1.
 """
 
 from typing import NamedTuple
@@ -16,14 +16,14 @@ SGD, MOMENTUM, EMA, ADAM, ADAI, ADAIW = range(6)
 
 
 class Rule(NamedTuple):
-    """An update rule with its options, as numbers: what the compiled loops take.
+    """An update rule with its options as numbers, for the compiled loops.
 
     Args:
-        kind: which rule, one of the constants above.
+        kind: the rule, one of the constants above.
         lr: learning rate.
         beta1: momentum; for Adai beta0.
         beta2: decay of the average of g².
-        eps: Adam's guard, outside the root; Adai's inertia bound.
+        eps: Adam's guard outside the root, or Adai's inertia bound.
         decay: decoupled weight decay of AdaiW.
     """
 
@@ -67,7 +67,7 @@ def adaiw(lr: float, beta0: float = 0.1, beta2: float = 0.99, eps: float = 1e-3,
 
 @njit(nogil=True, cache=True)
 def step(rule: Rule, theta: Array, g: Array, m: Array, v: Array, c: Array, t: float) -> None:
-    """Move theta, and its state, by step number t."""
+    """Update theta and its state in step number t."""
     lr, beta1, beta2 = rule.lr, rule.beta1, rule.beta2
     if rule.kind == SGD:
         for i in range(theta.size):

@@ -1,11 +1,11 @@
-"""Displacement from a strict saddle, simulated with the shipped rules, one eigenvalue a coordinate.
+"""Displacement from a strict saddle, simulated with the optimizers' rules; each coordinate has one eigenvalue.
 
-g_i = H_i θ_i + sqrt(|H_i| / B) z_i, so C = |H| / B as the paper has it. Three things are measured:
+g_i = H_i θ_i + sqrt(|H_i| / B) z_i, so C = |H| / B as in the paper. Three quantities are measured:
 
-- **cold**: θ² after T iterations, with a fresh optimizer at θ = 0. It is what a run that starts there does.
-- **settled**: the same with an optimizer whose averages have settled on the noise at the saddle before, with θ = 0: the
+- **cold**: θ² after T iterations with a new optimizer at θ = 0, as in a run that starts there.
+- **settled**: the same with an optimizer whose averages have first settled on the noise at the saddle, with θ = 0: the
   paper's equilibrium velocity.
-- **drift**: how far the settled momentum alone carries when gradients are zero from then on.
+- **drift**: the displacement that the settled momentum alone causes if all later gradients are zero.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from adai.theory.bounds import checked
 
 
 class Squares(NamedTuple):
-    """Squared displacements, one row a replica, one column an eigenvalue."""
+    """Squared displacements, with one row per replica and one column per eigenvalue."""
 
     cold: Array
     settled: Array
@@ -35,11 +35,11 @@ def displacements(
     Args:
         rule: from `adai.simulate.rules`.
         H: eigenvalues at the saddle; Adai's mean of v̂ is over them.
-        seeds: one a replica.
+        seeds: one per replica.
         B: batch size.
         T: iterations of a displacement.
-        settle: iterations of noise with θ held at 0 that come before; several times 1/(1 - μ) and 1/(1 - beta2).
-        coast: iterations with zero gradients after which the drift is read off.
+        settle: iterations of noise with θ fixed at 0 before the start; several times 1/(1 - μ) and 1/(1 - beta2).
+        coast: iterations with zero gradients after which the drift is measured.
 
     Raises:
         ValueError: an eigenvalue is 0, or B or T is below its bound.

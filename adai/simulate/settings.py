@@ -1,4 +1,4 @@
-"""The settings in which escapes are timed: landscape, learning rates, sharpnesses, and the theory that applies."""
+"""The settings of the escape times: landscape, learning rates, sharpnesses, and the theory that applies."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,16 +14,16 @@ B, DELTA_L, ETA, OTHERS = 1.0, 0.06, 0.02, (0.1, 0.1, 0.4)
 
 
 class Setting(NamedTuple):
-    """A way to time escapes.
+    """A setting of the escape times.
 
     Args:
-        title: what it is, in a line.
-        landscape: the landscape of an optimizer's replicas at sharpness k.
+        title: a description in one line.
+        landscape: gives the landscape of an optimizer's replicas at sharpness k.
         rules: the optimizers that can run, with their options.
-        first: those that run unless others are asked for.
-        ks: sharpnesses that run unless others are asked for.
+        first: the optimizers that run by default.
+        ks: the sharpnesses that run by default.
         warm: whether replicas start with settled averages.
-        theory: mean escape time in iterations against k, of the optimizers to which a theory applies.
+        theory: mean escape time in iterations against k, for the optimizers to which a theory applies.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Setting(NamedTuple):
 
 
 def _rules(lr: float, adam: float) -> dict[str, Rule]:
-    """Every optimizer at the learning rate of a plain average, SGD-style momentum at a tenth of it."""
+    """Every optimizer at learning rate ``lr``, but SGD-style momentum at a tenth of it, and Adam at ``adam``."""
     return {
         "adai": rules.adai(lr),
         "momentum": rules.momentum(lr / 10),
@@ -48,7 +48,7 @@ def _rules(lr: float, adam: float) -> dict[str, Rule]:
 
 
 def _matched(optimizer: str, k: float) -> Landscape:
-    # Adai in one dimension is EMA momentum, whatever the noise: it needs company.
+    # In one dimension Adai is EMA momentum, whatever the noise, so it needs other coordinates.
     others = OTHERS if optimizer.startswith("adai") else ()
     return landscapes.matched(k, others, eta=ETA, B=B, delta_L=DELTA_L)
 

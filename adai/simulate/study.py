@@ -1,4 +1,4 @@
-"""Escape times of several optimizers at several sharpnesses, on all cores, kept on disk as they come."""
+"""Escape times of several optimizers at several sharpnesses, on all cores, saved to disk after each round."""
 
 import json
 import os
@@ -16,19 +16,19 @@ from adai.simulate.escape import Times, escape_times, replica_seeds
 from adai.simulate.rules import Rule
 from adai.simulate.settings import SETTINGS
 
-# Every round runs a twentieth of the replicas of every point: progress is even, and an interruption leaves all points.
+# Every round runs a twentieth of the replicas of every point, so that after an interruption all points have replicas.
 ROUNDS = 20
 
 
 class Study(NamedTuple):
-    """What to run.
+    """A study: its setting, optimizers, sharpnesses and replicas.
 
     Args:
         setting: name of one of `SETTINGS`.
         rules: optimizers by name, each with its options.
         ks: sharpnesses.
-        replicas: of each optimizer at each sharpness.
-        seed: replica i of an optimizer at a sharpness is the same whatever else runs, on however many threads.
+        replicas: the number of replicas of each optimizer at each sharpness.
+        seed: determines replica i of an optimizer at a sharpness, whatever else runs and on any number of threads.
         cap: iterations after which a replica counts as censored.
     """
 
@@ -40,7 +40,7 @@ class Study(NamedTuple):
     cap: int
 
     def points(self) -> list[tuple[str, float]]:
-        """Every optimizer at every sharpness, those that take longest first."""
+        """Every optimizer at every sharpness; the points that take longest come first."""
         return [(name, k) for k in sorted(self.ks) for name in self.rules]
 
 
@@ -48,16 +48,16 @@ Store = dict[tuple[str, float], Times]
 
 
 def run(study: Study, folder: Path, *, threads: int | None = None, progress: Callable[[int], None]) -> Store:
-    """Run what the folder does not hold yet; keep it there after each round, also when interrupted.
+    """Run the replicas that the folder does not have yet; save them after each round, also after an interruption.
 
     Args:
-        study: what to run.
-        folder: where the times are kept, ``times.npz``, with ``config.json``.
-        threads: how many replicas at a time; None for one a core.
-        progress: called with the number of replicas that have just been done.
+        study: the study to run.
+        folder: the folder of the times, in ``times.npz``, and of ``config.json``.
+        threads: the number of threads; None for one per core.
+        progress: called with the number of replicas just done.
 
     Raises:
-        UserError: the folder cannot be written, or holds times of other settings.
+        UserError: the folder cannot be written, or has times of other settings.
     """
     store = _open(study, folder)
     progress(sum(min(_count(store, point), study.replicas) for point in study.points()))
@@ -70,7 +70,7 @@ def run(study: Study, folder: Path, *, threads: int | None = None, progress: Cal
                 progress(_take(store, running.pop(future), future.result()))
             _keep(store, folder)
     finally:
-        pool.shutdown(cancel_futures=True)  # waits for what is running, which is as good as what was done before
+        pool.shutdown(cancel_futures=True)  # waits for the running replicas, whose results are kept too
         for future, point in running.items():
             if not future.cancelled() and not future.exception():
                 _take(store, point, future.result())
@@ -79,13 +79,13 @@ def run(study: Study, folder: Path, *, threads: int | None = None, progress: Cal
 
 
 def _take(store: Store, point: tuple[str, float], times: Times) -> int:
-    """Add the next replicas of a point; returns how many they are."""
+    """Add the next replicas of a point; returns their number."""
     store[point] = store[point].joined(times) if point in store else times
     return int(times.exits.size)
 
 
 def _chunk(study: Study, point: tuple[str, float], first: int) -> Times:
-    """The next replicas of a point: a round's worth, or what is left."""
+    """Run the next replicas of a point: those of one round, or fewer if fewer are left."""
     name, k = point
     setting = SETTINGS[study.setting]
     count = min(-(-study.replicas // ROUNDS), study.replicas - first)
@@ -98,7 +98,7 @@ def _count(store: Store, point: tuple[str, float]) -> int:
 
 
 def _open(study: Study, folder: Path) -> Store:
-    """The times that the folder holds, after making sure that they are of this study."""
+    """The times in the folder, after a check that they belong to this study."""
     settings: dict[str, Any] = {"setting": study.setting, "seed": study.seed, "cap": study.cap}
     settings["optimizers"] = {name: rule._asdict() for name, rule in study.rules.items()}
     config, times = folder / "config.json", folder / "times.npz"
@@ -123,7 +123,7 @@ def _open(study: Study, folder: Path) -> Store:
 
 
 def _keep(store: Store, folder: Path) -> None:
-    """Write all times, one array (3, replicas) a point: exits, passages, escaped."""
+    """Write all times, with one array (3, replicas) per point: exits, passages, escaped."""
     arrays: dict[str, NDArray[np.int64]] = {
         f"{name} {k}": np.stack([times.exits, times.passages, times.escaped.astype(np.int64)])
         for (name, k), times in store.items()

@@ -1,4 +1,4 @@
-"""The paper's mathematics (Xie et al., arXiv 2006.15815): printed formula, correct statement, exact answer.
+"""The paper's mathematics (Xie et al., arXiv 2006.15815): printed formulas, correct statements, exact answers.
 
 ::
 
@@ -12,11 +12,11 @@
     stability  how large the learning rate may be, for each optimizer                       not in the paper
     damping    momentum as a damped spring: which directions ring, which creep              not in the paper
     estimate   escape rates from measured times, with intervals                             eqs. 71, 72
-    record     what the record of a result holds
-    results    one record for each numbered result, erratum included, and for ours: the table of all of the above
-    page       docs/theory.md, made of that table
-    fixtures   values by name, to be compared with what the functions give
+    record     the fields of a result's record
+    results    one record for each numbered result, with its erratum, and for our own results
+    page       generates docs/theory.md from these records
+    fixtures   named values, to be compared with the results of the functions
 
-All functions take numbers or arrays that broadcast against each other, compute in float64, and raise ValueError where a
-symbol is out of its bounds (`adai.theory.symbols`). Needs numpy and scipy alone.
+All functions take numbers or arrays that broadcast against each other, compute in float64, and raise ValueError if a
+symbol is out of its bounds (`adai.theory.symbols`). The package needs only numpy and scipy.
 """

@@ -1,4 +1,4 @@
-"""Refuse what cannot be, by name."""
+"""Checks that symbols are within their bounds."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,10 +9,10 @@ Array = NDArray[np.float64]
 
 
 def checked(**values: ArrayLike) -> tuple[Array, ...]:
-    """The values as float64 arrays, in the order given, each within the bound of its symbol.
+    """The values as float64 arrays, in the order given, after a check that each is within the bound of its symbol.
 
     Raises:
-        ValueError: a value is out of bounds; names the symbol, the first such value and the bound.
+        ValueError: a value is out of bounds; the message names the symbol, the first such value and the bound.
     """
     return tuple(_checked(name, np.asarray(value, dtype=np.float64)) for name, value in values.items())
 

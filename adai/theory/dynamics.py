@@ -1,13 +1,13 @@
 """From learning rate, momentum and batch size to mass, damping and diffusion (eqs. 1-10).
 
-The paper reads momentum (eq. 6) as the motion of a heavy particle (eq. 9)::
+The paper interprets momentum (eq. 6) as the motion of a heavy particle (eq. 9)::
 
     m_t = β1 m_{t-1} + β3 g_t,   θ_t = θ_{t-1} - η m_t              eq. 6
     M dθ' = -γM dθ - L'(θ) dt + sqrt(2D) dW,   t = ηT               eq. 9
 
-with dt = η. Units: the loss has none (eq. 5 is consistent only for a negative log-likelihood in nats), so with θ a
-length ℓ, dθ/dt = -dL/dθ makes t a time of unit ℓ². Then η and M are times, γ and H one over a time, C = ℓ⁻², and D and
-γM pure numbers.
+with dt = η. Units: the loss has none (eq. 5 is consistent only for a negative log-likelihood in nats). If θ is a
+length ℓ, dθ/dt = -dL/dθ makes t a time of unit ℓ². Then η and M are times, γ and H are one over a time, C = ℓ⁻², and D
+and γM are pure numbers.
 """
 
 from typing import NamedTuple
@@ -39,14 +39,14 @@ def friction(beta1: ArrayLike, beta3: ArrayLike) -> Array:
 def noise_covariance(B: ArrayLike, H: ArrayLike, N: ArrayLike | None = None) -> Array:
     """C = |H| / B (eq. 5), the variance of the gradient of a batch along an eigenvector of the Hessian.
 
-    An identity only where the Fisher information equals the Hessian (negative log-likelihood in nats, model and noise
-    true); along directions of negative curvature it is an assumption of the paper and can fail altogether: for
+    It is an identity only if the Fisher information equals the Hessian (negative log-likelihood in nats, true model and
+    noise). Along directions of negative curvature it is an assumption of the paper and can fail completely: for
     L = (y - w1 w2 x)² / 2 at w = 0 the eigenvalues are ±1 and C is 0.
 
     Args:
         B: batch size.
         H: eigenvalue of the Hessian.
-        N: number of samples, where the batch is drawn without replacement: C shrinks by (N - B) / (N - 1).
+        N: number of samples, if the batch is drawn without replacement; C is then smaller by (N - B) / (N - 1).
     """
     B, H = checked(B=B, H=H)
     C = np.abs(H) / B
@@ -67,7 +67,7 @@ def diffusion(eta: ArrayLike, B: ArrayLike, H: ArrayLike) -> Array:
 def absolute_hessian(H: ArrayLike) -> Array:
     """[H]⁺ = U diag(|H_1|, …, |H_n|) Uᵀ of a symmetric matrix, eigenvectors in the columns of U (eq. 5).
 
-    The paper writes Uᵀ diag U, which is right only where the eigenvectors are the rows of U.
+    The paper writes Uᵀ diag U, which is right only if the eigenvectors are the rows of U.
 
     Args:
         H: matrices (…, n, n), symmetric.
@@ -118,7 +118,7 @@ def ideal_curvature(B: ArrayLike, H: ArrayLike) -> Array:
     """H / sqrt(C) = sign(H) sqrt(B|H|): the curvature in the units of an ideal Adam, where the noise is 1.
 
     Dividing m by sqrt(C) (Assumption 4) turns Adam with learning rate η into EMA momentum with the same η on a parabola
-    of this curvature with C = 1. It is a detour that has no 0/0 at H = 0.
+    of this curvature with C = 1. This form avoids 0/0 at H = 0.
     """
     B, H = checked(B=B, H=H)
     return np.sign(H) * np.sqrt(B * np.abs(H))
@@ -141,6 +141,6 @@ def adam_first_step_printed(eta: ArrayLike, g: ArrayLike, eps: ArrayLike) -> Arr
 
 
 def adam_first_step(eta: ArrayLike, g: ArrayLike, eps: ArrayLike) -> Array:
-    """η g / (|g| + ε): the same with ε outside, as Kingma and Ba and every implementation have it."""
+    """η g / (|g| + ε): the same with ε outside the root, as in Kingma and Ba and every implementation."""
     eta, g, eps = checked(eta=eta, g=g, eps=eps)
     return eta * g / (np.abs(g) + eps)

@@ -1,10 +1,10 @@
-"""Mean escape time from a minimum, as prefactor and exponent: printed, and as it has to be.
+"""Mean escape time from a minimum, as prefactor and exponent: printed and corrected.
 
-τ = prefactor · e^exponent in dynamical time. What a user waits for are iterations, τ / clock, where clock is the
-dynamical time of one: η, and for Adam η sqrt(B/|H_b|), in whose time Proposition 2 is stated.
+τ = prefactor · e^exponent in dynamical time. The number of iterations is τ / clock, where clock is the dynamical time
+of one iteration: η, and for Adam η sqrt(B/|H_b|), because Proposition 2 uses Adam's adaptive time.
 
-τ counts escapes *through* b as a flux, once for every exit; the first passage *of* b, which Appendix E records, comes
-earlier: half of τ for SGD in continuous time.
+τ counts escapes *through* b as a flux, once for every exit. The first passage *of* b, which Appendix E records, is
+earlier: for SGD in continuous time it takes half of τ.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from adai.theory.bounds import Array, checked
 
 
 class Escape(NamedTuple):
-    """τ = prefactor e^exponent in dynamical time; one iteration takes ``clock`` of it."""
+    """τ = prefactor e^exponent in dynamical time; ``clock`` is the dynamical time of one iteration."""
 
     prefactor: Array
     exponent: Array
@@ -36,21 +36,21 @@ class Escape(NamedTuple):
 
     @property
     def log_iterations(self) -> Array:
-        """log of τ in iterations, finite where τ itself is beyond float64."""
+        """log of τ in iterations, which is finite even if τ itself is beyond float64."""
         return np.log(self.prefactor / self.clock) + self.exponent
 
     def times(self, factor: ArrayLike) -> "Escape":
-        """The same with the prefactor multiplied."""
+        """The same escape with the prefactor multiplied by a factor."""
         return self._replace(prefactor=self.prefactor * np.asarray(factor))
 
 
 def effective_diffusion(H: ArrayLike, gamma: ArrayLike, M: ArrayLike) -> Array:
     """D̂/D = (1 - sqrt(1 - y)) / (y/2), y = 4H/(γ²M) (eqs. 11 and 55), computed as 2 / (1 + sqrt(1 - y)).
 
-    Use it at the saddle (H < 0). At a minimum of y > 1 the motion oscillates and the formula is complex.
+    Use it at the saddle (H < 0). At a minimum with y > 1 the motion oscillates and the formula is complex.
 
     Raises:
-        ValueError: y > 1, besides the usual bounds.
+        ValueError: y > 1, or a symbol is out of its bounds.
     """
     H, gamma, M = checked(H=H, gamma=gamma, M=M)
     (y,) = checked(y=4 * H / (gamma**2 * M))
@@ -58,7 +58,7 @@ def effective_diffusion(H: ArrayLike, gamma: ArrayLike, M: ArrayLike) -> Array:
 
 
 def barrier(H_a: ArrayLike, H_b: ArrayLike, s: ArrayLike, delta_L: ArrayLike) -> Array:
-    """ΔL (s/H_a + (1-s)/|H_b|): what B, η and γM multiply in the exponents of Theorem 3.2 and Proposition 4."""
+    """ΔL (s/H_a + (1-s)/|H_b|), the factor of the landscape in the exponents of Theorem 3.2 and Proposition 4."""
     H_a, H_b, s, delta_L = checked(H_a=H_a, H_b=H_b, s=s, delta_L=delta_L)
     return delta_L * (s / H_a - (1 - s) / H_b)
 
@@ -66,8 +66,8 @@ def barrier(H_a: ArrayLike, H_b: ArrayLike, s: ArrayLike, delta_L: ArrayLike) ->
 def sgd(eta: ArrayLike, B: ArrayLike, H_a: ArrayLike, H_b: ArrayLike, s: ArrayLike, delta_L: ArrayLike) -> Escape:
     """2π/H_a exp[2B/η ΔL (s/H_a + (1-s)/|H_b|)]: SGD in continuous time (eq. 2), noise jumping from C_a to C_b.
 
-    With H_a, not |H_b|, in the prefactor: eq. 2 is an Itô equation, in which D P is continuous where D jumps; eq. 47
-    takes P to be. For low temperature, exponent ≫ 1.
+    The prefactor has H_a, not |H_b|: eq. 2 is an Itô equation, so D P is continuous where D jumps, while eq. 47 assumes
+    that P is. For low temperature, exponent ≫ 1.
     """
     eta, B, H_a = checked(eta=eta, B=B, H_a=H_a)
     return Escape(2 * np.pi / H_a, 2 * B / eta * barrier(H_a, H_b, s, delta_L), eta)
@@ -85,8 +85,8 @@ def momentum_printed(
 ) -> Escape:
     """π [sqrt(1 + 4|H_b|/(γ²M)) + 1] / |H_b| exp[2γMB/η ΔL (s/H_a + (1-s)/|H_b|)] (Theorem 3.2).
 
-    Lacks the factor γM = (1-β1)/β3, without which it is no time (1/|H_b| is not one in eq. 8), and takes P for
-    continuous where the noise jumps. Correct: `momentum`.
+    It lacks the factor γM = (1-β1)/β3, without which it is not a time (in eq. 8, 1/|H_b| is not one), and it assumes
+    that P is continuous where the noise jumps. Correct: `momentum`.
     """
     eta, beta1, beta3, B, H_b = checked(eta=eta, beta1=beta1, beta3=beta3, B=B, H_b=H_b)
     inertia = 2 / effective_diffusion(H_b, dynamics.damping(eta, beta1), dynamics.mass(eta, beta3))
@@ -104,7 +104,7 @@ def momentum_kramers(
     s: ArrayLike,
     delta_L: ArrayLike,
 ) -> Escape:
-    """Theorem 3.2 times γM = (1-β1)/β3: Kramers' result where H_a = |H_b|; otherwise `momentum`."""
+    """Theorem 3.2 times γM = (1-β1)/β3: Kramers' result if H_a = |H_b|; otherwise use `momentum`."""
     return momentum_printed(eta, beta1, beta3, B, H_a, H_b, s, delta_L).times(dynamics.friction(beta1, beta3))
 
 
@@ -137,7 +137,7 @@ def uniform(
 ) -> Escape:
     """π γM [sqrt(1 + 4|H_b|/(γ²M)) + 1] / sqrt(H_a |H_b|) exp[2γM ΔL/(ηC)]: Kramers, the same noise C everywhere.
 
-    What the paper's theorems become where the noise does not follow the Hessian. SGD is β1 = 0, β3 = 1.
+    This is the paper's theorem for noise that does not follow the Hessian. SGD is β1 = 0, β3 = 1.
     """
     eta, beta1, beta3, C, H_a, H_b = checked(eta=eta, beta1=beta1, beta3=beta3, C=C, H_a=H_a, H_b=H_b)
     (delta_L,) = checked(delta_L=delta_L)
@@ -168,7 +168,7 @@ def adam_printed(
         H_b: curvature at the saddle.
         s: share of the barrier under the temperature of the minimum.
         delta_L: height of the barrier.
-        det_ratio: |det(H_a⁻¹H_b)|; |H_b| / H_a, one dimension, where not given.
+        det_ratio: |det(H_a⁻¹H_b)|; default |H_b| / H_a, as in one dimension.
     """
     B, H_b = checked(B=B, H_b=H_b)
     return _adam(eta, beta1, B, H_a, H_b, s, delta_L, det_ratio, np.sqrt(-B * H_b))
@@ -184,7 +184,7 @@ def adam_eq67(
     delta_L: ArrayLike,
     det_ratio: ArrayLike | None = None,
 ) -> Escape:
-    """Proposition 2 as eq. 67 has it: sqrt(B)|H_b| in the place of sqrt(B|H_b|). A slip; see `adam_printed`."""
+    """Proposition 2 as in eq. 67, with sqrt(B)|H_b| instead of sqrt(B|H_b|). A slip; see `adam_printed`."""
     B, H_b = checked(B=B, H_b=H_b)
     return _adam(eta, beta1, B, H_a, H_b, s, delta_L, det_ratio, -np.sqrt(B) * H_b)
 
@@ -199,12 +199,13 @@ def adam(
     delta_L: ArrayLike,
     det_ratio: ArrayLike | None = None,
 ) -> Escape:
-    """Proposition 2 times (|H_b|/H_a)^{β1/(1+β1)}: the drift that the noise makes, in the limit of small η.
+    """Proposition 2 times (|H_b|/H_a)^{β1/(1+β1)}, the effect of a drift caused by the noise, in the limit of small η.
 
     Adam divides m by sqrt(C) *after* averaging: a step is -η P(θ_t) m_{t+1}, P = C^{-1/2}, and θ_t has moved with the
-    noise that is still in m_{t+1}. The mean of the product drifts θ by η² P P' Σ_{k≥1} Cov(m_t, m_{t-k}) = η² P P' C
-    β1/(1+β1) a step: nothing without momentum (RMSprop, where Proposition 2 is right), the Stratonovich half as β1 → 1.
-    With P² C = 1 it multiplies the density by P^{2β1/(1+β1)}, so by (H_a/|H_b|)^{β1/(1+β1)} on the way to b.
+    noise that m_{t+1} still contains. The mean of the product is a drift of η² P P' Σ_{k≥1} Cov(m_t, m_{t-k}) =
+    η² P P' C β1/(1+β1) per step. It is 0 without momentum (RMSprop, for which Proposition 2 is right), and the
+    Stratonovich half as β1 → 1. With P² C = 1 it multiplies the density by P^{2β1/(1+β1)}, which is a factor of
+    (H_a/|H_b|)^{β1/(1+β1)} on the way to b.
     """
     (beta1,), (H_a, H_b) = checked(beta1=beta1), checked(H_a=H_a, H_b=H_b)
     factor = (-H_b / H_a) ** (beta1 / (1 + beta1))
@@ -222,7 +223,7 @@ def _adam(
     det_ratio: ArrayLike | None,
     curvature: Array,
 ) -> Escape:
-    """Proposition 2 with the curvature that stands under the root left open."""
+    """Proposition 2 with the curvature under the root as an argument."""
     eta, beta1, B, H_a, H_b, s, delta_L = checked(eta=eta, beta1=beta1, B=B, H_a=H_a, H_b=H_b, s=s, delta_L=delta_L)
     (determinants,) = checked(det_ratio=-H_b / H_a if det_ratio is None else det_ratio)
     prefactor = np.pi * (np.sqrt(1 + 4 * eta * curvature / (1 - beta1)) + 1) * determinants**0.25 / -H_b
@@ -242,7 +243,7 @@ def adai_printed(
 ) -> Escape:
     """π [sqrt(1 + 4η Σ|H_bi| / (β0 n)) + 1] / |H_b| exp[2B/η ΔL (s/H_a + (1-s)/|H_b|)] (Proposition 4).
 
-    No factor is missing, because γM = 1. Right where H_a = |H_b|; otherwise `adai`.
+    No factor is missing, because γM = 1. It is right if H_a = |H_b|; otherwise use `adai`.
 
     Args:
         eta: learning rate.
@@ -252,7 +253,7 @@ def adai_printed(
         H_b: curvature at the saddle.
         s: share of the barrier under the temperature of the minimum.
         delta_L: height of the barrier.
-        H_all: (…, n), every eigenvalue at the saddle, H_b included. With n = 1 Adai is EMA momentum.
+        H_all: (…, n), every eigenvalue at the saddle, including H_b. With n = 1 Adai is EMA momentum.
     """
     eta, beta0, B, H_b, H_all = checked(eta=eta, beta0=beta0, B=B, H_b=H_b, H_all=H_all)
     inertia = np.sqrt(1 + 4 * eta * np.mean(np.abs(H_all), axis=-1) / beta0) + 1
@@ -269,6 +270,6 @@ def adai(
     delta_L: ArrayLike,
     H_all: ArrayLike,
 ) -> Escape:
-    """Proposition 4 with H_a for |H_b| in the prefactor (D P continuous, Itô)."""
+    """Proposition 4 with H_a instead of |H_b| in the prefactor (D P continuous, Itô)."""
     H_a, H_b = checked(H_a=H_a, H_b=H_b)
     return adai_printed(eta, beta0, B, H_a, H_b, s, delta_L, H_all).times(-H_b / H_a)

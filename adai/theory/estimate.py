@@ -1,8 +1,8 @@
-"""Escape rates from measured escape times: estimators, exact intervals, censored runs, and checks of what they assume.
+"""Escape rates from measured escape times: estimators, exact intervals, censored runs, and checks of the assumptions.
 
-With n escape times and S the time that all replicas together were watched, the rate Γ = 1/τ of an exponential law is
-estimated by c/S; 2ΓS is χ² with 2n degrees of freedom. A replica still inside when the run is stopped is censored: it
-adds to S and not to n.
+With n escape times, and S the total time for which the replicas were observed, the rate Γ = 1/τ of an exponential law
+is estimated by c/S; 2ΓS is χ² with 2n degrees of freedom. A replica that has not escaped when its run ends is censored:
+it counts in S but not in n.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Interval(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What escape times say about a rate: how many escaped, and how long all were watched together."""
+    """The statistics of escape times: the number of escapes, and the total time observed."""
 
     escapes: int
     total: float
@@ -37,11 +37,11 @@ def sample(times: ArrayLike, censored: ArrayLike | None = None) -> Sample:
     """Count escapes and add up times.
 
     Args:
-        times: when each replica escaped, or when watching it ended.
-        censored: true where it had not escaped by then.
+        times: when each replica escaped, or when its observation ended.
+        censored: true for each replica that had not escaped by then.
 
     Raises:
-        ValueError: no times, a time that is not above 0, or flags of another shape.
+        ValueError: there are no times, a time is not above 0, or the flags have another shape.
     """
     times = np.asarray(times, dtype=np.float64)
     flags = np.zeros(times.shape, bool) if censored is None else np.asarray(censored, dtype=bool)
@@ -55,10 +55,10 @@ def sample(times: ArrayLike, censored: ArrayLike | None = None) -> Sample:
 def rate(times: ArrayLike, censored: ArrayLike | None = None, estimator: Estimator = "mle") -> float:
     """Γ = c / S with c = n (mle), n - 1 (mvue: unbiased), n - 2 (paper, eq. 71: least mean squared error).
 
-    Unbiased and least error hold for runs without censoring. 0 where nothing escaped.
+    These properties hold for runs without censoring. The rate is 0 if no replica escaped.
 
     Raises:
-        ValueError: as `sample`; or too few escapes for the estimator.
+        ValueError: as `sample`; or there are too few escapes for the estimator.
     """
     escapes, total = sample(times, censored)
     if escapes and escapes <= _LESS[estimator]:
@@ -69,11 +69,11 @@ def rate(times: ArrayLike, censored: ArrayLike | None = None, estimator: Estimat
 def rate_interval(times: ArrayLike, censored: ArrayLike | None = None, level: float = 0.95) -> Interval:
     """Γ by maximum likelihood with the χ² interval [χ²_{α/2, 2n}, χ²_{1-α/2, 2n}] / (2S).
 
-    Exact for exponential times without censoring, and for runs stopped at the n-th escape. With runs stopped at a fixed
-    time n is random, and the upper bound takes 2n + 2 degrees of freedom: coverage is then at least the level. With no
-    escape at all it is [0, χ²_{1-α/2, 2} / (2S)].
+    It is exact for exponential times without censoring, and for runs stopped at the n-th escape. If runs are stopped at
+    a fixed time, n is random, and the upper bound uses 2n + 2 degrees of freedom; the coverage is then at least the
+    level. Without any escape it is [0, χ²_{1-α/2, 2} / (2S)].
 
-    Do not use it where `coefficient_of_variation` is far from 1; use `bootstrap_mean`.
+    Do not use it if `coefficient_of_variation` is far from 1; use `bootstrap_mean`.
     """
     escapes, total = sample(times, censored)
     tail = _tail(level)
@@ -84,16 +84,16 @@ def rate_interval(times: ArrayLike, censored: ArrayLike | None = None, level: fl
 
 
 def mean_interval(times: ArrayLike, censored: ArrayLike | None = None, level: float = 0.95) -> Interval:
-    """τ = S / n with the exact interval: one over `rate_interval`; infinite where nothing escaped."""
+    """τ = S / n with the exact interval: one over `rate_interval`; infinite if no replica escaped."""
     gamma, low, high = rate_interval(times, censored, level)
     return Interval(*(1 / x if x > 0 else float("inf") for x in (gamma, high, low)))
 
 
 def rate_interval_printed(times: ArrayLike) -> Interval:
-    """(n-2)/S (1 ± 1.96/sqrt(n)) (eqs. 71 and 72), 95 %: normal and symmetric; covers 94.0 % at n = 100.
+    """(n-2)/S (1 ± 1.96/sqrt(n)) (eqs. 71 and 72), 95 %: normal and symmetric; its coverage is 94.0 % at n = 100.
 
     Raises:
-        ValueError: as `sample`; fewer than 3 times.
+        ValueError: as `sample`; or there are fewer than 3 times.
     """
     estimate = rate(times, estimator="paper")
     half = 1.96 / np.sqrt(np.asarray(times).size)
@@ -114,7 +114,7 @@ def rmse(n: ArrayLike, estimator: Estimator) -> Array:
 
 
 def coverage_printed(n: ArrayLike) -> Array:
-    """The probability that eq. 72's interval holds Γ: ΓS is Gamma-distributed with shape n."""
+    """The probability that eq. 72's interval contains Γ, from the Gamma distribution of ΓS with shape n."""
     (n,) = checked(n=n)
     half = 1.96 / np.sqrt(n)
     below, above = (2 * (n - 2) * (1 + sign * half) for sign in (1, -1))
@@ -122,9 +122,9 @@ def coverage_printed(n: ArrayLike) -> Array:
 
 
 def coefficient_of_variation(times: ArrayLike) -> float:
-    """Sample standard deviation over mean: 1 for exponential times, less where transit or start-up take their time.
+    """Sample standard deviation over mean: 1 for exponential times, less if transit or start-up take part of the time.
 
-    All interval formulas above rest on its being near 1 (its own standard error is about 1/sqrt(n)). Without censoring.
+    All interval formulas above assume that it is near 1 (its own standard error is about 1/sqrt(n)). Without censoring.
     """
     times = np.asarray(times, dtype=np.float64)
     if sample(times).escapes < 2:
@@ -135,8 +135,8 @@ def coefficient_of_variation(times: ArrayLike) -> float:
 def bootstrap_mean(
     times: ArrayLike, censored: ArrayLike | None = None, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> Interval:
-    """τ = S / n with the percentile interval over resampled replicas: assumes no law. Infinite where none escaped."""
-    sample(times, censored)  # refuses what cannot be
+    """τ = S / n with the percentile interval over resampled replicas; it assumes no law. Infinite if none escaped."""
+    sample(times, censored)  # raises the errors
     draws = _resampled_means(np.random.default_rng(seed), times, censored, resamples)
     escapes, total = sample(times, censored)
     low, high = np.quantile(draws, [_tail(level), 1 - _tail(level)], method="nearest")
@@ -160,7 +160,7 @@ def bootstrap_ratio(
     )
     (n, S), (m, R) = sample(times, censored), sample(others, others_censored)
     if not n or not m:
-        raise ValueError("a ratio of mean escape times needs an escape on both sides; watch for longer")
+        raise ValueError("a ratio of mean escape times needs an escape on both sides; observe for longer")
     low, high = np.quantile(draws, [_tail(level), 1 - _tail(level)])
     return Interval((S / n) / (R / m), float(low), float(high))
 
@@ -192,30 +192,30 @@ def bootstrap_fits(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Fits:
-    """R² of log τ against two abscissae, say 1/k and 1/sqrt(k), replicas resampled at each point.
+    """R² of log τ against two abscissae, such as 1/k and 1/sqrt(k), with replicas resampled at each point.
 
     Args:
         times: escape times at each point.
-        first: abscissae.
-        second: the others.
+        first: the first abscissae.
+        second: the second abscissae.
         censored: flags at each point.
         level: of the intervals.
-        resamples: how many.
+        resamples: the number of resamples.
         seed: of the resampling.
 
     Raises:
-        ValueError: as `sample` and `r_squared`; or nothing escaped at some point.
+        ValueError: as `sample` and `r_squared`; or no replica escaped at some point.
     """
     rng = np.random.default_rng(seed)
     flags = [None] * len(times) if censored is None else list(censored)
     samples = [sample(t, c) for t, c in zip(times, flags, strict=True)]
     if not all(s.escapes for s in samples):
-        raise ValueError("nothing escaped at one of the points; watch for longer or leave the point out")
+        raise ValueError("no replica escaped at one of the points; observe for longer or leave the point out")
     measured = np.log([s.total / s.escapes for s in samples])
     draws = np.log(
         np.stack([_resampled_means(rng, t, c, resamples) for t, c in zip(times, flags, strict=True)], axis=-1)
     )
-    draws = draws[np.all(np.isfinite(draws), axis=-1)]  # a resample without any escape says nothing of a line
+    draws = draws[np.all(np.isfinite(draws), axis=-1)]  # a resample without any escape gives no point on the line
     values = [(r_squared(x, measured), r_squared(x, draws)) for x in (first, second)]
     values.append((values[0][0] - values[1][0], values[0][1] - values[1][1]))
     ends = [np.quantile(drawn, [_tail(level), 1 - _tail(level)]) for _, drawn in values]
@@ -229,7 +229,7 @@ def _tail(level: float) -> float:
 
 
 def _resampled_means(rng: np.random.Generator, times: ArrayLike, censored: ArrayLike | None, resamples: int) -> Array:
-    """S / n of each resample; infinite where it holds no escape. One resample at a time, for memory's sake."""
+    """S / n of each resample; infinite if it has no escape. One resample at a time, to save memory."""
     times = np.asarray(times, dtype=np.float64)
     escaped = np.ones(times.shape, bool) if censored is None else ~np.asarray(censored, dtype=bool)
     means = np.empty(resamples)

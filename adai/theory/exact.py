@@ -1,7 +1,7 @@
-"""Exact answers on a parabola: what the paper's formulas for displacements are held to.
+"""Exact answers on a parabola, with which the paper's formulas for displacements are compared.
 
-The algorithm (eqs. 1 and 6, Gaussian noise of variance C) is linear, so its covariance obeys a linear recursion; eq. 9
-is linear too. First-passage times are in `adai.theory.passage`. Nothing here expands in η, H or 1/T.
+The algorithm (eqs. 1 and 6, Gaussian noise of variance C) is linear, so its covariance follows a linear recursion;
+eq. 9 is linear too. First-passage times are in `adai.theory.passage`. Nothing here is an expansion in η, H or 1/T.
 """
 
 from typing import Literal
@@ -17,10 +17,10 @@ Start = Literal["cold", "equilibrium"]
 
 
 def sgd(eta: ArrayLike, H: ArrayLike, C: ArrayLike, T: ArrayLike) -> Array:
-    """η²C (1 - a^{2T}) / (1 - a²), a = 1 - ηH; η²CT at H = 0: Var θ_T of SGD that starts at the critical point."""
+    """Var θ_T of SGD started at the critical point: η²C (1 - a^{2T}) / (1 - a²), a = 1 - ηH; η²CT at H = 0."""
     eta, H, C, T = checked(eta=eta, H=H, C=C, T=T)
     x = eta * H * (2 - eta * H)  # 1 - a², at most 1
-    # a^{2T} = e^{T log(1 - x)}; the stand-in -0.5 is for the ends, x = 0 and x = 1, which need no expansion
+    # a^{2T} = e^{T log(1 - x)}; x = 0 and x = 1 are handled separately, so -0.5 replaces them here
     inside = (x != 0) & (x < 1)
     safe = np.where(inside, x, -0.5)
     sums = np.where(x == 0, T, np.where(T > 0, 1.0, 0.0))
@@ -36,7 +36,7 @@ def momentum(
     T: ArrayLike,
     start: Start = "equilibrium",
 ) -> Array:
-    """Var θ_T of eq. 6 that starts at the critical point: S' = A S Aᵀ + C b bᵀ for the covariance S of (θ, m).
+    """Var θ_T of eq. 6 started at the critical point: S' = A S Aᵀ + C b bᵀ for the covariance S of (θ, m).
 
     A = [[1 - ηβ3H, -ηβ1], [β3H, β1]], b = (-ηβ3, β3).
 
@@ -47,11 +47,11 @@ def momentum(
         H: eigenvalue of the Hessian.
         C: gradient noise variance; |H| / B in the paper.
         T: iterations, whole numbers.
-        start: "cold" is m_0 = 0, what the algorithm does; "equilibrium" is m_0 as the noise alone leaves it, with
-            variance β3²C / (1 - β1²), what Theorem 3.1 supposes.
+        start: "cold" is m_0 = 0, as in the algorithm; "equilibrium" is a random m_0 with the stationary variance
+            β3²C / (1 - β1²) of the noise alone, as Theorem 3.1 assumes.
 
     Raises:
-        ValueError: a symbol is out of bounds, T is not whole, or start is neither.
+        ValueError: a symbol is out of bounds, T is not a whole number, or start is neither.
     """
     eta, beta1, beta3, H, C, T = np.broadcast_arrays(
         *checked(eta=eta, beta1=beta1, beta3=beta3, H=H, C=C, T=T),
@@ -74,17 +74,17 @@ def _whole(T: Array) -> Array:
 
 
 def _finite_or_infinite(variance: Array) -> Array:
-    """Infinite where float64 overflowed on the way: with finite inputs, nan has no other cause than inf - inf."""
+    """The variance, infinite where float64 overflowed: with finite inputs, only inf - inf gives nan."""
     return np.where(np.isnan(variance), np.inf, variance)
 
 
 def _stack(*rows: Array) -> Array:
-    """(S_θθ, S_θm, S_mm, 1): with the 1 the affine recursion is a linear one."""
+    """(S_θθ, S_θm, S_mm, 1): the appended 1 makes the affine recursion linear."""
     return np.stack([*rows, np.ones_like(rows[0])], axis=-1)
 
 
 def _step(eta: Array, beta1: Array, beta3: Array, H: Array, C: Array) -> Array:
-    """The matrix that takes (S_θθ, S_θm, S_mm, 1) one iteration on."""
+    """The matrix that advances (S_θθ, S_θm, S_mm, 1) by one iteration."""
     a, b, c, d = 1 - eta * beta3 * H, -eta * beta1, beta3 * H, beta1 * np.ones_like(H)
     zero = np.zeros_like(H)
     noise = beta3**2 * C
@@ -98,9 +98,9 @@ def _step(eta: Array, beta1: Array, beta3: Array, H: Array, C: Array) -> Array:
 
 
 def _iterate(matrix: Array, state: Array, T: Array) -> Array:
-    """matrix^T state, for a T of each element: by the bits of T."""
+    """matrix^T state with a T for each element, by repeated squaring."""
     powers = T.astype(np.int64)
-    # Where T is small, the matrix is squared beyond need for the sake of the others; an overflow there is no loss.
+    # All elements are squared as often as the largest T needs; an overflow in the others has no effect.
     with np.errstate(over="ignore", invalid="ignore"):
         while np.any(powers > 0):
             odd = (powers % 2 == 1)[..., None]
@@ -116,7 +116,7 @@ def momentum_stationary(eta: ArrayLike, beta1: ArrayLike, beta3: ArrayLike, H: A
     The paper's D/(γMH) is the limit aH → 0.
 
     Raises:
-        ValueError: H ≤ 0, or the algorithm diverges: ηβ3H ≥ 2(1+β1).
+        ValueError: H ≤ 0, or the algorithm diverges because ηβ3H ≥ 2(1+β1).
     """
     eta, beta1, beta3, H, C = checked(eta=eta, beta1=beta1, beta3=beta3, H=H, C=C)
     a = eta * beta3
@@ -139,9 +139,9 @@ def adam_debiased(eta: float, beta1: float, B: float, H: float, T: int) -> float
     curvature = dynamics.ideal_curvature(B, H)
     state = _stack(np.zeros(()), np.zeros(()), np.zeros(()))
     total = int(_whole(steps))
-    # where β1^t is below the rounding of 1, there is nothing left to correct
+    # once β1^t is below the rounding of 1, the correction has no effect
     corrected = min(total, int(np.ceil(40 / -np.log(beta1))) if beta1 > 0 else 0)
-    # m̂ in the place of m is a step of eq. 6 with the learning rate η / (1 - β1^t)
+    # a step with m̂ instead of m is a step of eq. 6 with the learning rate η / (1 - β1^t)
     for t in range(1, corrected + 1):
         rates = checked(eta=eta / (1 - beta1**t), beta1=beta1, beta3=1 - beta1)
         state = _step(rates[0], rates[1], rates[2], curvature, np.ones(())) @ state
@@ -152,7 +152,7 @@ def adam_debiased(eta: float, beta1: float, B: float, H: float, T: int) -> float
 
 
 def total_drift(eta: ArrayLike, beta1: ArrayLike, C: ArrayLike) -> Array:
-    """η²C β1² / ((1-β1)(1+β1)): what m_0 in equilibrium moves θ, on a plane, as T → ∞ (EMA); eq. 12 is its β1 → 1."""
+    """η²C β1² / ((1-β1)(1+β1)): ⟨Δθ²⟩ that m_0 in equilibrium causes on a plane as T → ∞ (EMA); eq. 12 for β1 → 1."""
     eta, beta1, C = checked(eta=eta, beta1=beta1, C=C)
     return eta**2 * C * beta1**2 / ((1 - beta1) * (1 + beta1))
 
@@ -160,7 +160,7 @@ def total_drift(eta: ArrayLike, beta1: ArrayLike, C: ArrayLike) -> Array:
 def adai_inertia(beta0: ArrayLike, V: ArrayLike, eps: ArrayLike = 1e-3, min_inertia: ArrayLike = 0.0) -> Array:
     """μ_i = 1 - β0 V_i / mean V, clipped to [0, 1 - ε] (Algorithm 2), with v̂ at its expectation V: (…, n).
 
-    ``min_inertia`` is a floor in the place of 0, which the paper does not have. Where it is above 1 - ε, that bound
+    ``min_inertia`` is the lower bound instead of 0; the paper does not have it. If it is above 1 - ε, the bound 1 - ε
     wins.
     """
     beta0, V, eps, min_inertia = checked(beta0=beta0, V=V, eps=eps, min_inertia=min_inertia)
@@ -169,20 +169,22 @@ def adai_inertia(beta0: ArrayLike, V: ArrayLike, eps: ArrayLike = 1e-3, min_iner
 
 
 def adai_drift(eta: ArrayLike, beta0: ArrayLike, V: ArrayLike, eps: ArrayLike = 1e-3) -> Array:
-    """η²V_i μ_i² / (1 - μ_i²), μ of `adai_inertia`: `total_drift` of Adai for each parameter, (…, n).
+    """η²V_i μ_i² / (1 - μ_i²) with μ of `adai_inertia`: `total_drift` of Adai for each parameter, (…, n).
 
-    Independent of i only where 1 - μ_i ≪ 1 and μ_i is not clipped: 0 where μ_i = 0.
+    It is independent of i only if 1 - μ_i ≪ 1 and μ_i is not clipped; it is 0 if μ_i = 0.
     """
     (V,) = checked(V=V)
     return total_drift(eta, adai_inertia(beta0, V, eps), V)
 
 
 def langevin(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: ArrayLike) -> Displacement:
-    """⟨Δθ²⟩ of eq. 9 from the critical point, initial velocity in equilibrium (variance D/(γM²)); the true Theorem 3.1.
+    """⟨Δθ²⟩ of eq. 9 from the critical point: Theorem 3.1, corrected.
+
+    The initial velocity is in equilibrium, with variance D/(γM²).
 
     drift = φ(t)² D/(γM²) and diffusion = 2D/M² ∫₀ᵗ φ², where φ is the motion from θ = 0 with velocity 1. The diffusion
-    alone is ⟨Δθ²⟩ from a fixed velocity 0. Holds at and around critical damping γ²M = 4H, where the sum of exponentials
-    that everyone writes down loses every digit, and for any γt, where a matrix exponential of both signs overflows.
+    alone is ⟨Δθ²⟩ from a fixed velocity 0. It is accurate near critical damping γ²M = 4H, where the usual sum of
+    exponentials loses all digits, and for any γt, where a matrix exponential of both signs would overflow.
     """
     D, H, gamma, M, t = np.broadcast_arrays(*checked(D=D, H=H, gamma=gamma, M=M, t=t))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -192,8 +194,8 @@ def langevin(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: Arra
 
 def _langevin(D: Array, H: Array, gamma: Array, M: Array, t: Array) -> tuple[Array, Array]:
     drift = _propagator(H / M, gamma, t)[0] ** 2 * D / (gamma * M**2)
-    # ∫₀^h of φ², φφ' and φ'² over a step so short that Gauss's rule is exact to rounding; then doubled:
-    # S(2h) = S(h) + E(h) S(h) E(h)ᵀ with E from its closed form each time, so that no error builds up.
+    # ∫₀^h of φ², φφ' and φ'² over a step short enough that Gauss's rule is exact to rounding; then the step is doubled:
+    # S(2h) = S(h) + E(h) S(h) E(h)ᵀ. E is computed from its closed form each time, so errors do not accumulate.
     rate = gamma + np.sqrt(np.abs(H) / M)
     doublings = np.maximum(0, np.ceil(np.log2(np.maximum(rate * t, 1.0)))).astype(np.int64)
     h = t / 2.0**doublings
@@ -217,7 +219,7 @@ def _propagator(stiffness: Array, gamma: Array, t: Array) -> tuple[Array, Array,
     grow = -stiffness / (gamma / 2 + omega)  # λ₊ = ω - γ/2, without the difference
     decay = np.exp(-(gamma / 2 + omega) * t)
     critical = omega == 0
-    # (1 - e^{-2ωt}) / 2ω, which is t at critical damping; expm1 keeps every digit however near that is
+    # (1 - e^{-2ωt}) / 2ω, which is t at critical damping; expm1 keeps all digits close to it
     ratio = np.where(critical, t, -np.expm1(-2 * omega * t) / np.where(critical, 1, 2 * omega))
     phi = np.exp(grow * t) * ratio
     return phi.real, (grow * phi + decay).real, ((gamma + grow) * phi + decay).real

@@ -1,4 +1,4 @@
-"""Values by name, from a file, held against the functions: the names and inputs of the fixtures file, mapped.
+"""Compares the named values of a fixtures file with the results of the functions.
 
 The file is a JSON list of records ``{"name": …, "inputs": {…}, "value": number, "rtol": number}``; inputs are the
 paper's symbols in ASCII (eta, b1, b3, dL, Ha, …).
@@ -29,7 +29,7 @@ _SYMBOLS = {
 
 
 class Checked(NamedTuple):
-    """A fixture and what the functions make of it."""
+    """A fixture and the value that the function gives."""
 
     name: str
     expected: float
@@ -46,7 +46,7 @@ def check(path: Path) -> list[Checked]:
     """Evaluate every fixture of the file.
 
     Raises:
-        ValueError: the file cannot be read or is not a list of fixtures, a name is unknown, or inputs do not fit.
+        ValueError: the file cannot be read or is not a list of fixtures, a name is unknown, or inputs are wrong.
     """
     try:
         records = json.loads(path.read_text(encoding="utf-8"))
@@ -79,28 +79,28 @@ def evaluate(name: str, inputs: Mapping[str, Any]) -> float:
 
 
 def _times(t: str) -> Array:
-    """The escape times that "1..100" stands for."""
+    """The escape times that a range such as "1..100" means."""
     first, last = t.split("..")
     return np.arange(int(first), int(last) + 1, dtype=np.float64)
 
 
 def _noisy(function: Callable[..., Value], **fixed: Any) -> Callable[..., Value]:
-    """A function of the noise C, of B and H instead."""
+    """Turn a function of the noise C into a function of B and H."""
     return lambda B, H, **inputs: function(H=H, C=dynamics.noise_covariance(B, H), **inputs, **fixed)
 
 
 def _moving(function: Callable[..., Value]) -> Callable[..., Value]:
-    """A function of a motion, of the algorithm's symbols instead."""
+    """Turn a function of a motion into a function of the algorithm's symbols."""
     return lambda **inputs: function(*dynamics.motion(**inputs))
 
 
 def _adam(function: Callable[..., escape.Escape]) -> Callable[..., escape.Escape]:
-    """A formula for Adam with a dimension; |det(H_a⁻¹H_b)| is that of dim equal curvatures."""
+    """Turn a formula for Adam into one with a dimension: |det(H_a⁻¹H_b)| is that of dim equal curvatures."""
     return lambda H_a, H_b, dim, **inputs: function(H_a=H_a, H_b=H_b, det_ratio=abs(H_b / H_a) ** dim, **inputs)
 
 
 def _stable(weight: Callable[..., Any]) -> Callable[..., Value]:
-    """The largest stable learning rate of a rule, of H and what its step weight takes."""
+    """The largest stable learning rate of a rule as a function of H and the arguments of its step weight."""
     return lambda H, **inputs: stability.largest_stable_lr(
         H, weight(**{name: np.asarray(value) for name, value in inputs.items()})
     )

@@ -1,8 +1,8 @@
-"""Two parabolas that meet: the landscape on which the assumptions of the escape theory hold exactly.
+"""Two joined parabolas: the landscape on which the assumptions of the escape theory hold exactly.
 
-A valley of curvature H_a with its minimum at θ = 0, joined where value and slope agree to a hilltop of curvature
-H_b < 0 at θ = b, ΔL higher. The noise is C = H_a / B up to the junction and |H_b| / B beyond: the two temperatures of
-the proof of Theorem 3.2, whose s is no longer free::
+A valley of curvature H_a has its minimum at θ = 0. A hilltop of curvature H_b < 0 is at θ = b and ΔL higher. They are
+joined at the point where their values and slopes agree. The noise is C = H_a / B up to the junction and |H_b| / B
+beyond: these are the two temperatures in the proof of Theorem 3.2. Here s is no longer free::
 
     s = |H_b| / (H_a + |H_b|),   b = sqrt(2 ΔL (1/H_a + 1/|H_b|)),   junction at s b
 """
@@ -24,18 +24,18 @@ class Parabolas(NamedTuple):
 
     @property
     def s(self) -> float:
-        """Share of the barrier that lies on the valley's side: L(junction) = s ΔL."""
+        """Share of the barrier on the valley's side: L(junction) = s ΔL."""
         return float(share(self.H_a, self.H_b))
 
     @property
     def b(self) -> float:
-        """Where the hilltop is; the minimum is at 0."""
+        """The position of the hilltop; the minimum is at 0."""
         H_a, H_b, delta_L = checked(H_a=self.H_a, H_b=self.H_b, delta_L=self.delta_L)
         return float(np.sqrt(2 * delta_L * (1 / H_a - 1 / H_b)))
 
     @property
     def junction(self) -> float:
-        """Where the parabolas meet."""
+        """The position at which the parabolas are joined."""
         return self.s * self.b
 
     def curvature(self, theta: ArrayLike) -> Array:
@@ -55,6 +55,6 @@ class Parabolas(NamedTuple):
 
 
 def share(H_a: ArrayLike, H_b: ArrayLike) -> Array:
-    """s = |H_b| / (H_a + |H_b|) of two parabolas that meet with equal slope."""
+    """s = |H_b| / (H_a + |H_b|) of two parabolas joined with equal slope."""
     H_a, H_b = checked(H_a=H_a, H_b=H_b)
     return -H_b / (H_a - H_b)

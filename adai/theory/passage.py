@@ -1,6 +1,6 @@
 """Exact mean first-passage times in one dimension, for SGD in continuous time and for SGD itself.
 
-Use them to see how far a formula for the escape time is from the truth; the landscape and the noise are yours.
+Use them to measure the error of a formula for the escape time, for any landscape and noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,30 +18,30 @@ Function = Callable[[Array], Array]
 
 
 class Unresolved(ValueError):
-    """The integral equation cannot be solved with the nodes and the digits at hand."""
+    """The integral equation cannot be solved with this number of nodes in float64."""
 
 
 def continuous(
     gradient: Function, diffusion: Function, *, start: float, bound: float, floor: float, knots: Sequence[float] = ()
 ) -> float:
-    """Mean first time at which dθ = -L'(θ) dt + sqrt(2D(θ)) dW (eq. 2, Itô) is at the bound.
+    """Mean first time at which dθ = -L'(θ) dt + sqrt(2D(θ)) dW (eq. 2, Itô) reaches the bound.
 
     ∫_start^bound e^{Φ(y)} ∫_floor^y e^{-Φ(z)} / D(z) dz dy,  Φ' = L'/D,  by Gauss's rule on panels.
 
     Args:
         gradient: L'(θ), of an array.
         diffusion: D(θ) > 0, of an array.
-        start: where θ starts.
-        bound: what it has to reach, above start.
-        floor: a wall that reflects, so far below that θ is never there; 12 standard deviations are plenty.
-        knots: where gradient or diffusion jumps.
+        start: the initial θ.
+        bound: the θ to reach, above start.
+        floor: a reflecting wall, far enough below that θ never reaches it; 12 standard deviations are plenty.
+        knots: the points at which gradient or diffusion jumps.
 
     Returns:
         The mean in dynamical time; infinite beyond float64.
 
     Raises:
-        ValueError: not floor < start < bound, or D is not above 0 somewhere (as for C = |L''|, which vanishes at every
-            inflexion point: then nothing ever passes).
+        ValueError: floor < start < bound does not hold, or D is not above 0 somewhere (as for C = |L''|, which vanishes
+            at every inflexion point, so that θ never passes it).
     """
     edges = _edges(floor, bound, [start, *knots], 400)
     nodes, weights = _gauss(edges)
@@ -50,7 +50,7 @@ def continuous(
     width = np.diff(edges)[:, None]
     phi = _running(gradient(nodes) / D, cumulative, weights, width)
     low, high = phi.min(), phi.max()
-    # scaled by the ends of Φ, so that neither exponential overflows
+    # scaled by the extremes of Φ, so that neither exponential overflows
     inner = _running(np.exp(low - phi) / D, cumulative, weights, width)
     outer = np.exp(phi - high) * inner * weights
     with np.errstate(over="ignore"):
@@ -69,20 +69,21 @@ def discrete(
 ) -> float:
     """Mean number of iterations after which θ - η (L'(θ) + sqrt(C(θ)) ζ) (eq. 1) is at or above the bound.
 
-    The mean m(x) from x obeys m(x) = 1 + ∫_floor^bound p(x, y) m(y) dy with the Gaussian density p of one step; solved
-    on Gauss's nodes, on panels of three of the smallest steps: exact to about ten digits, steps of any size.
+    The mean m(x) from x satisfies m(x) = 1 + ∫_floor^bound p(x, y) m(y) dy with the Gaussian density p of one step. It
+    is solved on Gauss's nodes, with panels three times as wide as the smallest step: exact to about ten digits, for
+    steps of any size.
 
     Args:
         gradient: L'(θ), of an array.
         noise: C(θ) > 0, of an array.
         eta: learning rate.
-        start: where θ starts.
-        bound: what it has to reach, above start.
-        floor: so far below that θ is never there.
-        knots: where gradient or noise jumps.
+        start: the initial θ.
+        bound: the θ to reach, above start.
+        floor: a lower end, far enough below that θ never reaches it.
+        knots: the points at which gradient or noise jumps.
 
     Raises:
-        ValueError: not floor < start < bound, or C is not above 0 somewhere.
+        ValueError: floor < start < bound does not hold, or C is not above 0 somewhere.
         Unresolved: the steps are too small, or the time is too long.
     """
     checked(eta=eta)
@@ -116,7 +117,7 @@ def parabolas_continuous(eta: float, B: float, H_a: float, H_b: float, delta_L: 
 def parabolas_discrete(eta: float, B: float, H_a: float, H_b: float, delta_L: float) -> float:
     """τ = η × iterations of `discrete` on two parabolas with their noise, to 5 standard deviations past the top.
 
-    nan where the steps are too small or τ is too long for the integral equation.
+    It is nan if the steps are too small or τ is too long for the integral equation.
     """
     land, _, ends = _parabolas(eta, B, H_a, H_b, delta_L)
     try:
@@ -131,7 +132,7 @@ def parabolas_discrete(eta: float, B: float, H_a: float, H_b: float, delta_L: fl
 def _parabolas(
     eta: float, B: float, H_a: float, H_b: float, delta_L: float
 ) -> tuple[Parabolas, float, dict[str, float]]:
-    """The landscape, the standard deviation sqrt(η/2B) that its noise makes everywhere, and how far to look."""
+    """The landscape, the standard deviation sqrt(η/2B) of its noise everywhere, and the range of θ."""
     checked(eta=eta, B=B)
     land = Parabolas(H_a, H_b, delta_L)
     sd = float(np.sqrt(eta / (2 * B)))
@@ -159,7 +160,7 @@ def _gauss(edges: Array) -> tuple[Array, Array]:
 def _indefinite() -> Array:
     """The matrix from a polynomial's values at the nodes of a panel of width 1 to its integral up to each node."""
     nodes, _ = np.polynomial.legendre.leggauss(NODES)
-    # through the coefficients of Legendre polynomials, whose integrals are known
+    # computed from the coefficients of Legendre polynomials, whose integrals are known
     vandermonde = np.polynomial.legendre.legvander(nodes, NODES - 1)
     integrals = np.stack(
         [np.polynomial.legendre.legval(nodes, np.polynomial.legendre.legint(unit, lbnd=-1)) for unit in np.eye(NODES)],

@@ -1,4 +1,4 @@
-"""What the record of a numbered result holds: its formulas, in words and as functions, and examples of inputs."""
+"""The record of a numbered result: its formulas, as text and as functions, and examples of inputs."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -22,13 +22,13 @@ Value = Array | float | Displacement | Escape
 
 
 class Formula(NamedTuple):
-    """A formula in words and as a function of the record's inputs (None where there is nothing to compute)."""
+    """A formula as text and as a function of the record's inputs (None if there is nothing to compute)."""
 
     text: str
     function: Callable[..., Value] | None = None
 
     def value(self, inputs: Mapping[str, Any]) -> Value | None:
-        """The function of those inputs that it has as parameters."""
+        """The function's value; it gets only those inputs that are its parameters."""
         if self.function is None:
             return None
         names = inspect.signature(self.function).parameters
@@ -36,7 +36,7 @@ class Formula(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """Which input to vary, from where to where (by equal ratios), to see the formulas part."""
+    """The input to vary in the figure, from ``low`` to ``high`` by equal ratios, to show how the formulas differ."""
 
     symbol: str
     low: float
@@ -44,11 +44,11 @@ class Sweep(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A numbered result of the paper, or one of ours, which has nothing printed but ``ours``.
+    """A numbered result of the paper, or one of ours, which has ``ours`` instead of a printed formula.
 
-    ``inputs`` are examples: the defaults of the command and of the figures; where one is a tuple, the command takes
-    several numbers. ``limits`` names the input that every value is an upper limit of. ``picture`` says what a figure
-    shows that is more than a sweep; `adai.report.theory` draws it.
+    ``inputs`` are examples: the defaults of the command and of the figures. If one is a tuple, the command accepts
+    several numbers. ``limits`` names the input for which every value is an upper limit. ``picture`` describes a figure
+    that is not a sweep; `adai.report.theory` draws it.
     """
 
     key: str
@@ -69,7 +69,7 @@ class Result(NamedTuple):
 
     @property
     def formulas(self) -> list[tuple[str, Formula]]:
-        """All that there are, each with what it is."""
+        """All formulas, each with its kind."""
         single = [("printed", self.printed), ("corrected", self.corrected)]
         return [
             *((what, formula) for what, formula in single if formula is not None),
@@ -79,10 +79,10 @@ class Result(NamedTuple):
 
     @property
     def has_figure(self) -> bool:
-        """Whether something is drawn of it."""
+        """Whether the result has a figure."""
         return self.sweep is not None or bool(self.picture)
 
 
 def number(value: Value) -> Array:
-    """The value itself, of a displacement the sum, of an escape τ."""
+    """The value as an array; for a displacement its sum, for an escape its τ."""
     return np.asarray(value.value if isinstance(value, Displacement | Escape) else value, dtype=np.float64)

@@ -1,8 +1,8 @@
-"""Mean squared displacement from a saddle point, as the paper prints it and as its own model has it.
+"""Mean squared displacement from a saddle point, as the paper prints it and as follows from the paper's own model.
 
-Two notations run through the paper: the motion's (D, H, γ, M, dynamical time t = ηT) and the algorithm's (η, β1, β3, B,
-H, T iterations, with C = |H| / B). The first is general in the noise; the second is what one can set. Exact answers for
-both are in `adai.theory.exact`; which formula is wrong, and where, in `adai.theory.results`.
+The paper uses two notations: the motion's (D, H, γ, M, dynamical time t = ηT) and the algorithm's (η, β1, β3, B, H, T
+iterations, with C = |H| / B). The first allows any noise; the second has the numbers that a user sets. Exact answers
+for both are in `adai.theory.exact`; `adai.theory.results` says which formula is wrong, and where.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from adai.theory.bounds import Array, checked
 
 
 class Displacement(NamedTuple):
-    """⟨Δθ²⟩ as the part that the initial velocity makes and the part that the noise makes."""
+    """⟨Δθ²⟩ as the sum of a part from the initial velocity and a part from the noise."""
 
     drift: Array
     diffusion: Array
@@ -27,12 +27,12 @@ class Displacement(NamedTuple):
 
 
 def spread(D: ArrayLike, H: ArrayLike, t: ArrayLike) -> Array:
-    """σ²(t) = D/H (1 - e^{-2Ht}), and 2Dt where H = 0 (Theorem 2.1, eq. 22): the solution of eq. 2 from a point.
+    """σ²(t) = D/H (1 - e^{-2Ht}), and 2Dt if H = 0 (Theorem 2.1, eq. 22): the solution of eq. 2 from a point.
 
     Use it for SGD in continuous time. Units: ℓ².
     """
     D, H, t = checked(D=D, H=H, t=t)
-    # (1 - e^{-x}) / x by expm1, which keeps the digits of a small x
+    # (1 - e^{-x}) / x with expm1, which keeps all digits for small x
     x = 2 * H * t
     safe = np.where(x == 0, 1, x)
     return 2 * D * t * np.where(x == 0, 1, -np.expm1(-safe) / safe)
@@ -41,7 +41,7 @@ def spread(D: ArrayLike, H: ArrayLike, t: ArrayLike) -> Array:
 def sgd_printed(eta: ArrayLike, B: ArrayLike, H: ArrayLike, T: ArrayLike) -> Displacement:
     """sign(H) η/(2B) (1 - e^{-2HηT}) (Theorem 2.1, eq. 23).
 
-    Exact for eq. 2; of the algorithm for η|H| ≪ 1 and, at H < 0, η²H²T ≪ 1.
+    It is exact for eq. 2. For the algorithm it needs η|H| ≪ 1 and, at H < 0, η²H²T ≪ 1.
     """
     eta, T = checked(eta=eta, T=T)
     diffusion = spread(dynamics.diffusion(eta, B, H), H, eta * T)
@@ -58,8 +58,8 @@ def sgd_taylor_printed(eta: ArrayLike, B: ArrayLike, H: ArrayLike, T: ArrayLike)
 def langevin_printed(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: ArrayLike) -> Displacement:
     """D/(γ³M²) (1 - e^{-γt})² + D/(γMH) (1 - e^{-2Ht/(γM)}) (Theorem 3.1, eq. 29).
 
-    Counts twice: the second term is the overdamped diffusion, in which the equilibrium velocity has its part already.
-    At H = 0 it exceeds the truth by D/(γ³M²) (1 - e^{-x})(3 - e^{-x}), x = γt. Correct: `exact.langevin`.
+    It counts the equilibrium velocity twice: the second term, the overdamped diffusion, already contains its effect.
+    At H = 0 it is too large by D/(γ³M²) (1 - e^{-x})(3 - e^{-x}), x = γt. Correct: `exact.langevin`.
     """
     D, gamma, M, t = checked(D=D, gamma=gamma, M=M, t=t)
     drift = D / (gamma**3 * M**2) * np.expm1(-gamma * t) ** 2
@@ -84,8 +84,8 @@ def momentum_taylor_printed(
 ) -> Displacement:
     """|H|β3²η²/(2(1-β1)³B) (1 - e^{-x})² + |H|β3²η²T/(B(1-β1)²), x = (1-β1)T (Theorem 3.1; eqs. 30 and 31).
 
-    Printed for |H|ηT ≪ 1. It needs |H|ηTβ3/(1-β1) ≪ 1: the next term is -sign(H) H²η³T²β3³ / (B(1-β1)³), of which
-    eq. 31 hides the factor (1-β1)⁻³.
+    The paper states |H|ηT ≪ 1, but it needs |H|ηTβ3/(1-β1) ≪ 1: the next term is -sign(H) H²η³T²β3³ / (B(1-β1)³), and
+    eq. 31 hides its factor (1-β1)⁻³.
     """
     eta, beta1, beta3, B, H, T = checked(eta=eta, beta1=beta1, beta3=beta3, B=B, H=H, T=T)
     unit = _unit(eta, beta1, beta3, B, H)
@@ -95,10 +95,10 @@ def momentum_taylor_printed(
 def momentum_taylor(
     eta: ArrayLike, beta1: ArrayLike, beta3: ArrayLike, B: ArrayLike, H: ArrayLike, T: ArrayLike
 ) -> Displacement:
-    """|H|β3²η²/(2(1-β1)³B) [(1 - e^{-x})² + (2x - 3 + 4e^{-x} - e^{-2x})], x = (1-β1)T: what Theorem 3.1 expands to.
+    """|H|β3²η²/(2(1-β1)³B) [(1 - e^{-x})² + (2x - 3 + 4e^{-x} - e^{-2x})], x = (1-β1)T: the expansion of Theorem 3.1.
 
-    Drift of an initial velocity in equilibrium, then diffusion from a fixed velocity; together 2(x - 1 + e^{-x}). The
-    solution of eq. 9 to first order in H, for |H|ηTβ3/(1-β1) ≪ 1.
+    The first term is the drift of an initial velocity in equilibrium, the second the diffusion from a fixed velocity;
+    their sum is 2(x - 1 + e^{-x}). This is the solution of eq. 9 to first order in H, for |H|ηTβ3/(1-β1) ≪ 1.
     """
     eta, beta1, beta3, B, H, T = checked(eta=eta, beta1=beta1, beta3=beta3, B=B, H=H, T=T)
     unit = _unit(eta, beta1, beta3, B, H)
@@ -112,7 +112,7 @@ def _unit(eta: Array, beta1: Array, beta3: Array, B: Array, H: Array) -> Array:
 
 
 def _cold(x: Array) -> Array:
-    """2x - 3 + 4e^{-x} - e^{-2x} ≥ 0, by its series below 1, where the terms cancel to 2x³/3."""
+    """2x - 3 + 4e^{-x} - e^{-2x} ≥ 0. Below x = 1 it uses the series, because the terms cancel to 2x³/3."""
     terms = np.arange(3.0, 24.0)
     signs = (-1.0) ** terms
     factorials = np.cumprod(terms) * 2.0
@@ -121,13 +121,13 @@ def _cold(x: Array) -> Array:
 
 
 def overdamped_printed(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: ArrayLike) -> Array:
-    """2D/(γMH) (1 - e^{-Ht/(γM)}), the list that opens A.2: twice the stationary value. A slip; eq. 28 is right."""
+    """2D/(γMH) (1 - e^{-Ht/(γM)}), from the list at the start of A.2: twice the stationary value. Eq. 28 is right."""
     D, H, gamma, M, t = checked(D=D, H=H, gamma=gamma, M=M, t=t)
     return 2 * overdamped(D, H, gamma, M, t / 2)
 
 
 def proposition1_printed(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayLike, t: ArrayLike) -> Displacement:
-    """D/(γ²M) (1 - e^{-γt})² + D/(γMH) (1 - e^{-2Ht/(γM)}): Proposition 1 as it stands, for any γM."""
+    """D/(γ²M) (1 - e^{-γt})² + D/(γMH) (1 - e^{-2Ht/(γM)}): Proposition 1 as printed, for any γM."""
     drift, diffusion = langevin_printed(D, H, gamma, M, t)
     return Displacement(drift * np.asarray(gamma) * np.asarray(M), diffusion)
 
@@ -135,7 +135,7 @@ def proposition1_printed(D: ArrayLike, H: ArrayLike, gamma: ArrayLike, M: ArrayL
 def adam_printed(eta: ArrayLike, beta1: ArrayLike, B: ArrayLike, H: ArrayLike, T: ArrayLike) -> Displacement:
     """D/(γ²M) (1 - e^{-γt})² + D/(γMH) (1 - e^{-2Ht/(γM)}) with η C^{-1/2} for η (Proposition 1), any H.
 
-    The first term should have γ³M² like Theorem 3.1's; with γM = 1, as for Adam, that is the same.
+    The first term should have γ³M² as in Theorem 3.1; this is the same because γM = 1 for Adam.
     """
     return proposition1_printed(*dynamics.adam_motion(eta, beta1, B, H, T))
 
@@ -143,27 +143,27 @@ def adam_printed(eta: ArrayLike, beta1: ArrayLike, B: ArrayLike, H: ArrayLike, T
 def adam_taylor_printed(eta: ArrayLike, beta1: ArrayLike, T: ArrayLike) -> Displacement:
     """η²/(2(1-β1)) (1 - e^{-(1-β1)T})² + η²T (Proposition 1).
 
-    Printed for |H|ηT ≪ 1. It needs sqrt(B|H|) ηT ≪ 1: the next term is -sign(H) sqrt(B|H|) η³T².
+    The paper states |H|ηT ≪ 1, but it needs sqrt(B|H|) ηT ≪ 1: the next term is -sign(H) sqrt(B|H|) η³T².
     """
     return momentum_taylor_printed(eta, beta1, 1 - np.asarray(beta1), 1, 1, T)
 
 
 def adam_taylor(eta: ArrayLike, beta1: ArrayLike, T: ArrayLike) -> Displacement:
-    """η²/(2(1-β1)) [(1 - e^{-x})² + (2x - 3 + 4e^{-x} - e^{-2x})], x = (1-β1)T: Proposition 1, counted once."""
+    """η²/(2(1-β1)) [(1 - e^{-x})² + (2x - 3 + 4e^{-x} - e^{-2x})], x = (1-β1)T: Proposition 1, corrected."""
     return momentum_taylor(eta, beta1, 1 - np.asarray(beta1), 1, 1, T)
 
 
 def total_drift(eta: ArrayLike, beta1: ArrayLike, B: ArrayLike, H: ArrayLike) -> Array:
     """|H|η²/(2(1-β1)B) (eq. 12): the drift term of Theorem 3.1 for an EMA as T → ∞.
 
-    It is ⟨Δθ²⟩, not the square of a mean, which is 0. For 1 - β1 ≪ 1 and no curvature; exact: `exact.total_drift`.
+    It is ⟨Δθ²⟩, not the square of the mean, which is 0. For 1 - β1 ≪ 1 and no curvature; exact: `exact.total_drift`.
     """
     eta, beta1, B, H = checked(eta=eta, beta1=beta1, B=B, H=H)
     return np.abs(H) * eta**2 / (2 * (1 - beta1) * B)
 
 
 def adai_drift_printed(eta: ArrayLike, beta0: ArrayLike, B: ArrayLike, H_all: ArrayLike) -> Array:
-    """Σ|H_i| η²/(β0 n B) (Proposition 3): twice what follows from eq. 12. Correct: `adai_drift`."""
+    """Σ|H_i| η²/(β0 n B) (Proposition 3): twice the value that follows from eq. 12. Correct: `adai_drift`."""
     return 2 * adai_drift(eta, beta0, B, H_all)
 
 

@@ -1,6 +1,7 @@
-"""The test function of Appendix E, averaged over Gaussian samples: where its valleys really are.
+"""The test function of Appendix E, averaged over Gaussian samples: its real valleys.
 
-One coordinate of L(θ) = f(√k θ - x), u = √k θ, x ~ N(0, sd²); the printed minimum and saddle are those of f, sd = 0::
+This is one coordinate of L(θ) = f(√k θ - x), u = √k θ, x ~ N(0, sd²). The printed minimum and saddle are those of f,
+which is sd = 0::
 
     f(u) = (u⁴ - 16u² + 5u) / 2
     E f(u - x) = (u⁴ + (6 sd² - 16) u² + 5u) / 2 + 3/2 sd⁴ - 8 sd²
@@ -48,13 +49,13 @@ def critical_points(sd: float) -> Array:
 
 
 def minimum(sd: ArrayLike) -> Array:
-    """The left minimum of `mean_loss`, -2.9035 at sd = 0 and -0.3054 at sd = 2: always the lowest."""
+    """The left minimum of `mean_loss`, -2.9035 at sd = 0 and -0.3054 at sd = 2; it is always the lowest."""
     (sd,) = checked(sd=sd)
     return np.asarray(np.vectorize(lambda x: critical_points(float(x))[0], otypes=[np.float64])(sd))
 
 
 def largest_sd() -> float:
-    """The sd up to which the mean loss has two valleys: 1.391, less than the 2 that Appendix E prints.
+    """The largest sd for which the mean loss has two valleys: 1.391, less than the 2 that Appendix E prints.
 
     The discriminant of 2u³ + pu + q, -4·2p³ - 27·2²q², is 0 at p = -(27 q²/2)^{1/3}, with p = 6 sd² - 16, q = 5/2.
     """

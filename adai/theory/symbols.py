@@ -1,6 +1,6 @@
-"""Every symbol of the theory: what it means and what it may be. The one place where bounds are stated.
+"""Every symbol of the theory, with its meaning and its bounds.
 
-Imports nothing, so that the command can list its options at once.
+This module imports nothing heavy, so the command can list its options at once.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 class Symbol(NamedTuple):
     """A symbol of the paper.
 
-    ``flag`` is what the command calls it, empty where it is none of its options; ``bound`` says in words what ``holds``
-    tests; ``holds`` maps an array to an array of truth values.
+    ``flag`` is the name of the command's option, empty if there is none; ``bound`` describes the test of ``holds``;
+    ``holds`` maps an array to an array of truth values.
     """
 
     flag: str
@@ -69,5 +69,5 @@ SYMBOLS: dict[str, Symbol] = {
     "u": Symbol("", "√k θ, the argument of the test function", *_ANY),
 }
 
-# Those that may be several numbers; every other is one.
+# The symbols that may have several numbers; every other symbol has one.
 LISTS = ("H", "H_all", "P", "mu")

@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from adai.commands.options.later import Commands, later
+from adai.commands.options.names import ONE_OPTION, OTHERS
 from adai.commands.options.numbers import above_0, not_negative, positive, seed, whole
 from adai.commands.options.training import add_training_options
 
@@ -19,9 +20,17 @@ def add_train(commands: Commands) -> None:
         description="Train a model with one optimizer. Run it again to go on after an interruption, at the epoch that "
         "was not finished.",
     )
-    train.add_argument("--optimizer", default="adai", metavar="NAME", help=f"default: adai; there are also {_OTHERS}")
-    train.add_argument("--lr", type=above_0, metavar="X", help="default: the paper's for this optimizer on CIFAR")
+    train.add_argument(
+        "--optimizer",
+        default="adai",
+        metavar="NAME",
+        help=f"default: adai; there are also {_OTHERS}, and {OTHERS}",
+    )
+    train.add_argument(
+        "--lr", type=above_0, metavar="X", help="default: the paper's for this optimizer on CIFAR, else its own"
+    )
     train.add_argument("--weight-decay", type=not_negative, metavar="X", help="default: likewise")
+    train.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help=ONE_OPTION)
     train.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     add_training_options(train)
     train.add_argument(
@@ -42,19 +51,11 @@ def add_compare(commands: Commands) -> None:
     compare.add_argument(
         "--optimizers",
         nargs="+",
-        metavar="NAME",
-        help=f"default: adai adaiw sgd adam adamw; there are also {_FURTHER}",
+        metavar="[LABEL=]NAME",
+        help=f"default: adai adaiw sgd adam adamw; there are also {_FURTHER}, and {OTHERS}. With a label the same "
+        "optimizer may run several times: fast=adai slow=adai",
     )
-    compare.add_argument("--lr", nargs="+", default=[], metavar="NAME=X", help="other learning rates: adam=3e-4")
-    compare.add_argument("--weight-decay", nargs="+", default=[], metavar="NAME=X", help="likewise: adam=0")
-    compare.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many seeds each (default: 3)")
-    compare.add_argument(
-        "--tune",
-        type=whole,
-        default=0,
-        metavar="N",
-        help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
-    )
+    add_contest(compare)
     compare.add_argument(
         "--lr-grid",
         nargs="+",
@@ -85,6 +86,34 @@ def add_compare(commands: Commands) -> None:
     add_training_options(compare)
     compare.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/<dataset>")
     compare.set_defaults(run=later("compare"))
+
+
+def add_contest(compare: ArgumentParser) -> None:
+    """Add those that say with what options the optimizers run, how many seeds, and how settings are chosen."""
+    compare.add_argument("--lr", nargs="+", default=[], metavar="LABEL=X", help="other learning rates: adam=3e-4")
+    compare.add_argument("--weight-decay", nargs="+", default=[], metavar="LABEL=X", help="likewise: adam=0")
+    compare.add_argument(
+        "--option",
+        nargs="+",
+        default=[],
+        metavar="LABEL.KEY=VALUE",
+        help='other options of any kind: mine.beta=0.8 "adam.betas=(0.8, 0.99)"',
+    )
+    compare.add_argument("--seeds", type=positive, default=3, metavar="N", help="how many seeds each (default: 3)")
+    compare.add_argument(
+        "--tune",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="choose lr and weight decay by N trials for each optimizer, on held-out training images (default: 0)",
+    )
+    compare.add_argument(
+        "--range",
+        nargs="+",
+        default=[],
+        metavar="LABEL.KEY=LOW:HIGH[:log]",
+        help="options that --tune searches too: mine.beta=0.5:0.99 mine.eps=1e-8:1e-3:log",
+    )
 
 
 def add_executors(compare: ArgumentParser) -> None:

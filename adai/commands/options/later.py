@@ -1,4 +1,4 @@
-"""How a command is found once it is known which one is wanted."""
+"""Imports the module of a command only when the command runs."""
 
 import argparse
 from collections.abc import Callable
@@ -9,7 +9,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[Any]"
 
 
 def later(name: str) -> Callable[[argparse.Namespace], int]:
-    """What runs ``adai.commands.<name>``, which is imported only then."""
+    """A function that imports ``adai.commands.<name>`` and runs it."""
 
     def run(options: argparse.Namespace) -> int:
         status: int = import_module(f"adai.commands.{name}").run(options)

@@ -6,7 +6,7 @@ from pathlib import Path
 from adai.commands.options.later import Commands, later
 from adai.commands.options.numbers import above_0, above_1, positive, seed
 
-# What is looked at where no RUN brings its own data and net, and none are named.
+# The defaults if no RUN has its own data and net, and none are given.
 DATASET = "digits"
 MODEL = "smallnet"
 
@@ -44,27 +44,27 @@ def add_noise(commands: Commands) -> None:
     noise.add_argument("--B", type=positive, default=128, metavar="N", help="batch size (default: 128)")
     noise.add_argument("--minibatches", type=above_1, default=1000, metavar="N", help="default: 1000")
     noise.add_argument(
-        "--parameters", type=positive, default=500, metavar="N", help="how many to follow (default: 500)"
+        "--parameters", type=positive, default=500, metavar="N", help="number of parameters to follow (default: 500)"
     )
     noise.set_defaults(run=later("noise"))
 
 
 def _add_subject(parser: ArgumentParser, *, out: str, samples: int | None) -> None:
-    """Which parameters, on what data, and how the loss is taken."""
+    """Add the options for the parameters, their data and the loss."""
     parser.add_argument(
         "states",
         nargs="*",
         type=Path,
         metavar="RUN",
         help="a folder of adai train or adai compare, a checkpoint, or torch.save(model.state_dict(), RUN); a run "
-        "brings its own data and net (default: random initialisation)",
+        "has its own data and net (default: random initialisation)",
     )
     parser.add_argument("--dataset", metavar="NAME", help=f"as for adai compare (default: {DATASET})")
     parser.add_argument("--model", metavar="NAME", help=f"as for adai compare (default: {MODEL})")
     parser.add_argument(
         "--task",
         metavar="MODULE:FUNCTION",
-        help="your own instead: a function that returns something with model, train (a data set) and perhaps loss",
+        help="your own instead: a function that returns an object with model, train (a data set) and optionally loss",
     )
     number = "all" if samples is None else str(samples)
     parser.add_argument("--samples", type=positive, default=samples, metavar="N", help=f"default: {number}")

@@ -27,7 +27,7 @@ def whole(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """A whole number that every random generator takes."""
+    """A whole number that every random generator accepts."""
     number = whole(text)
     if number >= 2**63:
         raise argparse.ArgumentTypeError(f"{text!r} is not below 2^63")

@@ -29,8 +29,8 @@ def add_paper(commands: Commands) -> None:
     paper = commands.add_parser(
         "paper",
         help="the paper's tables and figures: run and draw",
-        description="Run what a table or figure of the paper needs and is not there yet, and draw it. Run it again to "
-        "go on after an interruption.",
+        description="Train the missing runs of a table or figure of the paper, and draw it. Run the same command again "
+        "to resume after an interruption.",
     )
     items = paper.add_subparsers(dest="item", required=True, metavar="ITEM")
     for name, text in TRAINING.items():
@@ -46,13 +46,13 @@ def add_paper(commands: Commands) -> None:
     results = items.add_parser(
         "results",
         help="README.md of a folder of kept runs",
-        description="Draw README.md of a folder of kept runs, with tables and figures beside it.",
+        description="Write README.md for a folder of kept runs, with tables and figures in the same folder.",
     )
     results.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="FOLDER", help="results")
     results.set_defaults(run=later("paper"))
     claims = items.add_parser(
         "claims",
-        help="what holds of the paper's claims, from a folder of kept runs",
+        help="which of the paper's claims hold, from a folder of kept runs",
         description="Draw docs/claims.md: each claim of the paper with a verdict and our numbers.",
     )
     claims.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="FOLDER", help="results")
@@ -70,7 +70,7 @@ def _item(items: Commands, name: str, text: str) -> ArgumentParser:
         default="full",
         help="the paper's experiment (default)"
         + (", one with small nets in hours on two cores" if name in SMALL else "")
-        + ", or a few minutes on two cores that only show that all is in place",
+        + ", or a test of a few minutes on two cores that everything works",
     )
     item.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/paper, or runs/paper-<scale>")
     item.set_defaults(run=later("paper"))
@@ -78,10 +78,10 @@ def _item(items: Commands, name: str, text: str) -> ArgumentParser:
 
 
 def _add_training(item: ArgumentParser) -> None:
-    item.add_argument("--draw-only", action="store_true", help="run nothing: draw what is on disk")
-    item.add_argument("--only", nargs="+", default=[], metavar="MODEL", help="run these networks alone")
-    item.add_argument("--optimizers", nargs="+", default=[], metavar="NAME", help="run these optimizers alone")
-    item.add_argument("--seeds", type=positive, metavar="N", help="how many seeds each (default: 3; quick: 1)")
+    item.add_argument("--draw-only", action="store_true", help="train nothing; draw the runs that are on disk")
+    item.add_argument("--only", nargs="+", default=[], metavar="MODEL", help="run only these networks")
+    item.add_argument("--optimizers", nargs="+", default=[], metavar="NAME", help="run only these optimizers")
+    item.add_argument("--seeds", type=positive, metavar="N", help="seeds of each (default: 3; quick: 1)")
     _add_data_dir(item)
     add_executors(item)
     add_machine_options(item)

@@ -15,9 +15,9 @@ def add_theory(commands: Commands) -> None:
     theory = commands.add_parser(
         "theory",
         help="the paper's results: printed, corrected and exact",
-        description="Print the table of the paper's results, or one of them (KEY) for inputs of your own: printed, "
-        "corrected and exact, with the ratio. Results that the paper does not have are kind N: stability says how "
-        "large the learning rate may be, for Hessian H and inertia mu, with Adai and with others.",
+        description="Print the table of the paper's results, or one of them (KEY) for your own inputs: printed, "
+        "corrected and exact, with the ratio. Results that are not in the paper have kind N: stability gives the "
+        "largest stable learning rate for a Hessian H and an inertia mu, for Adai and other optimizers.",
     )
     theory.add_argument("key", nargs="?", metavar="KEY", help="a result, such as thm3.1 (default: the table of all)")
     theory.add_argument("--check", type=Path, metavar="FILE", help="evaluate a fixtures file; status 1 on any failure")
@@ -29,7 +29,7 @@ def add_theory(commands: Commands) -> None:
             kind = number_or_matrix if name == "H" else float
             several: dict[str, Any] = {"nargs": "+"} if name in LISTS else {}
             inputs.add_argument(f"--{symbol.flag}", dest=name, type=kind, metavar="X", help=text, **several)
-    # what argparse takes for a negative number and not for an option; by default neither -1e-3 nor a row -1,2 is one
+    # argparse treats text that matches this as a negative number, not an option; its default excludes -1e-3 and -1,2
     theory._negative_number_matcher = re.compile(r"-[\d.]")
     theory.set_defaults(run=later("theory"))
 
@@ -66,19 +66,21 @@ def add_escape(commands: Commands) -> None:
         "--setting",
         choices=("paper", "double-well", "matched"),
         default="paper",
-        help="Appendix E as printed (default), the same with a true double well, or parabolas that meet the theory",
+        help="Appendix E as printed (default), the same with a real double well, or parabolas that fulfil the theory",
     )
     escape.add_argument("--optimizers", nargs="+", metavar="NAME", help="adai, momentum, ema, adam, sgd, adaiw")
     escape.add_argument("--k", nargs="+", type=above_0, metavar="K", help="sharpnesses (default: ten in the range)")
     escape.add_argument("--lr", nargs="+", default=[], metavar="NAME=LR", help="other learning rates: adam=0.03")
     escape.add_argument("--replicas", type=positive, default=1000, metavar="N", help="default: 1000")
-    escape.add_argument("--cap", type=positive, default=10**7, metavar="N", help="give a replica up (default: 10^7)")
+    escape.add_argument(
+        "--cap", type=positive, default=10**7, metavar="N", help="iterations of a replica at most (default: 10^7)"
+    )
     escape.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     escape.add_argument(
         "--threads", type=positive, metavar="N", help="default: one a core; results do not depend on it"
     )
     escape.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/escape-<setting>")
-    escape.add_argument("--json", type=Path, metavar="FILE", help="write the numbers here too")
+    escape.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
     escape.set_defaults(run=later("escape"))
 
 
@@ -87,8 +89,8 @@ def add_saddle(commands: Commands) -> None:
     saddle = commands.add_parser(
         "saddle",
         help="mean squared displacement from a strict saddle",
-        description="Simulate how far optimizers get from a strict saddle along each eigenvector, beside what the "
-        "paper prints and what is exact.",
+        description="Simulate how far optimizers move from a strict saddle along each eigenvector, and compare with "
+        "the paper's formulas and the exact values.",
     )
     saddle.add_argument("--optimizers", nargs="+", metavar="NAME", help="sgd, momentum, ema, adam, adai (default: all)")
     saddle.add_argument(
@@ -97,7 +99,7 @@ def add_saddle(commands: Commands) -> None:
         type=above_0,
         default=[1e-4, 1e-3, 1e-2, 1e-1, 1.0],
         metavar="H",
-        help="|H| of the eigenvalues; each is there with both signs (default: 1e-4 to 1)",
+        help="|H| of the eigenvalues; each is used with both signs (default: 1e-4 to 1)",
     )
     saddle.add_argument("--lr", type=above_0, default=0.01, help="of a plain average (default: 0.01)")
     saddle.add_argument("--B", type=above_0, default=1.0, help="batch size (default: 1)")

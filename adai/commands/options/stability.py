@@ -23,7 +23,7 @@ def add_stability(commands: Commands) -> None:
     )
     stability.add_argument("--samples", type=positive, default=1000, metavar="N", help="default: 1000")
     stability.add_argument(
-        "--batch", type=positive, metavar="N", help="samples at a time (default: as many as the run trains with)"
+        "--batch", type=positive, metavar="N", help="samples per minibatch (default: the batch size of the run)"
     )
     stability.add_argument(
         "--batch-norm",

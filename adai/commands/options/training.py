@@ -10,7 +10,7 @@ from adai.errors import UserError
 
 # Option by option what `adai.lab.settings.Settings.of` takes under the same name.
 SETTINGS = (
-    "model", "epochs", "batch", "schedule", "warmup_steps", "precision", "accumulate", "clip_norm", "augment",
+    "model", "target", "epochs", "batch", "schedule", "warmup_steps", "precision", "accumulate", "clip_norm", "augment",
     "image_size", "limit", "validation",
 )  # fmt: skip
 MACHINE = ("device", "channels_last", "compile", "deterministic", "workers")
@@ -22,15 +22,18 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--dataset",
         metavar="NAME",
-        help="digits (default), mnist, cifar10, cifar100, imagenet, a name on the Hugging Face hub, or a folder of "
-        "parquet files or of images in class folders",
+        help="images: digits (default), mnist, cifar10, cifar100, imagenet, a name on the Hugging Face hub, or a "
+        "folder of parquet files or of images in class folders; text: shakespeare, or FILE.txt; tables: housing, or "
+        "FILE.csv",
     )
+    what.add_argument("--target", metavar="COLUMN", help="of a table, the column to predict (default: the last)")
     what.add_argument(
         "--model",
         metavar="NAME",
-        help="smallnet, convnet, fc3, fc3-10, fc3-4, resnet8, resnet20, resnet18, resnet34, resnet50, vgg16, "
+        help="smallnet, convnet, plainnet, fc3, fc3-10, fc3-4, resnet8, resnet20, resnet18, resnet34, resnet50, vgg16, "
         "densenet121, googlenet "
-        "(default: smallnet; mnist convnet, cifar10 resnet18, cifar100 resnet34, imagenet resnet50)",
+        "(default: smallnet; mnist convnet, cifar10 resnet18, cifar100 resnet34, imagenet resnet50); text transformer; "
+        "tables mlp",
     )
     what.add_argument(
         "--task", metavar="MODULE:FUNCTION", help="your own model and data instead: a function that returns a Task"
@@ -88,7 +91,7 @@ def task(options: argparse.Namespace) -> str:
     """The data set, or the function, that was asked for."""
     if options.task is None:
         return str(options.dataset or "digits")
-    named = [f"--{name}" for name in ("dataset", "model") if getattr(options, name) is not None]
+    named = [f"--{name}" for name in ("dataset", "model", "target") if getattr(options, name) is not None]
     if named:
         raise UserError(f"--task brings its own data and net; leave out {' and '.join(named)}")
     if ":" not in options.task:

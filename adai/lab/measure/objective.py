@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from adai.errors import UserError
+from adai.lab.models.copies import copied
 from adai.lab.tasks.targets import Counted, Loss
 
 BatchNorm = Literal["running", "batch"]
@@ -77,8 +78,11 @@ class Objective:
         if not len(inputs) or len(inputs) != len(targets):
             raise ValueError(f"needs as many targets as inputs, at least 1, but got {len(inputs)} and {len(targets)}")
         if batch < 1 or batch_norm not in ("running", "batch"):
-            raise ValueError(f"batch = {batch} and batch_norm = {batch_norm!r}: needs above 0, and running or batch")
-        self._model = _copied(model).eval().to(dtype)
+            raise ValueError(
+                f"batch = {batch} and batch_norm = {batch_norm!r}: batch has to be above 0, and batch_norm running or "
+                "batch"
+            )
+        self._model = copied(model).eval().to(dtype)
         self._has_batch_norm, self._by_minibatch = _set_batch_norm(self._model, batch_norm)
         named = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
         if not named:
@@ -92,7 +96,7 @@ class Objective:
         if self._uneven:
             some = self._loss.counts(targets).view(len(targets), -1).any(dim=1)
             if not some.any():
-                raise UserError(f"the loss leaves out all {len(targets)} targets; take others")
+                raise UserError(f"the loss ignores all {len(targets)} targets; take others")
             if not some.all():
                 inputs, targets = inputs[some.to(inputs.device)], targets[some]
         self._inputs, self._targets, self._prepare = inputs, targets, prepare
@@ -105,8 +109,8 @@ class Objective:
         self._vectorises = True  # until vmap fails
         if self._by_minibatch and 1 in (batch, self.samples % batch):
             raise UserError(
-                f"{self.samples} samples in minibatches of {batch} leave one alone, which has no statistics; take "
-                "another number of samples"
+                f"{self.samples} samples in minibatches of {batch} leave a minibatch of one, which has no statistics; "
+                "take another number of samples"
             )
         self._check_deterministic()
 
@@ -335,7 +339,7 @@ class Objective:
             difference = float((g - h).norm() / g.norm())
             raise UserError(
                 f"the same parameters and data give {a.item():.8g}, then {b.item():.8g} (gradients differ by "
-                f"{difference:.1e}); take out what is random: stochastic layers, augmentation in prepare"
+                f"{difference:.1e}); remove what is random: stochastic layers, augmentation in prepare"
             )
         whole = self.loss()
         if not math.isfinite(whole):
@@ -363,17 +367,6 @@ def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     norm = v.norm() if dim == -1 else v.norm(dim=others, keepdim=True)
     normalised: Tensor = v * (g / norm)
     return normalised
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also of a model that holds computed tensors, as `torch.nn.utils.weight_norm` creates."""
-    computed = {
-        id(tensor): tensor.detach().clone()
-        for module in model.modules()
-        for tensor in vars(module).values()
-        if isinstance(tensor, Tensor) and not tensor.is_leaf
-    }
-    return copy.deepcopy(model, computed)
 
 
 def _joined(tensors: Sequence[Tensor]) -> Tensor:

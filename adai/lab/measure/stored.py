@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from adai.errors import UserError
 from adai.lab.measure.subject import Subject, by_settings
-from adai.lab.optimizers.recipes import recipe
 from adai.lab.results.run import Run, read_json
 from adai.lab.settings import Settings
 from adai.lab.training import checkpoints
@@ -32,7 +31,9 @@ def finished_runs(path: Path) -> list[Path]:
     """
     runs = [run for run in _runs(path) if Run(run).status == "finished"]
     if not runs:
-        raise UserError(f"{path} has no finished run that has learned anything; adai compare goes on with those begun")
+        raise UserError(
+            f"{path} has no finished run that has learned anything; run adai compare again to continue its runs"
+        )
     return runs
 
 
@@ -44,7 +45,7 @@ def trained_runs(path: Path) -> list[Path]:
     """
     runs = [run for run in _runs(path) if any(run.glob("checkpoint-*.pt"))]
     if not runs:
-        raise UserError(f"{path} has no run with a checkpoint; adai compare goes on with it")
+        raise UserError(f"{path} has no run with a checkpoint; run adai compare again to continue it")
     return runs
 
 
@@ -95,14 +96,15 @@ def in_training(
     state = _state_at(path)
     run = _run_of(path)
     if not _of_a_run(state) or not (run / "config.json").is_file():
-        raise UserError(f"{path} holds no optimizer; give the folder of a run, or a checkpoint in it")
+        raise UserError(f"{path} has no optimizer state; give the folder of a run, or a checkpoint in it")
     subject = _subject_of(state, path, None, device=device, data_dir=data_dir)
-    settings = settings_of(run)
-    optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(subject.model.parameters())
+    optimizer = settings_of(run).recipe.build(subject.model)
     try:
         optimizer.load_state_dict(state["optimizer"])
     except (KeyError, ValueError) as error:
-        raise UserError(f"the optimizer in {path} is not of this run: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(
+            f"the optimizer in {path} does not fit this run: {' '.join(str(error).split())[:200]}"
+        ) from error
     return subject, optimizer
 
 
@@ -128,11 +130,11 @@ def _subject_of(
     elif otherwise:
         subject = otherwise()
     else:
-        raise UserError(f"nothing says what net the parameters in {path} belong to; give the folder of a run")
+        raise UserError(f"the net of the parameters in {path} is not known; give the folder of a run")
     try:
         subject.model.load_state_dict(state["model"] if of_a_run else state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} is not of this net: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"{path} does not fit this net: {' '.join(str(error).split())[:200]}") from error
     return subject._replace(epoch=len(state["rows"])) if of_a_run else subject
 
 
@@ -158,7 +160,9 @@ def settings_of(run: Path) -> Settings:
     """
     config = _config(run)
     if "optimizer" not in config:
-        raise UserError(f"{run} is no run: its config.json names no optimizer; give a folder that adai train wrote")
+        raise UserError(
+            f"{run} is not the folder of a run: its config.json names no optimizer; give a folder that adai train wrote"
+        )
     return Settings(**{f.name: config[f.name] for f in dataclasses.fields(Settings) if f.name in config})
 
 
@@ -170,10 +174,14 @@ def _config(folder: Path) -> dict[str, Any]:
 def _last_state(run: Path) -> State:
     state = checkpoints.load(run)
     if state is None:
-        what = "holds no sound checkpoint" if _config(run) else "is no run and no comparison: it has no config.json"
+        what = (
+            "has no undamaged checkpoint"
+            if _config(run)
+            else "is neither a run nor a comparison: it has no config.json"
+        )
         if _config(run) and Run(run).status == "diverged":
             raise UserError(
-                f"{run} diverged before its first checkpoint, so there is nothing to look at; give another run"
+                f"{run} diverged before its first checkpoint, so there is nothing to measure; give another run"
             )
         raise UserError(f"{run} {what}; give a folder that adai train or adai compare wrote")
     return state

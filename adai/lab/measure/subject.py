@@ -15,10 +15,10 @@ from adai.lab.measure.objective import BatchNorm, Objective, Prepare
 from adai.lab.models import build_model
 from adai.lab.settings import Settings
 from adai.lab.tasks.data import load
+from adai.lab.tasks.named import named_task
 from adai.lab.tasks.sources import Source, Tensors, close, held_out
 from adai.lab.tasks.targets import Loss
 from adai.lab.tasks.task import function_named, source
-from adai.lab.training.train import named_task
 
 _READ = 256  # samples read at a time from a source that is not in memory
 
@@ -66,7 +66,7 @@ class Subject(NamedTuple):
         except UserError:
             raise
         except Exception as error:  # a user's model, loss or data set may raise anything
-            raise Failed(f"no loss of this model on its data: {in_a_line(error)}") from error
+            raise Failed(f"cannot compute the loss of this model on its data: {in_a_line(error)}") from error
 
     def _drawn(
         self, samples: int | None, seed: int, *, shuffled: bool = False

@@ -44,3 +44,23 @@ class ConvNet(nn.Sequential):
             nn.Flatten(),
             nn.Linear(64 * (size // 8) ** 2, classes),
         )
+
+
+class PlainNet(nn.Sequential):
+    """Two 5x5 convolutions with pooling, a linear layer, no batch norm: 28,938 parameters for 28x28 grey images.
+
+    From images (N, channels, size, size) to logits (N, classes). Without batch norm the loss is sharper, and a learning
+    rate that is too large kills the net for good.
+    """
+
+    def __init__(self, channels: int = 1, size: int = 28, classes: int = 10) -> None:
+        super().__init__(
+            nn.Conv2d(channels, 16, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(32 * (size // 4) ** 2, classes),
+        )

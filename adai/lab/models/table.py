@@ -8,8 +8,10 @@ from adai.errors import UserError
 from adai.lab.models.connected import ThreeLayerNet, fc3_4, fc3_10
 from adai.lab.models.densenet import densenet121
 from adai.lab.models.googlenet import googlenet
+from adai.lab.models.mlp import MLP
 from adai.lab.models.resnet import resnet8, resnet18, resnet20, resnet34, resnet50
-from adai.lab.models.small import ConvNet, SmallNet
+from adai.lab.models.small import ConvNet, PlainNet, SmallNet
+from adai.lab.models.transformer import Transformer
 from adai.lab.models.vgg import vgg16
 
 
@@ -25,6 +27,7 @@ class Constructor(Protocol):
 MODELS: dict[str, Constructor] = {
     "smallnet": SmallNet,
     "convnet": ConvNet,
+    "plainnet": PlainNet,
     "fc3": ThreeLayerNet,
     "fc3-10": fc3_10,
     "fc3-4": fc3_4,
@@ -37,6 +40,9 @@ MODELS: dict[str, Constructor] = {
     "densenet121": densenet121,
     "googlenet": googlenet,
 }
+
+TEXT_MODELS = {"transformer": Transformer}  # tokens (N, T) to logits (N, classes, T)
+TABLE_MODELS = {"mlp": MLP}  # features (N, features) to numbers (N,)
 
 # The nets of the paper's Table 1. They train at its learning rates without a warm-up; our own nets may die.
 PAPER_NETS = ("resnet18", "resnet34", "vgg16", "densenet121", "googlenet")

@@ -1,40 +1,105 @@
 """The optimizers of a comparison, each with its recipe.
 
 Baselines come from `torch.optim`, else from pytorch-optimizer; one is written here only where that library departs from
-the optimizer's own paper. A test holds each of them to its paper.
+the optimizer's own paper. A test holds each of them to its paper. Any other optimizer has a recipe too, by its name
+(`recipe`) or one that you write (`Recipe`).
 """
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from adai.errors import UserError
+from adai.lab.host.boundary import theirs
+from adai.lab.optimizers.named import Maker, maker, options_of, takes_model
+from adai.lab.optimizers.no_decay import no_decay
 from adai.lab.optimizers.padam import Padam
 from adai.lab.optimizers.yogi import Yogi
 from adai.optim import Adai, AdaiW
 
+# Options of optimizers that wrap another, such as pytorch_optimizer:SAM. Their values are names of optimizers.
+WRAPPED = ("optimizer", "base_optimizer")
+
+
+class Range(NamedTuple):
+    """Between what ends tuning searches the values of an option; on a logarithmic scale with ``log``."""
+
+    low: float
+    high: float
+    log: bool = False
+
 
 class Recipe(NamedTuple):
-    """An optimizer, the name people know it by, and the options it runs with."""
+    """How to make an optimizer, for a comparison.
+
+    A comparison takes names, classes and functions as they are. Write a recipe where one needs options of its own, or
+    ranges that tuning is to search.
+
+    Attributes:
+        label: the name in tables and figures.
+        make: a class of optimizers, which is called with the parameters; or a function that is called with the model
+            and returns an optimizer, to have groups; or the name of either, such as ``torch:NAdam``.
+        options: keyword arguments for it. Those that it is not given have its own defaults.
+        ranges: what tuning searches, by option, beside the learning rate and the weight decay.
+        name: of its runs' folder; the comparison sets it.
+        spec: the name by which a run finds ``make``; the comparison sets it.
+
+    Example:
+        >>> import torch
+        >>> from adai.lab.optimizers.recipes import Range, Recipe
+        >>> nesterov = Recipe("Nesterov", torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True})
+        >>> nesterov = nesterov._replace(ranges={"momentum": Range(0.5, 0.99)})
+        >>> type(nesterov.build(torch.nn.Linear(2, 1))).__name__
+        'SGD'
+    """
 
     label: str
-    make: Callable[..., Optimizer]
-    options: dict[str, Any]
+    make: Maker | str
+    options: Mapping[str, Any] = {}
+    ranges: Mapping[str, Range] = {}
+    name: str = ""
+    spec: str = ""
 
-    def build(self, parameters: Iterable[Parameter]) -> Optimizer:
-        """A fresh optimizer for these parameters."""
-        return self.make(parameters, **self.options)
+    @property
+    def maker(self) -> Maker:
+        """The class or function itself."""
+        return maker(self.make) if isinstance(self.make, str) else self.make
+
+    def build(
+        self, of: nn.Module | Iterable[Parameter], decays: Callable[[Parameter], bool] | None = None
+    ) -> Optimizer:
+        """A fresh optimizer.
+
+        Args:
+            of: the model. Its parameters are enough where ``make`` is a class.
+            decays: whether weight decay applies to a parameter, where ``make`` is a class; default to all.
+
+        Raises:
+            Failed: ``make`` raises an error.
+            UserError: it returns no optimizer.
+        """
+        make, options = self.maker, {name: _argument(name, value) for name, value in self.options.items()}
+        parameters = of.parameters() if isinstance(of, nn.Module) else of
+        said = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        with theirs(f"making the optimizer {self.label}" + (f" with {said}" if said else "")):
+            optimizer: Any = make(of if takes_model(make) else no_decay(parameters, decays), **options)
+        if not isinstance(optimizer, Optimizer):
+            raise UserError(
+                f"{self.label} returns {type(optimizer).__name__}; it has to return a torch.optim.Optimizer"
+            )
+        return optimizer
 
 
-def _adabound(parameters: Iterable[Parameter], **options: Any) -> Optimizer:
-    # Its step adds the L2 term to p.grad itself: whoever wants the gradient reads it before the step. The bounds follow
-    # the learning rate in proportion to the one given here, which a checkpoint does not hold.
-    from pytorch_optimizer import AdaBound
-
-    return AdaBound(parameters, **options)
+def _argument(name: str, value: Any) -> Any:
+    """An option as JSON has it, as the constructor takes it."""
+    if name in WRAPPED and isinstance(value, str) and ":" in value:
+        return maker(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 # Learning rates and weight decay are those of the paper's Appendix D.1 for CIFAR; all else is the library's default, as
@@ -42,6 +107,8 @@ def _adabound(parameters: Iterable[Parameter], **options: Any) -> Optimizer:
 # not the paper's: RMSprop takes Adam's values, plain SGD the learning rate that SGD with momentum 0.9 amounts to.
 # Nor are the two variants of Adai: one whose inertia is 0.9 everywhere, the control of any claim that adaptive inertia
 # is worth something, and one whose inertia has a floor.
+# AdaBound's step adds the L2 term to p.grad itself: whoever wants the gradient reads it before the step. Its bounds
+# follow the learning rate in proportion to the one given here, which a checkpoint does not hold.
 RECIPES = {
     "adai": Recipe("Adai", Adai, {"lr": 1.0, "weight_decay": 5e-4}),
     "adaiw": Recipe("AdaiW", AdaiW, {"lr": 0.1, "weight_decay": 5e-3}),
@@ -49,7 +116,9 @@ RECIPES = {
     "adam": Recipe("Adam", torch.optim.Adam, {"lr": 1e-3, "weight_decay": 5e-4}),
     "adamw": Recipe("AdamW", torch.optim.AdamW, {"lr": 1e-3, "weight_decay": 0.5}),
     "amsgrad": Recipe("AMSGrad", torch.optim.Adam, {"lr": 1e-3, "weight_decay": 5e-4, "amsgrad": True}),
-    "adabound": Recipe("AdaBound", _adabound, {"lr": 1e-3, "weight_decay": 5e-4, "weight_decouple": False}),
+    "adabound": Recipe(
+        "AdaBound", "pytorch_optimizer:AdaBound", {"lr": 1e-3, "weight_decay": 5e-4, "weight_decouple": False}
+    ),
     "padam": Recipe("Padam", Padam, {"lr": 0.01, "weight_decay": 5e-4}),
     "yogi": Recipe("Yogi", Yogi, {"lr": 1e-3, "weight_decay": 5e-4}),
     "radam": Recipe("RAdam", torch.optim.RAdam, {"lr": 1e-3, "weight_decay": 5e-4}),
@@ -65,12 +134,37 @@ NOT_THE_PAPERS = ("sgd-plain", "rmsprop", "ema", "adai-floor")
 DEFAULT_OPTIMIZERS = ("adai", "adaiw", "sgd", "adam", "adamw")
 
 
-def recipe(name: str) -> Recipe:
+def recipe(spec: str) -> Recipe:
     """The recipe of that name.
 
+    An optimizer that has none, such as ``torch:NAdam`` or ``package.module:thing``, has the learning rate and the
+    weight decay that are its constructor's defaults.
+
     Raises:
-        UserError: there is none.
+        UserError: there is no such optimizer.
+        ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
     """
-    if name not in RECIPES:
-        raise UserError(f"unknown optimizer {name!r}; choose from {', '.join(RECIPES)}")
-    return RECIPES[name]
+    if spec in RECIPES:
+        return RECIPES[spec]._replace(name=spec, spec=spec)
+    if ":" not in spec:
+        raise UserError(
+            f"unknown optimizer {spec!r}; choose from {', '.join(RECIPES)}, or give one as torch:NAdam, "
+            "pytorch_optimizer:Lion or package.module:thing"
+        )
+    name = own_name(spec)
+    return Recipe(name, make := maker(spec), defaults(make), name=name, spec=spec)
+
+
+def own_name(spec: str) -> str:
+    """What an optimizer is called where it has no label: ``adai``, or ``NAdam`` of ``torch:NAdam``."""
+    return spec.rpartition(":")[2].rpartition(".")[2]
+
+
+def defaults(make: Maker) -> dict[str, float]:
+    """The learning rate and the weight decay that an optimizer has by itself, as far as its signature tells."""
+    known = {name: options_of(make).default(name) for name in ("lr", "weight_decay")}
+    return {name: float(value) for name, value in known.items() if _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

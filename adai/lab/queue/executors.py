@@ -3,18 +3,16 @@
 import contextlib
 import multiprocessing
 import signal
-from collections import deque
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 
-from adai.errors import UserError
-from adai.lab.host.boundary import Failed, explain
 from adai.lab.host.processes import end_with_parent
-from adai.lab.queue.jobs import ATTEMPTS, Failure, Job, threads_for
+from adai.lab.queue.attempts import Attempt, Attempts, Failure, carried_out
+from adai.lab.queue.jobs import Job, threads_for
 
 SECOND = 1.0
 _PATIENCE = 5.0  # seconds that a process has to close what it has open
@@ -23,8 +21,13 @@ _PATIENCE = 5.0  # seconds that a process has to close what it has open
 Tick = Callable[[], None]
 
 
+def elsewhere(execute: "Executor") -> bool:
+    """Whether it carries out jobs in other processes, which have to import what they run."""
+    return bool(getattr(execute, "elsewhere", False))
+
+
 class Executor(Protocol):
-    """A way to carry out jobs. One that fails is tried once more and then given back; the others go on."""
+    """A way to carry out jobs; `adai.lab.queue.attempts` says what becomes of one that fails."""
 
     def __call__(self, jobs: Sequence[Job], tick: Tick) -> list[Failure]:
         """Do all jobs; returns those that failed."""
@@ -32,23 +35,12 @@ class Executor(Protocol):
 
 
 def in_process(jobs: Sequence[Job], tick: Tick) -> list[Failure]:
-    """One after the other, here, with all of torch's threads.
-
-    Raises:
-        UserError: bad input; what is wrong with one run is wrong with the next.
-    """
-    failures = []
-    for job in jobs:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                job.do(lambda rows: tick(), tick)
-                break
-            except Exception as error:  # whatever it is, the other runs can still be done
-                if isinstance(error, UserError) and not isinstance(error, Failed):
-                    raise
-                if attempt == ATTEMPTS:
-                    failures.append(Failure(job, explain(job.folder, error)))
-    return failures
+    """One after the other, here, with all of torch's threads."""
+    attempts = Attempts(jobs)
+    while attempts:
+        attempt = attempts.take()
+        attempts.ended(attempt, carried_out(attempt.job, lambda rows: tick(), tick))
+    return attempts.failures
 
 
 class Processes:
@@ -63,52 +55,42 @@ class Processes:
             comparisons are equal bit for bit only with the same.
     """
 
+    elsewhere = True
+
     def __init__(self, at_once: int, threads: int | None = None) -> None:
         self.at_once = at_once
         self.threads = threads or threads_for(at_once)
 
     def __call__(self, jobs: Sequence[Job], tick: Tick) -> list[Failure]:
         """Do all jobs; returns those that failed."""
-        waiting = deque(_Attempt(job, 1) for job in jobs)
+        attempts = Attempts(jobs)
         idle: list[_Worker] = []
         busy: dict[Any, _Worker] = {}
-        failures = []
         try:
-            while waiting or busy:
-                while waiting and len(busy) < self.at_once:
+            while attempts or busy:
+                while attempts and len(busy) < self.at_once:
                     worker = idle.pop() if idle else _Worker(self.threads)
-                    worker.begin(waiting.popleft())
+                    worker.begin(attempts.take())
                     busy[worker.line] = worker
                 for line in wait(list(busy), timeout=SECOND):
                     worker = busy.pop(line)
-                    job, number = worker.attempt
                     reason = worker.end()
+                    attempts.ended(worker.attempt, reason)
                     if reason is None:
                         idle.append(worker)
                     else:  # whatever made it fail may still be there in its process
                         worker.stop()
-                    if reason is not None and number < ATTEMPTS:
-                        waiting.appendleft(_Attempt(job, number + 1))
-                    elif reason is not None:
-                        failures.append(Failure(job, reason))
                 tick()
         finally:
             for worker in [*idle, *busy.values()]:
                 worker.stop()
-        return failures
-
-
-class _Attempt(NamedTuple):
-    """A job, and how many times it has been begun."""
-
-    job: Job
-    number: int
+        return attempts.failures
 
 
 class _Worker:
     """A process that does one job after the other, until one fails."""
 
-    attempt: _Attempt
+    attempt: Attempt
     busy = False
 
     def __init__(self, threads: int) -> None:
@@ -118,7 +100,7 @@ class _Worker:
         self.process.start()
         theirs.close()
 
-    def begin(self, attempt: _Attempt) -> None:
+    def begin(self, attempt: Attempt) -> None:
         """Give it a job; its line has something to read when the job has ended."""
         self.attempt = attempt
         self.busy = True
@@ -159,12 +141,7 @@ def _work(line: Connection, threads: int) -> None:
     torch.set_num_threads(threads)
     with contextlib.suppress(_Left):
         while (job := line.recv()) is not None:
-            try:
-                job.do()
-                reason = None
-            except Exception as error:  # goes to the parent, which reports it
-                reason = explain(job.folder, error)
-            line.send(reason)
+            line.send(carried_out(job))
 
 
 class _Left(BaseException):

@@ -1,4 +1,4 @@
-"""A run as a piece of work that any process can take up, and what becomes of one that fails."""
+"""A run as a piece of work that any process can take up."""
 
 import contextlib
 import logging
@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,17 +16,15 @@ from adai.files import write_whole
 from adai.lab.host import random_state
 from adai.lab.host.boundary import ERROR, Failed, in_a_line
 from adai.lab.host.machine import device_named
-from adai.lab.measure.curvature.kept import FlatnessSettings, kept_in, measure_run, try_to_measure
-from adai.lab.measure.stability.kept import StabilitySettings, margins_in, measure_margin
+from adai.lab.measure.base import Asked, Measure
 from adai.lab.measure.subject import by_settings
-from adai.lab.results.outcome import DIED
+from adai.lab.results.outcome import Status
 from adai.lab.results.run import Row, Run
 from adai.lab.settings import Settings
 from adai.lab.training.train import Progress, algorithms, diverged, silent, train
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 2
 STEPS = "steps.txt"
 
 
@@ -40,10 +37,7 @@ class Job(NamedTuple):
         folder: where they go; absolute, and the same for every machine that may take up the job.
         data_dir: where data sets lie by name, or None.
         command: the command line, kept beside the results.
-        flatness: with what its flatness is measured after the last epoch, or None.
-        flatness_every: measure it after every so many epochs too; 0 for the last alone.
-        stability: with what its stability margin is measured after the last epoch, or None.
-        stability_every: as `flatness_every`.
+        measures: what is measured of it, and how often.
     """
 
     label: str
@@ -51,10 +45,7 @@ class Job(NamedTuple):
     folder: Path
     data_dir: Path | None = None
     command: str = ""
-    flatness: FlatnessSettings | None = None
-    flatness_every: int = 0
-    stability: StabilitySettings | None = None
-    stability_every: int = 0
+    measures: tuple[Asked, ...] = ()
 
     @property
     def run(self) -> Run:
@@ -68,16 +59,15 @@ class Job(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether what was asked for of flatness and stability margin after the last epoch is there, if it can be.
+        """Whether what was asked for is measured after the last epoch, of all that such a run can be measured of."""
+        return not self._unmeasured(self.run.status)
 
-        A run that did not learn has no minimum that could be flat, and one that diverged not even a margin.
-        """
-        last, status = self.settings.epochs, self.run.status
-        flat = any((k.epoch, k.settings) == (last, self.flatness) for k in kept_in(self.folder))
-        margin = any((k.epoch, k.settings) == (last, self.stability) for k in margins_in(self.folder))
-        return (flat or self.flatness is None or status in DIED) and (
-            margin or self.stability is None or status == "diverged"
-        )
+    def _unmeasured(self, status: Status) -> list[Measure]:
+        return [
+            asked.measure
+            for asked in self.measures
+            if status not in asked.measure.not_after and not asked.measure.is_kept(self.folder, self.settings.epochs)
+        ]
 
     def do(self, progress: Progress = silent, tick: Callable[[], None] = lambda: None) -> None:
         """Carry it out, or what is left of it.
@@ -87,14 +77,13 @@ class Job(NamedTuple):
             tick: called about every second of training.
         """
         steps = Steps(self.folder / STEPS, tick)
-        if self.flatness and self.run.status == "unfinished":
-            self._try_to_measure(self.flatness)
+        if self.measures and self.run.status == "unfinished":
+            self._try_to_measure()
 
         def after_an_epoch(rows: list[Row]) -> None:
-            if self.flatness and self._is_due(rows, self.flatness_every):
-                self._measure_on_the_way("flatness", partial(self._measure, self.flatness), len(rows))
-            if self.stability and self._is_due(rows, self.stability_every):
-                self._measure_on_the_way("stability margin", partial(self._measure_margin, self.stability), len(rows))
+            for asked in self.measures:
+                if self._is_due(rows, asked.every):
+                    self._measure_on_the_way(asked.measure, len(rows))
             progress(rows)
 
         train(
@@ -107,27 +96,23 @@ class Job(NamedTuple):
         )
         for left in (STEPS, ERROR):  # what an earlier attempt said of its failure is over
             (self.folder / left).unlink(missing_ok=True)
-        if not self.measured:
-            try:
-                if self.flatness and self.run.status not in DIED:
-                    self._measure(self.flatness)
-                if self.stability:
-                    self._measure_margin(self.stability)
-            except UserError as error:  # what is wrong with the minimum of one run need not be with the next
-                raise Unmeasured(f"it has finished, but cannot be measured: {error}") from error
+        try:
+            for measure in self._unmeasured(self.run.status):
+                self._measure(measure)
+        except UserError as error:  # what is wrong with the minimum of one run need not be with the next
+            raise Unmeasured(f"it has finished, but cannot be measured: {error}") from error
 
-    def _try_to_measure(self, flatness: FlatnessSettings) -> None:
+    def _try_to_measure(self) -> None:
         """See to it that what cannot be measured shows before hours of training.
 
         Raises:
             UserError: it cannot.
         """
         device = device_named(self.settings.device)
-        try:
-            with algorithms(replace(self.settings, deterministic=False)):
-                try_to_measure(by_settings(self.settings, device=device, data_dir=self.data_dir), flatness)
-        except Failed as error:
-            raise UserError(f"its flatness cannot be measured ({error.reason}); leave --flatness out") from error
+        with algorithms(replace(self.settings, deterministic=False)):
+            subject = by_settings(self.settings, device=device, data_dir=self.data_dir)
+            for asked in self.measures:
+                asked.measure.try_out(subject)
 
     @property
     def share_of_steps(self) -> float:
@@ -143,21 +128,18 @@ class Job(NamedTuple):
         on_the_way = 0 < len(rows) < self.settings.epochs and not diverged(rows)
         return on_the_way and every > 0 and len(rows) % every == 0
 
-    def _measure_on_the_way(self, what: str, measure: Callable[[], None], epoch: int) -> None:
+    def _measure_on_the_way(self, measure: Measure, epoch: int) -> None:
         """Measure between two epochs, of whose parameters nothing will be left; training goes on whatever happens."""
         try:
             # Second derivatives have fewer deterministic algorithms than training needs.
             any_algorithms = algorithms(replace(self.settings, deterministic=False))
             with random_state.untouched(device_named(self.settings.device)), any_algorithms:
-                measure()
+                self._measure(measure)
         except Exception as error:
-            logger.warning("%s: no %s after epoch %d: %s", self.label, what, epoch, in_a_line(error))
+            logger.warning("%s: no %s after epoch %d: %s", self.label, measure.said, epoch, in_a_line(error))
 
-    def _measure(self, flatness: FlatnessSettings) -> None:
-        measure_run(self.folder, flatness, device=device_named(self.settings.device), data_dir=self.data_dir)
-
-    def _measure_margin(self, stability: StabilitySettings) -> None:
-        measure_margin(self.folder, stability, device=device_named(self.settings.device), data_dir=self.data_dir)
+    def _measure(self, measure: Measure) -> None:
+        measure.keep(self.folder, device=device_named(self.settings.device), data_dir=self.data_dir)
 
 
 class Steps:
@@ -183,16 +165,6 @@ class Unmeasured(Failed):
 
 # Called now and then with the jobs that are to be done at present; their folders tell how far they are.
 Watch = Callable[[Sequence[Job]], None]
-
-
-class Failure(NamedTuple):
-    """A job that was tried twice and not finished; the others are not affected."""
-
-    job: Job
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.job.label} failed {ATTEMPTS} times: {self.reason}"
 
 
 def threads_for(jobs: int) -> int:

@@ -11,8 +11,9 @@ import torch
 
 from adai.errors import UserError
 from adai.lab.host.boundary import explain
+from adai.lab.queue.attempts import Attempt, Attempts, Failure, carried_out
 from adai.lab.queue.executors import SECOND, Tick
-from adai.lab.queue.jobs import ATTEMPTS, Failure, Job
+from adai.lab.queue.jobs import Job
 
 
 class OnRay:
@@ -27,6 +28,8 @@ class OnRay:
         cpus: of each run, and so many threads it has. Two comparisons are equal bit for bit only with the same.
         gpus: of each run; a fraction shares one.
     """
+
+    elsewhere = True
 
     def __init__(self, address: str | None = None, *, cpus: int = 1, gpus: float = 0.0) -> None:
         self.address = address
@@ -66,22 +69,22 @@ class OnRay:
 
 
 def _all(jobs: Sequence[Job], start: Any, tick: Tick) -> list[Failure]:
-    running = {start(job): (job, 1) for job in jobs}
-    failures = []
-    while running:
+    attempts = Attempts(jobs)
+    running: dict[Any, Attempt] = {}
+    while attempts or running:
+        while attempts:
+            attempt = attempts.take()
+            running[start(attempt.job)] = attempt
         ended, _ = ray.wait(list(running), timeout=SECOND)
         for reference in ended:
-            job, attempt = running.pop(reference)
+            attempt = running.pop(reference)
             try:
                 reason = ray.get(reference)
             except ray.exceptions.RayError as error:  # the process or its node died
-                reason = explain(job.folder, error)
-            if reason is not None and attempt < ATTEMPTS:
-                running[start(job)] = job, attempt + 1
-            elif reason is not None:
-                failures.append(Failure(job, reason))
+                reason = explain(attempt.job.folder, error)
+            attempts.ended(attempt, reason)
         tick()
-    return failures
+    return attempts.failures
 
 
 def _carry_out(job: Job, threads: int, working_folder: str) -> str | None:
@@ -89,8 +92,4 @@ def _carry_out(job: Job, threads: int, working_folder: str) -> str | None:
     if Path(working_folder).is_dir():
         os.chdir(working_folder)  # where a task of the user's own is looked for
     torch.set_num_threads(threads)
-    try:
-        job.do()
-    except Exception as error:  # goes to the one who asked, who reports it
-        return explain(job.folder, error)
-    return None
+    return carried_out(job)

@@ -1,4 +1,4 @@
-"""Learning rate and weight decay, chosen on held-out training examples with the same number of trials for all."""
+"""Options chosen on held-out training examples, with the same number of trials for every optimizer."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import FloatDistribution
+from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial
 
-from adai.lab.optimizers.recipes import recipe
+from adai.lab.optimizers.named import options_of
+from adai.lab.optimizers.recipes import Range
 from adai.lab.queue.executors import Executor
 from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.run import read_json, write_json
@@ -23,12 +24,17 @@ FACTOR = 30.0
 SEED = 1_000_000
 
 
-class Tuning:
-    """Chooses learning rate and weight decay for each optimizer.
+Distribution = FloatDistribution | IntDistribution
+Ranges = Mapping[str, Mapping[str, Range]]
 
-    Trial 0 has the recipe's values, the others what Optuna's TPE sampler proposes between 1/30 and 30 times of them,
-    on a logarithmic scale. A trial is a whole run with a tenth of the training examples held out, and its value is the
-    error on them after the last epoch (the loss, where errors are not counted). The test examples have no part in it.
+
+class Tuning:
+    """Chooses learning rate, weight decay and what else has a range, for each optimizer.
+
+    Trial 0 has the recipe's values, the others what Optuna's TPE sampler proposes: learning rate and weight decay
+    between 1/30 and 30 times of the recipe's, on a logarithmic scale, and what has a range within that. A trial is a
+    whole run with a tenth of the training examples held out, and its value is the task's metric on them after the last
+    epoch; without a metric the error, or the loss where errors are not counted. The test examples have no part in it.
 
     **When not to use it.** A handful of trials is luck: take 20 or more, or none.
 
@@ -40,30 +46,39 @@ class Tuning:
         self.trials = trials
 
     def __call__(
-        self, folder: Path, bases: Mapping[str, Settings], execute: Executor, watch: Watch, **job: Any
+        self,
+        folder: Path,
+        bases: Mapping[str, Settings],
+        execute: Executor,
+        watch: Watch,
+        *,
+        ranges: Ranges | None = None,
+        **job: Any,
     ) -> dict[str, dict[str, float]]:
         """Do the trials, or what is left of them.
 
         Args:
             folder: their runs go here, and ``tuning.json``, which says what was tried.
-            bases: the settings by optimizer.
+            bases: the settings by label.
             execute: carries out one trial of each optimizer at a time.
             watch: called with these, now and then.
+            ranges: what is searched beside learning rate and weight decay, or in place of their usual ranges, by label.
             job: what else each `Job` has.
 
         Returns:
-            The best values by optimizer, as ``{"adai": {"lr": 0.8, "weight_decay": 4e-4}, …}``.
+            The best values by label, as ``{"adai": {"lr": 0.8, "weight_decay": 4e-4}, …}``.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         studies = {name: optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0)) for name in bases}
+        searched = {name: _searched(base, (ranges or {}).get(name, {})) for name, base in bases.items()}
         for name, base in bases.items():
-            studies[name].enqueue_trial({option: base.options[option] for option in _ranges(base)})
+            studies[name].enqueue_trial(_own_values(base, searched[name]))
         for number in range(self.trials):
             # Asked and told in the same order every time: after an interruption the same values come up again.
-            asked = {name: study.ask({**_ranges(bases[name])}) for name, study in studies.items()}
+            asked = {name: study.ask({**searched[name]}) for name, study in studies.items()}
             jobs = {
                 name: Job(
-                    f"{recipe(name).label}, trial {number + 1} of {self.trials}",
+                    f"{base.contender_label}, trial {number + 1} of {self.trials}",
                     replace(base, options={**base.options, **asked[name].params}, seed=SEED, validation=VALIDATION),
                     folder / name / f"trial{number}",
                     **job,
@@ -73,31 +88,57 @@ class Tuning:
             execute([job for job in jobs.values() if job.to_do], partial(watch, list(jobs.values())))
             for name, study in studies.items():
                 study.tell(asked[name], _value(jobs[name]))
-        ranges = {name: _ranges(base) for name, base in bases.items()}
-        _write(folder / "tuning.json", {name: study.trials for name, study in studies.items()}, ranges)
+        _write(folder / "tuning.json", {name: study.trials for name, study in studies.items()}, searched)
         return {name: dict(study.best_params) for name, study in studies.items()}
 
 
-def _ranges(base: Settings) -> dict[str, FloatDistribution]:
-    centre = {option: base.options[option] for option in ("lr", "weight_decay")}
-    return {
+def _searched(base: Settings, ranges: Mapping[str, Range]) -> dict[str, Distribution]:
+    """What is searched of an optimizer, by option."""
+    usual: dict[str, Distribution] = {
         option: FloatDistribution(value / FACTOR, value * FACTOR, log=True)
-        for option, value in centre.items()
-        if value  # no decay stays none
+        for option in ("lr", "weight_decay")
+        if (value := base.options.get(option))  # no decay stays none
+    }
+    return {**usual, **{option: _distribution(own, _own_value(base, option)) for option, own in ranges.items()}}
+
+
+def _distribution(own: Range, value: Any) -> Distribution:
+    """Whole numbers between whole numbers, where the option's own value is one."""
+    if all(isinstance(end, int) for end in (own.low, own.high)) and type(value) is int:
+        return IntDistribution(int(own.low), int(own.high), log=own.log)
+    return FloatDistribution(own.low, own.high, log=own.log)
+
+
+def _own_value(base: Settings, option: str) -> Any:
+    """What the option is without tuning; None if nothing says."""
+    return base.options[option] if option in base.options else options_of(base.recipe.maker).default(option)
+
+
+def _own_values(base: Settings, searched: Mapping[str, Distribution]) -> dict[str, Any]:
+    """Of all that is searched, as far as it lies within the ranges."""
+    values = {option: _own_value(base, option) for option in searched}
+    return {
+        option: value
+        for option, value in values.items()
+        if isinstance(value, int | float) and searched[option].low <= value <= searched[option].high
     }
 
 
 def _value(job: Job) -> float:
-    """What the trial came to; infinite where it diverged or failed."""
+    """What the trial came to, the less the better; infinite where it diverged or failed."""
     if job.run.status not in ("finished", "did not learn"):
         return math.inf
     last = job.run.rows()[-1]
+    metric = job.run.metric
+    if metric:
+        own = last["test_metric"]
+        return math.inf if own is None else own if metric["lower_is_better"] else -own
     value = last["test_error"] if last["test_error"] is not None else last["test_loss"]
     return math.inf if value is None else value
 
 
 def _write(
-    file: Path, done: Mapping[str, Sequence[FrozenTrial]], ranges: Mapping[str, Mapping[str, FloatDistribution]]
+    file: Path, done: Mapping[str, Sequence[FrozenTrial]], ranges: Mapping[str, Mapping[str, Distribution]]
 ) -> None:
     """Say what was tried, and between which values, beside what the file has of other optimizers."""
     tried = {

@@ -24,6 +24,12 @@ from adai.lab.results.run import Run, read_json, write_json, writing_to
 LR_GRID = "lr-grid"
 
 
+def default_folder(task: str) -> Path:
+    """Where a comparison on that task goes if nobody says where."""
+    name = Path(task.replace(":", "-")).name
+    return Path("runs") / "".join(letter for letter in name if letter not in "<>")
+
+
 def folder_at(folder: Path, factor: float) -> Path:
     """Where a comparison has its runs at so many times each optimizer's own learning rate."""
     return folder if factor == 1 else folder / LR_GRID / f"{factor:.12g}"
@@ -54,15 +60,15 @@ class RunFolder:
         """Start a comparison here, or go on with the one that is here.
 
         Args:
-            config: what decides the results; it has to be what an earlier start here was given. Only ``seeds`` and
-                ``optimizers`` may differ: they are added to what is there.
+            config: what decides the results; it has to be what an earlier start here was given. Only ``seeds``,
+                ``optimizers`` and ``contenders`` may differ: they are added to what is there.
             about: what else is worth keeping: versions, machine, command.
 
         Raises:
             UserError: the folder cannot be written, or holds a comparison with other settings.
         """
         file = self.path / "config.json"
-        with writing_to(self.path, "give another folder with --out"):
+        with writing_to(self.path, "give another `folder`"):
             self.path.mkdir(parents=True, exist_ok=True)
             if file.exists():
                 config = self._joined(self.config(), config)
@@ -71,23 +77,30 @@ class RunFolder:
     def _joined(self, there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         """The settings of both, which have to agree on all that both of them name."""
         if "optimizers" not in there:
-            raise UserError(f"{self.path} holds something else than a comparison; give another folder with --out")
+            raise UserError(f"{self.path} holds something else than a comparison; give another `folder`")
         optimizers = {**config["optimizers"], **there["optimizers"]}
         joined = {**config, "seeds": max(config["seeds"], there["seeds"]), "optimizers": optimizers}
+        contenders = {**config.get("contenders", {}), **there.get("contenders", {})}
+        if contenders:
+            joined["contenders"] = contenders
         changed = [
             f"{key} is {there.get(key)!r} there, {config[key]!r} here"
             for key in config
-            if key not in ("seeds", "optimizers") and config[key] != there.get(key)
+            if key not in ("seeds", "optimizers", "contenders") and config[key] != there.get(key)
         ]
         changed += [
             f"{name} has {optimizers[name]} there, {options} here"
             for name, options in config["optimizers"].items()
             if optimizers[name] != options
         ]
+        changed += [
+            f"{name} is {contenders[name]['spec']} there, {own['spec']} here"
+            for name, own in config.get("contenders", {}).items()
+            if contenders[name]["spec"] != own["spec"]
+        ]
         if changed:
             raise UserError(
-                f"{self.path} holds a comparison with other settings ({', '.join(changed)}); give another folder with "
-                "--out"
+                f"{self.path} holds a comparison with other settings ({', '.join(changed)}); give another `folder`"
             )
         return joined
 

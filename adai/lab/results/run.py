@@ -23,6 +23,10 @@ from adai.lab.results.outcome import START, Start, Status, outcome, start_of
 
 Row = dict[str, float | None]
 
+METRIC = "metric"  # in the file of the first evaluation
+
+REMAKE = "delete it, and the command that trained the run makes it anew"
+
 
 class Run:
     """A run on disk.
@@ -45,7 +49,7 @@ class Run:
             UserError: the folder cannot be written, or holds a run with other settings.
         """
         file = self.path / "config.json"
-        with writing_to(self.path, "give another folder with --out"):
+        with writing_to(self.path, "give another `folder`"):
             self.path.mkdir(parents=True, exist_ok=True)
             if not file.exists() or not (self.rows() or any(self.path.glob("checkpoint-*.pt"))):
                 (self.path / START).unlink(missing_ok=True)  # it may be of other settings
@@ -56,7 +60,7 @@ class Run:
             name = changed[0]
             raise UserError(
                 f"{self.path} holds a run with another {', '.join(changed)} ({name} is {there.get(name)!r} there, "
-                f"{settings[name]!r} here); give another folder with --out"
+                f"{settings[name]!r} here); give another `folder`"
             )
 
     def config(self) -> dict[str, Any]:
@@ -75,12 +79,15 @@ class Run:
         """
         file = self.path / "metrics.jsonl"
         try:
-            lines = file.read_text().splitlines(keepends=True)
-            return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be cut off
+            lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+            rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be cut off
         except FileNotFoundError:
             return []
-        except ValueError as error:
-            raise UserError(f"{file} is damaged ({error}); delete it, and the same command makes it anew") from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"{file} is damaged ({error}); {REMAKE}") from error
+        if not all(isinstance(row, dict) for row in rows):
+            raise UserError(f"{file} is damaged (not one object a line); {REMAKE}")
+        return rows
 
     def write_rows(self, rows: Sequence[Row]) -> None:
         """Write all epochs so far; JSON has no nan, so what is not finite becomes null.
@@ -96,13 +103,24 @@ class Run:
         """Whether the evaluation before the first step is kept."""
         return (self.path / START).exists()
 
-    def write_start(self, start: Row) -> None:
-        """Keep the evaluation before the first step, the fields of `Start`.
+    def write_start(self, start: Row, metric: Mapping[str, Any] | None = None) -> None:
+        """Keep the evaluation before the first step, the fields of `Start`, and what the task's metric is.
 
         Raises:
             OSError: it cannot be written.
         """
-        write_json(self.path / START, {name: finite(start)[name] for name in Start._fields})
+        evaluated = {name: finite(start)[name] for name in Start._fields}
+        write_json(self.path / START, {**evaluated, **({METRIC: metric} if metric else {})})
+
+    @property
+    def metric(self) -> Mapping[str, Any] | None:
+        """What the task's own metric is, see `adai.lab.tasks.metric.Metric.about`; None if it has none.
+
+        Raises:
+            UserError: its file is damaged.
+        """
+        about = read_json(self.path / START).get(METRIC) if self.started else None
+        return about if isinstance(about, dict) else None
 
     @property
     def start(self) -> Start:
@@ -140,9 +158,9 @@ def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
     except ValueError as error:  # nor even text, perhaps
-        raise UserError(f"{file} is not JSON ({error}); give another folder with --out") from error
+        raise UserError(f"{file} is not JSON ({error}); give another `folder`") from error
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds {content!r:.20}, not an object; give another folder with --out")
+        raise UserError(f"{file} holds {content!r:.20}, not an object; give another `folder`")
     return content
 
 

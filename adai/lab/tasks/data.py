@@ -100,7 +100,7 @@ def _see_that_parts_are_apart(name: str, train: Images, test: Images) -> None:
     shared = sum(image.tobytes() in seen for image in test.pixels.numpy())
     if shared > _SHARED * len(test.labels):
         logger.warning(
-            "%s: %d of %d test images are training images too; a low test error is then no sign of learning",
+            "%s: %d of %d test images are training images too; so a low test error does not show that the net learned",
             name, shared, len(test.labels),
         )  # fmt: skip
 
@@ -181,7 +181,7 @@ def _stacked(pictures: Sequence[Image]) -> Tensor:
 
 def _differ(*sizes: tuple[int, ...]) -> UserError:
     found = " and ".join(f"{width} x {height}" for height, width in sorted(sizes)[:2])
-    return UserError(f"the images differ in size ({found}); give --image-size to cut them all to one size")
+    return UserError(f"the images differ in size ({found}); give `image_size` to cut them all to one size")
 
 
 def _alike(train: Images, test: Images) -> tuple[Images, Images]:

@@ -36,7 +36,7 @@ def decoded(encoded: Mapping[str, Any], name: str) -> Image:
     except Exception as error:  # on a damaged file, Pillow may raise anything
         what = " ".join(str(error).split())[:120]
         raise UserError(
-            f"cannot read the image {name} ({type(error).__name__}: {what}); mend it or take it out"
+            f"cannot read the image {name} ({type(error).__name__}: {what}); repair or remove it"
         ) from error
     # The second picture of an MPO file, which cameras write as .jpg, is a preview or the other eye's.
     frames = getattr(picture, "n_frames", 1)
@@ -48,8 +48,8 @@ def decoded(encoded: Mapping[str, Any], name: str) -> Image:
 def _in_bytes(picture: Image, name: str) -> Image:
     if picture.mode not in _GREY + _COLOUR:
         raise UserError(
-            f"the image {name} is of mode {picture.mode}, which does not fit into a byte a channel; convert it to 8 "
-            "bits with the range that matters"
+            f"the image {name} is of mode {picture.mode}, which does not fit into one byte per channel; convert it to "
+            "8 bits with the range that matters"
         )
     if picture.has_transparency_data:
         whole = picture.convert("RGBA")

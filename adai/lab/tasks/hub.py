@@ -71,7 +71,7 @@ class Rows(NamedTuple):
 
 def _decoded(encoded: Mapping[str, Any] | None, number: int) -> Image:
     if encoded is None:
-        raise UserError(f"row {number} has no image; take it out")
+        raise UserError(f"row {number} has no image; remove it")
     return decoded(encoded, name_of(encoded, number))
 
 
@@ -135,7 +135,7 @@ def _loaded(source: str) -> Mapping[str, Any]:
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         what = str(error).splitlines()[0]
         raise UserError(
-            f"cannot get the data set {source!r} ({what}); point --data-dir or ADAI_DATA_DIR at a folder that holds it"
+            f"cannot get the data set {source!r} ({what}); point `data_dir` or ADAI_DATA_DIR at a folder that holds it"
         ) from error
 
 
@@ -175,7 +175,7 @@ def _with_names(rows: Any, builder: Any, part: str) -> Any:
         if isinstance(feature, datasets.ClassLabel):
             own = [datasets.Features.from_arrow_schema(read_schema(file))[column] for file in files]
             if any(other != own[0] for other in own):
-                raise UserError(f"the files {files[0]}, … name the classes of {column} differently; write them alike")
+                raise UserError(f"the files {files[0]}, … name the classes of {column} differently; use the same names")
             if isinstance(own[0], datasets.ClassLabel) and own[0] != feature:
                 rows = rows.cast_column(column, own[0])
     return rows
@@ -220,7 +220,7 @@ def _numbered_like(train: Rows, test: Rows, source: str) -> Rows:
     unknown = [name for name in test.names if name not in train.names]
     if unknown:
         raise UserError(
-            f"the test part of {source!r} has classes that its training part has not ({', '.join(unknown[:5])}; "
+            f"the test part of {source!r} has classes that its training part does not have ({', '.join(unknown[:5])}; "
             f"training: {', '.join(train.names[:5])}{', …' if train.classes > 5 else ''}); give both the same names"
         )
     return test._replace(names=train.names, numbers=tuple(map(train.names.index, test.names)))

@@ -100,8 +100,8 @@ class Counted:
             self.scored = False
         elif len(wrong):
             raise UserError(
-                f"{len(wrong)} of {targets.numel()} targets are no class, such as {wrong[0].item()}: the model scores "
-                f"the {classes} classes 0 to {classes - 1}, and the loss leaves out {self.ignored}"
+                f"{len(wrong)} of {targets.numel()} targets are not classes, such as {wrong[0].item()}: the model "
+                f"scores the {classes} classes 0 to {classes - 1}, and the loss ignores {self.ignored}"
             )
 
 

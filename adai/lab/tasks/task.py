@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -19,8 +20,14 @@ from adai.lab.models import build_model
 from adai.lab.tasks import data as images
 from adai.lab.tasks.hub import Rows
 from adai.lab.tasks.imagenet import Pictures, normalised
+from adai.lab.tasks.metric import Metric
 from adai.lab.tasks.sources import Examples, Loaded, Source, Tensors, in_memory
 from adai.lab.tasks.targets import Loss
+
+
+def everything(parameter: Parameter) -> bool:
+    """Yes: weight decay applies to every parameter."""
+    return True
 
 
 class Task(NamedTuple):
@@ -37,15 +44,47 @@ class Task(NamedTuple):
         loss: of the model's outputs and the targets, a mean over the batch; default cross entropy. If the targets are
             classes and the outputs have one more dimension, with the classes in the second, the run also counts errors.
             Targets that equal the loss's ``ignore_index`` do not count; a loss of your own may have this attribute too.
+        metric: the number by which optimizers are compared; default the errors if they are counted, else the loss.
+        validation: examples that take the place of the test examples where settings are chosen; default a share of the
+            training examples.
+        decays: whether weight decay applies to a parameter; default to all. Functions that make an optimizer from the
+            model decide this by themselves.
     """
 
     model: nn.Module
     train: Examples | Source
     test: Examples | Source
     loss: Loss = cross_entropy
+    metric: Metric | None = None
+    validation: Examples | Source | None = None
+    decays: Callable[[Parameter], bool] = everything
 
 
 Factory = Callable[[], Task]
+
+# Functions that no other process can import: those of a notebook, a script or another function, and lambdas.
+_here: dict[str, Factory] = {}
+
+
+def name_of(factory: Factory) -> str:
+    """The name ``package.module:function`` by which runs of this process find the function.
+
+    Raises:
+        UserError: it is no function.
+    """
+    if not callable(factory):
+        raise UserError(f"the task is a {type(factory).__name__}; give a function that returns a Task, or a name")
+    module = getattr(factory, "__module__", None) or "__main__"
+    function = getattr(factory, "__qualname__", type(factory).__qualname__)
+    name = f"{module}:{function}"
+    if module == "__main__" or getattr(sys.modules.get(module), function, None) is not factory:
+        _here[name] = factory
+    return name
+
+
+def known_here_alone(name: str) -> bool:
+    """Whether other processes would not find the task of that name."""
+    return name in _here
 
 
 def source(data: Examples | Source, device: torch.device, workers: int) -> Source:
@@ -112,6 +151,8 @@ def function_named(name: str) -> Callable[[], Any]:
     Raises:
         UserError: there is no such function.
     """
+    if name in _here:
+        return _here[name]
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
@@ -160,11 +201,13 @@ def checked(factory: Factory, name: str) -> Task:
         if id(module) in before and any(p.requires_grad for p in module.parameters(recurse=False)):
             raise UserError(
                 f"{name}: the model, or its part {type(module).__name__}, was made before the factory was called, so "
-                "the seed does not draw its weights, and the next run would go on with trained ones; make it in the "
+                "the seed does not draw its weights, and the next run would start with trained ones; make it in the "
                 "factory, or copy it there with copy.deepcopy"
             )
-    for part, data in (("train", task.train), ("test", task.test)):
-        _check_data(f"{name}: {part}", data)
+    parts = {"train": task.train, "test": task.test, "validation": task.validation}
+    for part, data in parts.items():
+        if data is not None or part != "validation":
+            _check_data(f"{name}: {part}", data)
     return task
 
 

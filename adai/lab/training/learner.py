@@ -3,7 +3,8 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,25 +16,28 @@ from adai.errors import UserError
 from adai.lab.host import random_state
 from adai.lab.host.boundary import in_a_line, theirs
 from adai.lab.host.ranks import Ranks
-from adai.lab.optimizers.recipes import recipe
 from adai.lab.results.run import Row
 from adai.lab.schedules import factor
 from adai.lab.settings import Settings
 from adai.lab.tasks.sources import Source, close, held_out, targets_of
 from adai.lab.tasks.targets import Counted
 from adai.lab.tasks.task import Factory, checked, source
+from adai.lab.training import tryout
+from adai.lab.training.closure import Closure
 from adai.lab.training.metrics import Frequencies, Tally, gradient_norm, inertia, state_bytes
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 512
 
 # Of a row of metrics; for Adai and AdaiW those of `inertia` besides. Losses are means over the examples, errors are in
-# percent; the training's are of the model as it was at each step. ``lr`` is that of the last step, ``seconds`` and
-# ``images_per_second`` are of the training alone, ``grad_norm`` is the mean over the steps of the norm of the gradient
-# before clipping and decay, bytes are of one process.
+# percent, ``metric`` is the task's own; the training's are of the model as it was at each step. ``lr`` is that of the
+# last step, ``seconds`` and ``images_per_second`` are of the training alone. ``gradient_evaluations`` says how many
+# batches went forward and back: more than ``steps`` where an optimizer evaluates one several times. ``grad_norm`` is
+# the mean over the steps of the norm of the gradient before clipping and decay, bytes are of one process.
 COLUMNS = (
-    "epoch", "train_loss", "train_error", "test_loss", "test_error", "test_error_top5", "lr", "seconds",
-    "images_per_second", "steps", "grad_norm", "optimizer_state_bytes", "peak_memory_bytes",
+    "epoch", "train_loss", "train_error", "train_metric", "test_loss", "test_error", "test_error_top5", "test_metric",
+    "lr", "seconds", "images_per_second", "steps", "gradient_evaluations", "grad_norm", "optimizer_state_bytes",
+    "peak_memory_bytes",
 )  # fmt: skip
 
 
@@ -47,6 +51,10 @@ class Piece(NamedTuple):
     """Examples of the step's batch, over all pieces and processes."""
     last: bool
     """Whether the step is taken after it."""
+
+
+# A piece with its inputs and targets.
+Fed = tuple[Piece, tuple[Tensor, Tensor]]
 
 
 class Learner:
@@ -74,11 +82,19 @@ class Learner:
             cast(Any, self.model).to(memory_format=torch.channels_last)  # which torch's types do not know
         self.train: Source = source(task.train, device, settings.workers)
         self.test: Source = source(task.test, device, settings.workers)
-        if settings.validation:
+        self.metric = task.metric
+        if settings.validation and task.validation is not None:
+            self.test = source(task.validation, device, settings.workers)
+        elif settings.validation:
             self.train, self.test = held_out(self.train, settings.validation)
         # Pieces of a step whose targets weigh differently are weighed by these, else by how many examples they have.
         self.uneven = self.loss.may_leave_out(targets_of(self.train))
-        self.optimizer = recipe(settings.optimizer)._replace(options=settings.options).build(self.model.parameters())
+        recipe = settings.recipe
+        self.with_closure = tryout.needs_closure(recipe, self.model, settings.precision)
+        self.optimizer = recipe.build(self.model, task.decays)
+        # Of each group, which the schedule multiplies; None where the optimizer knows no learning rate.
+        self.rates = [group.get("lr") for group in self.optimizer.param_groups]
+        self.rates = [None if rate is None else float(rate) for rate in self.rates]
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.draws = torch.Generator().manual_seed(settings.seed)
         self.parallel = ranks.parallel(self.model)
@@ -164,6 +180,7 @@ class Learner:
             Failed: the model, the loss or the data raise an error.
         """
         with theirs(self.name):
+            tryout.train(self.optimizer)
             trained = self._train(done, stepped)
             evaluated = self._evaluate() if math.isfinite(trained["train_loss"] or 0) else {}
         row: Row = dict.fromkeys(COLUMNS)
@@ -172,17 +189,75 @@ class Learner:
 
     def _train(self, done: int, stepped: Callable[[], None]) -> Row:
         self.parallel.train()
-        tally = Tally(self.device, counted=self.loss)
-        weights = torch.zeros((), device=self.device)  # of the targets of a step, where they differ
+        tally = Tally(self.device, counted=self.loss, metric=self.metric)
         norms = torch.zeros(2, device=self.device)  # sum of the finite ones, and how many
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         began = time.perf_counter()
         pieces = list(self._pieces())
-        step = done * self.steps
-        for piece, (inputs, targets) in zip(
-            pieces, self.train.batches([piece.where for piece in pieces], self.draws), strict=True
-        ):
+        step, evaluations = done * self.steps, 0
+        fed = zip(pieces, self.train.batches([piece.where for piece in pieces], self.draws), strict=True)
+        for batch in _by_step(fed):
+            self._set_rates(step)
+            if self.with_closure:
+                norm, more = self._step_with_closure(list(batch), tally)
+            else:
+                norm, more = self._step(batch, tally), 1
+            norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
+            evaluations += more
+            step += 1
+            stepped()
+        means = tally.means(self.ranks)  # waits for the device
+        seconds = time.perf_counter() - began
+        norm_sum, norm_count = norms.tolist()
+        on_cuda = self.device.type == "cuda"
+        return {
+            "epoch": done + 1,
+            "train_loss": means.loss,
+            "train_error": means.error,
+            "train_metric": means.metric,
+            "lr": self.optimizer.param_groups[0].get("lr"),
+            "seconds": seconds,
+            "images_per_second": means.examples / seconds,
+            "steps": self.steps,
+            "gradient_evaluations": evaluations,
+            "grad_norm": norm_sum / norm_count if norm_count else None,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_cuda else None,
+        }
+
+    def _step(self, batch: Iterable[Fed], tally: Tally) -> Tensor:
+        """Move the parameters once; the norm of the gradient as it was, 0-dim."""
+        self._backward(batch, tally)
+        self.scaler.unscale_(self.optimizer)
+        norm = self._clipped()
+        with theirs(f"a step of {self.settings.contender_label}"):
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.model.zero_grad()
+        return norm
+
+    def _step_with_closure(self, batch: Sequence[Fed], tally: Tally) -> tuple[Tensor, int]:
+        """The same for an optimizer that evaluates the batch by itself; and how often the batch was evaluated."""
+        norms: list[Tensor] = []
+
+        def evaluate() -> Tensor:
+            self.model.zero_grad()
+            loss = self._backward(batch, Tally(self.device, counted=self.loss) if norms else tally)
+            norms.append(self._clipped())
+            return self.ranks.total(loss) / self.ranks.world
+
+        closure = Closure(list(self.model.parameters()), list(self.model.buffers()), evaluate)
+        closure.evaluate()
+        with theirs(f"a step of {self.settings.contender_label}"):
+            self.optimizer.step(closure)  # type: ignore[arg-type]  # which torch takes to return a float
+        self.model.zero_grad()
+        return norms[0], closure.evaluations
+
+    def _backward(self, batch: Iterable[Fed], tally: Tally) -> Tensor:
+        """Add the gradients of a step's batch to those that are there; this process's part of its mean loss, 0-dim."""
+        whole = torch.zeros((), device=self.device)
+        weights = torch.zeros((), device=self.device)  # of the targets of a step, where they differ
+        for piece, (inputs, targets) in batch:
             with self._quiet(until=piece.last):
                 loss, outputs = self._loss(inputs, targets)
                 if self._weighed(piece):
@@ -193,29 +268,39 @@ class Learner:
                     share = loss * piece.weight
                 self.scaler.scale(share).backward()
             tally.add(loss, outputs, targets)
-            if piece.last:
-                if self._weighed(piece):
-                    self._divide_gradients(self.ranks.total(weights) / piece.batch)
-                    weights = torch.zeros_like(weights)
-                norm = self._step(step)
-                norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
-                step += 1
-                stepped()
-        means = tally.means(self.ranks)  # waits for the device
-        seconds = time.perf_counter() - began
-        norm_sum, norm_count = norms.tolist()
-        on_cuda = self.device.type == "cuda"
-        return {
-            "epoch": done + 1,
-            "train_loss": means.loss,
-            "train_error": means.error,
-            "lr": self.optimizer.param_groups[0]["lr"],
-            "seconds": seconds,
-            "images_per_second": means.examples / seconds,
-            "steps": self.steps,
-            "grad_norm": norm_sum / norm_count if norm_count else None,
-            "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_cuda else None,
-        }
+            if self.with_closure:
+                whole += share.detach()
+            if piece.last and self._weighed(piece):
+                by = self.ranks.total(weights) / piece.batch
+                self._divide_gradients(by)
+                whole /= torch.where(by > 0, by, 1)
+        return whole
+
+    def _clipped(self) -> Tensor:
+        """Clip the gradient, if the settings say so; its norm before that, 0-dim."""
+        # Read before the step: AdaBound writes to the gradients.
+        if self.settings.clip_norm is None:
+            return gradient_norm(self.model.parameters())
+        return clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+
+    def _set_rates(self, step: int) -> None:
+        """Multiply each group's own learning rate by the schedule's factor for this step."""
+        settings = self.settings
+        by = factor(
+            step,
+            kind=settings.schedule,
+            task=settings.task,
+            epochs=settings.epochs,
+            steps=settings.epochs * self.steps,
+            warmup=settings.warmup_steps,
+        )
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            if rate is None:
+                continue
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * by)
+            else:
+                group["lr"] = rate * by
 
     def _weighed(self, piece: Piece) -> bool:
         """Whether a piece is a part of a batch, and may have fewer targets that count than others of its size."""
@@ -256,30 +341,6 @@ class Learner:
             return contextlib.nullcontext()
         return cast(DistributedDataParallel, self.parallel).no_sync()
 
-    def _step(self, step: int) -> Tensor:
-        """Move the parameters; the norm of the gradient as it was, 0-dim."""
-        settings = self.settings
-        self.scaler.unscale_(self.optimizer)
-        # Read before the step: AdaBound writes to the gradients.
-        if settings.clip_norm is None:
-            norm = gradient_norm(self.model.parameters())
-        else:
-            norm = clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        rate = settings.options["lr"] * factor(
-            step,
-            kind=settings.schedule,
-            task=settings.task,
-            epochs=settings.epochs,
-            steps=settings.epochs * self.steps,
-            warmup=settings.warmup_steps,
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad()
-        return norm
-
     @torch.no_grad()
     def start(self) -> Row:
         """Evaluate before the first step; random generators and the model's buffers are what they were before."""
@@ -295,8 +356,9 @@ class Learner:
     @torch.no_grad()
     def _evaluate(self, frequencies: Frequencies | None = None) -> Row:
         self.ranks.agree_on_buffers(self.model)
+        tryout.evaluate(self.optimizer)
         self.parallel.eval()
-        tally = Tally(self.device, top=True, counted=self.loss)
+        tally = Tally(self.device, top=True, counted=self.loss, metric=self.metric)
         places = self.ranks.share(torch.arange(len(self.test))).split(EVALUATION_BATCH)
         for inputs, targets in self.test.batches(places, self.draws):
             loss, outputs = self._loss(inputs, targets)
@@ -304,10 +366,16 @@ class Learner:
             if frequencies:
                 frequencies.add(outputs, targets)
         means = tally.means(self.ranks)
-        return {"test_loss": means.loss, "test_error": means.error, "test_error_top5": means.error_top}
+        return {
+            "test_loss": means.loss,
+            "test_error": means.error,
+            "test_error_top5": means.error_top,
+            "test_metric": means.metric,
+        }
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on, of all processes."""
+        """All that the next epoch depends on, of all processes. Weights are those that are evaluated."""
+        tryout.evaluate(self.optimizer)
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -323,3 +391,16 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         self.draws.set_state(state["draws"])
         random_state.put(state["random"][self.ranks.rank], self.device)
+
+
+def _by_step(fed: Iterator[Fed]) -> Iterator[Iterable[Fed]]:
+    """The pieces of one step after the other. Each is read when it is needed."""
+
+    def rest() -> Iterator[Fed]:
+        for each in fed:
+            yield each
+            if each[0].last:
+                return
+
+    for first in fed:
+        yield [first] if first[0].last else chain([first], rest())

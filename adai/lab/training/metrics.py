@@ -1,7 +1,8 @@
 """What a run measures: loss and errors over a pass, the gradient's norm, and what an optimizer's state tells."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 
 from adai.lab.host.ranks import Ranks
 from adai.lab.results.run import Row
+from adai.lab.tasks.metric import Metric
 from adai.lab.tasks.targets import Counted, is_classification
 from adai.optim import Adai
 from adai.optim.shared.mean import accumulator
@@ -24,12 +26,16 @@ PLAIN = Counted(cross_entropy)
 
 
 class Means(NamedTuple):
-    """What a pass gave: examples, mean loss, and errors in percent, None where there were no classes to be told."""
+    """What a pass gave: examples, mean loss, errors in percent, and the task's metric.
+
+    Errors are None if the targets are no classes, the metric is None if the task has none.
+    """
 
     examples: float
     loss: float
     error: float | None
     error_top: float | None
+    metric: float | None = None
 
 
 class Tally:
@@ -39,11 +45,15 @@ class Tally:
         device: where the outputs are.
         top: count, too, how often the right class is not among the five likeliest.
         counted: the loss: which targets count. Those that it leaves out are neither right nor wrong.
+        metric: the task's own, or None.
     """
 
-    def __init__(self, device: torch.device, *, top: bool = False, counted: Counted = PLAIN) -> None:
-        # 0 examples, 1 loss, 2 its weight, 3 answers, 4 wrong, 5 not among the five.
-        self.sums = torch.zeros(6, device=device, dtype=accumulator(device))
+    def __init__(
+        self, device: torch.device, *, top: bool = False, counted: Counted = PLAIN, metric: Metric | None = None
+    ) -> None:
+        # 0 examples, 1 loss, 2 its weight, 3 answers, 4 wrong, 5 not among the five, 6 metric, 7 its weight.
+        self.sums = torch.zeros(8, device=device, dtype=accumulator(device))
+        self.metric = metric
         self.top = top
         self.counted = counted
 
@@ -61,14 +71,19 @@ class Tally:
             if self.top:
                 likeliest = outputs.topk(min(TOP, outputs.shape[1]), dim=1).indices
                 self.sums[5] += ((likeliest != targets.unsqueeze(1)).all(dim=1) & counts).sum()
+        if self.metric:
+            total, of = self.metric.sums(outputs, targets)
+            self.sums[6] += total
+            self.sums[7] += of
 
     def means(self, ranks: Ranks) -> Means:
         """The means over all processes; nan for the loss where no target counts."""
-        examples, loss, weight, answers, wrong, wrong_top = ranks.total(self.sums).tolist()
+        examples, loss, weight, answers, wrong, wrong_top, *own = ranks.total(self.sums).tolist()
         mean = loss / weight if weight else math.nan
+        metric = self.metric.over(*own) if self.metric else None
         if answers == 0:
-            return Means(examples, mean, None, None)
-        return Means(examples, mean, 100 * wrong / answers, 100 * wrong_top / answers)
+            return Means(examples, mean, None, None, metric)
+        return Means(examples, mean, 100 * wrong / answers, 100 * wrong_top / answers, metric)
 
 
 class Frequencies:
@@ -105,8 +120,19 @@ def gradient_norm(parameters: Iterable[Parameter]) -> Tensor:
 
 def state_bytes(optimizer: Optimizer) -> int:
     """Memory of the optimizer's state, in bytes."""
-    tensors = (value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor))
-    return sum(t.numel() * t.element_size() for t in tensors)
+    return sum(
+        tensor.numel() * tensor.element_size() for state in optimizer.state.values() for tensor in _tensors(state)
+    )
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    """Those in containers too: L-BFGS keeps lists."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        yield from chain.from_iterable(map(_tensors, state.values()))
+    elif isinstance(state, list | tuple):
+        yield from chain.from_iterable(map(_tensors, state))
 
 
 def inertia(optimizer: Optimizer) -> Row:

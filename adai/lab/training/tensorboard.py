@@ -22,7 +22,7 @@ class Board:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UserError("--tensorboard needs the package tensorboard; pip install tensorboard") from error
+            raise UserError("`tensorboard` needs the package tensorboard; pip install tensorboard") from error
         self._writer = SummaryWriter
 
     def show(self, rows: list[Row]) -> None:

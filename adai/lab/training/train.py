@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,8 @@ from adai.lab.host.machine import about, device_named
 from adai.lab.host.ranks import local_device, ranks
 from adai.lab.results.run import Row, Run, finite, writing_to
 from adai.lab.settings import Settings
-from adai.lab.tasks.data import load
-from adai.lab.tasks.hub import find, read
-from adai.lab.tasks.task import Factory, image_task, imported, picture_task
+from adai.lab.tasks.named import named_task
+from adai.lab.tasks.task import Factory
 from adai.lab.training import checkpoints
 from adai.lab.training.learner import Learner
 
@@ -93,7 +92,7 @@ def train(
                 start = learner.start()
                 if processes.first:
                     with writing_to(folder, AFTER_AN_EPOCH):
-                        run.write_start(start)
+                        run.write_start(start, learner.metric and learner.metric.about())
             state = processes.agreed(checkpoints.load(folder) if processes.first else None)
             rows = state.pop("rows") if state else []
             if state:
@@ -124,34 +123,12 @@ def _put_back(learner: Learner, state: dict[str, Any], folder: Path) -> None:
         learner.load(state)
     except (KeyError, RuntimeError, ValueError) as error:  # a task of your own that has changed since
         what = str(error).splitlines()[0]
-        raise UserError(f"the checkpoint in {folder} is of another model ({what}); give another --out") from error
+        raise UserError(f"the checkpoint in {folder} is of another model ({what}); give another `folder`") from error
 
 
 def diverged(rows: list[Row]) -> bool:
     """Whether the loss of the last epoch was not finite."""
     return bool(rows) and rows[-1]["train_loss"] is None
-
-
-def named_task(settings: Settings, device: torch.device, data_dir: Path | str | None) -> Factory:
-    """What makes the task that the settings name: your own function, or a data set with a network."""
-    if settings.model is None:
-        return imported(settings.task)
-    if settings.image_size is not None:
-        train_rows, test_rows = read(find(settings.task, data_dir), settings.limit)
-        return picture_task(
-            train_rows,
-            test_rows,
-            settings.model,
-            size=settings.image_size,
-            augment=settings.augment,
-            device=device,
-            workers=settings.workers,
-        )
-    data = _loaded(settings.task, device=device, data_dir=data_dir, limit=settings.limit)
-    return image_task(data, settings.model, augment=settings.augment)
-
-
-_loaded = lru_cache(maxsize=2)(load)  # many runs on the same data follow one another
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a claim is, and what is found of it."""
+"""A claim of the paper, and the verdict on it."""
 
 import csv
 import json
@@ -14,11 +14,11 @@ VERDICTS = (HOLDS, HOLDS_WHEN, NOT_SHOWN, DOES_NOT_HOLD)
 
 
 class Found(NamedTuple):
-    """What became of a claim.
+    """The verdict on a claim.
 
     Args:
         verdict: one of `VERDICTS`.
-        sentence: why, with our numbers.
+        sentence: the reason, with our numbers.
     """
 
     verdict: str
@@ -32,9 +32,9 @@ class Claim(NamedTuple):
         key: a short name, the anchor on the page.
         said: what the paper says, in its words where they are in quotation marks.
         where: the place in the paper.
-        judge: reads our results in a folder and says what they come to.
+        judge: reads our results in a folder and gives the verdict.
         files: the files that the judge reads, within the folder; empty if the numbers are computed from formulas.
-        commands: what makes them.
+        commands: the commands that make them.
     """
 
     key: str
@@ -45,7 +45,7 @@ class Claim(NamedTuple):
     commands: Sequence[str] = ()
 
     def found(self, folder: Path) -> Found:
-        """What our results in the folder come to; not shown if one of the files is not there."""
+        """The verdict from our results in the folder; "not shown" if a file is missing."""
         missing = [file for file in self.files if not (folder / file).exists()]
         if missing:
             return Found(NOT_SHOWN, f"Not run yet: there is no {' and no '.join(missing)}.")
@@ -68,7 +68,7 @@ def numbers(file: Path) -> dict[str, Any]:
 
 
 def json_lines(file: Path) -> list[dict[str, Any]]:
-    """The objects in a file of one JSON object a line; a last line that was cut off is left out."""
+    """The objects in a file with one JSON object per line; a last line that was cut off is left out."""
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
 

@@ -1,4 +1,4 @@
-"""``docs/claims.md``: the claims of the paper, each with a verdict, our numbers, and what makes them."""
+"""Writes ``docs/claims.md``: the claims of the paper, each with a verdict, our numbers, and their commands."""
 
 import os
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from adai.lab.results.run import writing_to
 from adai.paper.claims.claim import VERDICTS, Claim, Found, joined
 from adai.paper.claims.listed import CLAIMS
 
-HEAD = """# What holds of the paper's claims
+HEAD = """# Which of the paper's claims hold
 
 Xie et al. ([arXiv 2006.15815](https://arxiv.org/abs/2006.15815)) make {number} claims that can be tested.
 We find: {counts}.
 
-**Should I try Adai on my net?** Try it where you train a convolutional net with SGD and momentum, with
-`Adai.from_sgd`, and compare it on your own net: `adai compare --task package.module:function --tune 20`. Do not expect
-it to be better than SGD because the paper says so: the first two lines of the table say what we have seen. Keep AdamW
-where AdamW is the habit; the authors report that Adai falls behind Adam on Transformers.
+**Should I try Adai on my net?** If you train a convolutional net with SGD and momentum, try `Adai.from_sgd`, and
+compare both on your own net: `adai compare --task package.module:function --tune 20`. Do not expect Adai to be better
+than SGD because the paper says so: the first two lines of the table show what we have seen. If you usually train with
+AdamW, keep it; the authors report that Adai falls behind Adam on Transformers.
 
-*Holds when …* means that a condition has to be added, which the sentence names. *Not shown* means that our runs do not
-decide it. Intervals are at 95 %.
+*Holds when …* means that the claim needs a condition, which the sentence names. *Not shown* means that our runs do not
+decide it. Intervals are 95 %.
 """
 
 TAIL = """

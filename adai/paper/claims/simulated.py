@@ -1,4 +1,4 @@
-"""What the simulations come to: displacement at a saddle, escape from a minimum, and the noise of real nets."""
+"""Verdicts from simulations and measurements: displacement at a saddle, escape from a minimum, noise of real nets."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from adai.report.escape import LABELS
 
 SADDLE = "saddle/saddle.csv"
 PRINTED, MATCHED, WELL = (f"escape-{name}/escape.json" for name in ("paper", "matched", "double-well"))
-VALLEYS = {"the paper's experiment": PRINTED, "a true double well": WELL, "matched parabolas": MATCHED}
+VALLEYS = {"the paper's experiment": PRINTED, "a real double well": WELL, "matched parabolas": MATCHED}
 FIGURE6, FIGURE7 = "figure6/noise.csv", "figure7/eq5.csv"
 
 NEAR = 0.2  # a ratio within 1 ± NEAR is called equal: simulations of 2,000 replicas know it to 0.1
@@ -122,14 +122,14 @@ def momentum_escape(folder: Path) -> Found:
     measured = numbers(folder / MATCHED)["slope_and_mean_over_theory"]
     parts = [f"{LABELS[name]} {measured[name][1]:.2f}" for name in ("sgd", "ema") if name in measured]
     text = (
-        f"Where its assumptions hold exactly, mean escape times over the theorem's are {joined(parts)}. For momentum "
-        "as torch has it, the printed formula lacks the factor (1 − β1)/β3 and is ten times too long at β1 = 0.9."
+        f"If its assumptions hold exactly, mean escape times over the theorem's are {joined(parts)}. For torch's "
+        "momentum the printed formula lacks the factor (1 − β1)/β3 and is ten times too long at β1 = 0.9."
     )
     return Found(HOLDS_WHEN, f"It holds for an average (β3 = 1 − β1), not for SGD-style momentum. {text}")
 
 
 def adam_escape(folder: Path) -> Found:
-    """Proposition 2 and Figure 5: Adam's log τ goes with 1/√H, that of Adai and momentum with 1/H."""
+    """Proposition 2 and Figure 5: Adam's log τ is linear in 1/√H, that of Adai and momentum in 1/H."""
     return _powers(folder, ("adam",), "1/√k")
 
 
@@ -161,7 +161,7 @@ def _powers(folder: Path, optimizers: tuple[str, ...], claimed: str) -> Found:
 
 
 def _words(ahead: int) -> str:
-    return {1: "goes with 1/k", -1: "goes with 1/√k", 0: "goes with either as well"}[ahead]
+    return {1: "fits 1/k better", -1: "fits 1/√k better", 0: "fits both equally well"}[ahead]
 
 
 def slightly_faster(folder: Path) -> Found:
@@ -178,9 +178,9 @@ def slightly_faster(folder: Path) -> Found:
     verdict = HOLDS if min(shown) == len(flat) else NOT_SHOWN
     return Found(
         verdict,
-        "In a true double well, over the flatter half of the sharpnesses, Adai's mean escape time is "
-        f"{joined(text)}. Where escapes are short, the bias correction of the first steps makes Adai faster. In the "
-        "paper's own function the way out is flatter than the mean curvature, where "
+        "In a real double well, over the flatter half of the sharpnesses, Adai's mean escape time is "
+        f"{joined(text)}. If escapes are short, the bias correction of the first steps makes Adai faster. In the "
+        "paper's own function the escape direction is flatter than the mean curvature, and for such a direction "
         "Proposition 4 makes Adai slower.",
     )
 

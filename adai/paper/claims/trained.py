@@ -1,4 +1,4 @@
-"""What trained nets come to: test error, flatness, speed, how often a run dies."""
+"""Verdicts from trained nets: test error, flatness, speed, how often a run dies."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,24 +9,24 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from adai.lab.optimizers.recipes import recipe
+from adai.lab.results.comparison import Comparison, read
+from adai.lab.results.equal_loss import at_equal_loss, courses
 from adai.lab.results.outcome import DIED
 from adai.lab.results.stats import MIN_SEEDS, Difference, paired_difference
 from adai.paper.claims.claim import DOES_NOT_HOLD, HOLDS, HOLDS_WHEN, NOT_SHOWN, Found, joined, json_lines
 from adai.paper.experiments import SMALL
-from adai.report.comparison import Comparison, read
 from adai.report.drift import momentum_drift
-from adai.report.equal_loss import at_equal_loss, courses
 
 ADAPTIVE = ("adam", "amsgrad", "adamw", "adabound", "padam", "yogi", "radam")
 TABLE1 = tuple(f"{SMALL.name}/{name}" for name in ("cifar10-resnet8", "cifar100-resnet8"))
 MEASURED = ("cifar10-convnet", "digits-flatness")
-ALIKE = np.log(2)  # sharpnesses within a factor of 2 are called alike
-AS_FAST = np.log(1.1)  # and a loss that is at most a tenth higher as low
+ALIKE = np.log(2)  # sharpnesses within a factor of 2 count as equal
+AS_FAST = np.log(1.1)  # a loss that is at most a tenth higher counts as equally low
 BLOW_UPS = "stability/runs.jsonl"
 
 
 class Gap(NamedTuple):
-    """A rival's number less Adai's over shared seeds, on one data set."""
+    """A rival's number minus Adai's over shared seeds, on one data set."""
 
     data: str
     rival: str
@@ -72,7 +72,7 @@ def _of_data(gap: Gap) -> str:
 
 
 def _gaps(folder: Path, rivals: Sequence[str]) -> list[Gap]:
-    """Lowest test error over the epochs, rival less Adai, of shared seeds; none of a folder that is not there."""
+    """Lowest test error over the epochs, rival minus Adai, over shared seeds; empty if the folder does not exist."""
     if not (folder / "config.json").exists():
         return []
     comparison = read(folder)
@@ -157,8 +157,8 @@ def drift(folder: Path) -> Found:
     verdict = HOLDS if min(ratios) >= 500 else DOES_NOT_HOLD if max(ratios) < 1 else HOLDS_WHEN
     return Found(
         verdict,
-        f"In the first epoch the ratio by eq. 12 is {joined(parts)}. It goes with the square of the ratio of learning "
-        "rates and with the mean of v̂, so it says as much of the rates as of the rules.",
+        f"In the first epoch the ratio by eq. 12 is {joined(parts)}. It is proportional to the mean of v̂ and to the "
+        "square of the ratio of the learning rates, so it depends on the rates as much as on the rules.",
     )
 
 
@@ -212,7 +212,7 @@ def robust(folder: Path) -> Found:
 
 
 class Share(NamedTuple):
-    """Runs that died, of how many; Wilson's interval in percent."""
+    """The number of runs that died, and of all runs; with Wilson's interval in percent."""
 
     dead: int
     runs: int
@@ -245,6 +245,7 @@ def no_more_hyperparameters(folder: Path) -> Found:
     """Adai introduces no extra hyperparameters."""
     return Found(
         HOLDS_WHEN,
-        "Counted, it is right: lr, β0, β2 and ε are as many as Adam has. In practice two more are needed where SGD's "
-        "momentum builds up by itself: a warm-up and, with sharp directions, a floor under the inertia (see below).",
+        "By number it is right: lr, β0, β2 and ε are as many as Adam has. In practice two more are needed, because "
+        "Adai's first steps have full size: a warm-up and, with sharp directions, a lower bound of the inertia "
+        "(`min_inertia`).",
     )

@@ -1,21 +1,22 @@
-"""The flatness of a run, after its last epoch or along training, kept in its folder so that it is computed once."""
+"""Flatness as a measure of runs: after their last epochs and along training, computed once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 
 from adai.errors import UserError
-from adai.lab.host.boundary import theirs
-from adai.lab.measure.curvature.measure import Effort, Row, measure_flatness, row
+from adai.lab.host.boundary import Failed, theirs
+from adai.lab.measure.base import Measure
+from adai.lab.measure.curvature.measure import Effort, measure_flatness, row
 from adai.lab.measure.objective import BatchNorm, Progress, silent
 from adai.lab.measure.stored import subject_at
 from adai.lab.measure.subject import Subject
-from adai.lab.results.run import Run, finite, read_json, write_json, writing_to
-
-FILE = "curvature.json"
+from adai.lab.results.measured import Measured, file_of, most
+from adai.lab.results.outcome import DIED, Status
+from adai.lab.results.run import finite
 
 # In nats. Below this loss the probabilities, which determine the curvature, have too few digits in float32.
 FITTED = 1e-6
@@ -57,89 +58,83 @@ class FlatnessSettings(NamedTuple):
 QUICK = FlatnessSettings(samples=500, effort=Effort(top=1, products=12, ascent=4, directions=5))
 
 
-class Kept(NamedTuple):
-    """A measurement that a run keeps.
+class Flatness(Measure):
+    """How flat the loss is where a run has come to: top eigenvalue, trace, sharpnesses.
 
     Args:
-        epoch: the epoch after which it was made.
-        settings: the settings that it was computed with.
-        about: a description, with batch norm's mode; see `Objective.about`.
-        numbers: those of `Row` without its name; None for a number that was not finite.
+        given: what decides the numbers; default `QUICK`.
     """
 
-    epoch: int
-    settings: FlatnessSettings
-    about: dict[str, Any]
-    numbers: dict[str, float | None]
+    name: ClassVar[str] = "flatness"
+    columns: ClassVar[Mapping[str, str]] = {  # of `adai.lab.measure.curvature.measure.Row`
+        "loss": "loss",
+        "largest": "top eigenvalue",
+        "trace": "trace",
+        "sam": "SAM sharpness",
+        "filter_worst": "filter-normalised sharpness",
+    }
+    # A run that did not learn has no minimum that could be flat.
+    not_after: ClassVar[tuple[Status, ...]] = DIED
 
-    @classmethod
-    def of(cls, content: Mapping[str, Any]) -> "Kept":
-        """The inverse of `as_dict`.
+    def __init__(self, given: FlatnessSettings = QUICK) -> None:
+        self.given = given
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, as JSON has it."""
+        return self.given.as_dict()
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The settings that a record of an earlier version lacks."""
+        return FlatnessSettings().as_dict()
+
+    def at(
+        self,
+        path: Path,
+        *,
+        device: torch.device | None = None,
+        data_dir: Path | None = None,
+        progress: Progress = silent,
+    ) -> Measured:
+        """Measure at the last checkpoint of a run's folder.
 
         Raises:
-            KeyError: an entry is missing, as may be in files of another version.
-            TypeError: the content is of another kind.
+            Failed: the model, the loss or the data raise an error.
+            UserError: the run, its data or its task cannot be read, or it has too few parameters.
         """
-        settings, about, numbers = (dict(content[key]) for key in ("settings", "about", "numbers"))
-        if {*numbers} != {*Row._fields} - {"parameters"} or not about.keys() >= {"batch_norm", "samples"}:
-            raise KeyError("numbers")
-        return cls(int(content["epoch"]), FlatnessSettings.of(settings), about, numbers)
+        subject = subject_at(path, device=device, data_dir=data_dir)
+        with theirs(f"measuring {path}"):
+            return Measured(subject.epoch or 0, self.settings, *_measured(subject, self.given, progress))
 
-    def as_dict(self) -> dict[str, Any]:
-        """The measurement as JSON stores it."""
-        return {**self._asdict(), "settings": self.settings.as_dict()}
+    def try_out(self, subject: Subject) -> None:
+        """One product with the Hessian of two samples, with fresh weights.
 
+        Raises:
+            UserError: such a net has no second derivative that torch knows.
+        """
+        try:
+            with theirs("measuring"):
+                few = subject.objective(samples=2, batch_norm=self.given.batch_norm, batch=2)
+                few.hvp(torch.ones_like(few.theta))
+        except Failed as error:
+            raise UserError(f"its flatness cannot be measured ({error.reason}); leave `flatness` out") from error
 
-def measure_run(
-    run: Path,
-    settings: FlatnessSettings,
-    *,
-    device: torch.device | None = None,
-    data_dir: Path | None = None,
-    progress: Progress = silent,
-) -> None:
-    """Measure the flatness at a run's last checkpoint and store it in ``curvature.json``, unless it is there already.
+    def like(self, comparison: Path, *, along: bool) -> Self:
+        """The measure with the settings that most runs of a comparison were measured with, for runs to compare.
 
-    Measurements after other epochs or with other settings are kept. The measurement requested last is the last entry.
-
-    Args:
-        run: the folder of the run.
-        settings: the settings that determine the numbers.
-        device: the device to compute on; default the CPU.
-        data_dir: the folder that contains the data sets.
-        progress: called with the name of the work, the units just done, and their total.
-
-    Raises:
-        Failed: the model, the loss or the data raise an error.
-        UserError: the run, its data or its task cannot be read, its last checkpoint is damaged, it has too few
-            parameters, or the folder cannot be written.
-    """
-    epoch, entries = len(Run(run).rows()), entries_of(run / FILE)
-    asked = [entry for entry in entries if _is_of(entry, epoch, settings)]
-    others = [entry for entry in entries if entry not in asked]
-    if asked and asked == entries[-1:]:
-        return
-    if not asked:
-        subject = subject_at(run, device=device, data_dir=data_dir)
-        if subject.epoch != epoch:
-            raise UserError(
-                f"{run} has no sound checkpoint of epoch {epoch}, its last; move it away and train it again"
-            )
-        with theirs(f"measuring {run}"):
-            asked = [Kept(epoch, settings, *_measured(subject, settings, progress)).as_dict()]
-    with writing_to(run, "make it writable, and the same command goes on from there"):
-        write_json(run / FILE, {"measured": others + asked})
-
-
-def try_to_measure(subject: Subject, settings: FlatnessSettings) -> None:
-    """Compute one product with the Hessian of two samples, at the initial weights, to see whether it can be measured.
-
-    Raises:
-        Failed: the model, the loss or the data raise an error, for example because torch has no second derivative.
-    """
-    with theirs("measuring"):
-        few = subject.objective(samples=2, batch_norm=settings.batch_norm, batch=2)
-        few.hvp(torch.ones_like(few.theta))
+        Args:
+            comparison: the folder.
+            along: what counts is what they were measured with along training, before their last epoch, where any was.
+        """
+        runs = sorted(file.parent for file in comparison.glob(f"*/seed*/{file_of(Path(), self.name)}"))
+        measured = [self.kept_in(run) for run in runs]
+        before_last = [[one for one in kept if one.epoch < max(k.epoch for k in kept)] for kept in measured]
+        settings = (most(before_last) if along else None) or most(measured)
+        try:
+            return type(self)(FlatnessSettings.of(settings)) if settings else self
+        except (TypeError, KeyError):  # of a later version: what it means is not known here
+            return self
 
 
 def _measured(
@@ -161,53 +156,3 @@ def _measured(
     numbers = row("", measure_flatness(at, settings.effort, progress))._asdict()
     del numbers["parameters"]
     return at.about(), finite(numbers)
-
-
-def kept_in(run: Path) -> list[Kept]:
-    """The measurements that a run keeps, the one requested last at the end.
-
-    Measurements that are damaged or of another version are left out.
-    """
-    return [kept for entry in entries_of(run / FILE) if (kept := _understood(entry))]
-
-
-def entries_of(file: Path) -> list[Any]:
-    """The measurements in a file of a run, as JSON stores them; empty if the file is missing or damaged."""
-    try:
-        entries = read_json(file)["measured"] if file.is_file() else []
-    except (UserError, KeyError):
-        return []
-    return entries if isinstance(entries, list) else []
-
-
-def _understood(entry: Any) -> Kept | None:
-    try:
-        return Kept.of(entry)
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _is_of(entry: Any, epoch: int, settings: FlatnessSettings) -> bool:
-    kept = _understood(entry)
-    return kept is not None and (kept.epoch, kept.settings) == (epoch, settings)
-
-
-def most(runs: Iterable[Sequence[Kept]]) -> FlatnessSettings | None:
-    """The settings with which most runs were measured; None if no run was measured.
-
-    If several settings are equally frequent, the one requested last in the first such run wins.
-    """
-    settings = [each for kept in runs for each in dict.fromkeys(one.settings for one in reversed(kept))]
-    return max(settings, key=settings.count, default=None)
-
-
-def settings_like(runs: Path, *, along: bool = False) -> FlatnessSettings | None:
-    """The settings with which most runs of a comparison were measured, for measuring the other runs in the same way.
-
-    Args:
-        runs: the folder of the comparison.
-        along: count only measurements before the last epoch of a run, if there are any.
-    """
-    measured = [kept_in(file.parent) for file in sorted(runs.glob(f"*/seed*/{FILE}"))]
-    before_last = [[one for one in kept if one.epoch < max(k.epoch for k in kept)] for kept in measured]
-    return (most(before_last) if along else None) or most(measured)

@@ -55,7 +55,10 @@ def fit_stable(x: ArrayLike, *, rounds: int = 5) -> Stable:
     values = np.asarray(x, dtype=np.float64).ravel()
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75]) if len(values) else (0.0, 0.0, 0.0)
     if len(values) < 10 or not high > low:
-        raise ValueError(f"{len(values)} values with quartiles {low:g} and {high:g}: needs 10, and other quartiles")
+        raise ValueError(
+            f"{len(values)} values with quartiles {low:g} and {high:g}: at least 10 values and different quartiles are "
+            "needed"
+        )
     centred, scale, alpha = values - middle, float(high - low) / 2, 2.0
     for _ in range(rounds):
         size = np.abs(_characteristic(centred / scale))

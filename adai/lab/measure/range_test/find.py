@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from adai.errors import UserError
 from adai.lab.host import random_state
 from adai.lab.measure.range_test.limit import limit_at
 from adai.lab.measure.range_test.restored import generators, restored, trained
 from adai.lab.measure.range_test.result import RangeTest, Rise, RunningMean
+from adai.lab.training import tryout
+from adai.lab.training.closure import Closure
 
 LOWEST, HIGHEST, STEPS, SEEDS = 1e-6, 100.0, 200, 3
 FEWEST_STEPS = 20
@@ -137,8 +140,7 @@ def rise(
     set_rate = _Rate(optimizer)
     if not model.training:
         model.train()
-    for each in _with_modes(optimizer):
-        each.train()
+    tryout.train(optimizer)
     device = next(model.parameters()).device
     batches = _without_end(data)
     limit: float | None = None
@@ -164,6 +166,8 @@ class _Rate:
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._groups = optimizer.param_groups
+        if not all("lr" in group for group in self._groups):
+            raise UserError(f"{type(optimizer).__name__} has no learning rate that could rise; take another optimizer")
         own = [float(group.get("initial_lr", group["lr"])) for group in self._groups]
         first = next((rate for rate in own if rate > 0), 0.0)
         self._ratios = [rate / first if first else 1.0 for rate in own]
@@ -178,26 +182,23 @@ class _Rate:
                 group["lr"] = rate * ratio
 
 
-def _with_modes(optimizer: Optimizer) -> list[Any]:
-    """The optimizer if it has a training mode, as schedule-free optimizers have; otherwise nothing."""
-    return [optimizer] if callable(getattr(optimizer, "train", None)) else []
-
-
 def _step(
     optimizer: Optimizer, model: nn.Module, loss: Callable[[Any, Any], Tensor], inputs: Any, targets: Any
 ) -> float:
-    """Take one step and return the loss before it. It uses a closure, which some optimizers need and all accept."""
-    losses: list[Tensor] = []
+    """Take one step, with a closure for the optimizers that need one. Returns the loss before the step."""
+    parameters = list(dict.fromkeys([*model.parameters(), *trained(optimizer)]))
 
-    def closure() -> float:
-        for param in (*model.parameters(), *trained(optimizer)):
-            param.grad = None  # not zeroed in place, because the gradients from before the test must stay
-        losses.append(loss(model(inputs), targets))
-        losses[-1].backward()
-        return losses[-1].item()
+    def evaluate() -> Tensor:
+        for param in parameters:
+            param.grad = None  # not set to 0 in place: the gradients from before the test are restored later
+        value = loss(model(inputs), targets)
+        value.backward()
+        return value
 
-    optimizer.step(closure)
-    return losses[0].item()
+    closure = Closure(parameters, list(model.buffers()), evaluate)
+    before = closure.evaluate().item()
+    optimizer.step(closure)  # type: ignore[arg-type]  # which torch takes to return a float
+    return before
 
 
 def _without_end(data: Iterable[Any]) -> Iterator[Any]:
@@ -208,7 +209,9 @@ def _without_end(data: Iterable[Any]) -> Iterator[Any]:
             empty = False
             yield batch
         if empty:
-            raise ValueError("data has no batch, or none is left; give a DataLoader or a list, which can start anew")
+            raise ValueError(
+                "data has no batch, or none is left; give a DataLoader or a list, which can be iterated again"
+            )
 
 
 def _pair(batch: Any, device: torch.device) -> tuple[Any, Any]:

@@ -13,9 +13,9 @@ from adai.lab.host.ranks import Ranks
 from adai.lab.measure.range_test.find import HIGHEST, LOWEST, SEEDS, STEPS, Progress, after, rise, rising
 from adai.lab.measure.range_test.result import RangeTest
 from adai.lab.settings import Settings
+from adai.lab.tasks.named import named_task
 from adai.lab.tasks.sources import Pair
 from adai.lab.training.learner import Learner
-from adai.lab.training.train import named_task
 
 
 def find_lr_of_run(

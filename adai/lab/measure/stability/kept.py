@@ -1,22 +1,22 @@
-"""The stability margins of a run along training, kept in its folder in ``stability.json``."""
+"""The stability margin as a measure of runs: after their last epochs and along training, computed once."""
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+from torch.optim import Optimizer
 
-from adai.errors import UserError
+from adai.lab.measure.base import Measure
 from adai.lab.measure.curvature.eigenpairs import expected_products
-from adai.lab.measure.curvature.kept import FITTED, entries_of
+from adai.lab.measure.curvature.kept import FITTED
 from adai.lab.measure.objective import BatchNorm, Progress, silent
 from adai.lab.measure.stability.margin import TOLERANCE, measure
 from adai.lab.measure.stability.weights import check
 from adai.lab.measure.stored import in_training, settings_of
-from adai.lab.results.run import Run, finite, write_json, writing_to
-
-FILE = "stability.json"
+from adai.lab.results.measured import Measured
+from adai.lab.results.run import finite
 
 
 class StabilitySettings(NamedTuple):
@@ -40,51 +40,53 @@ class StabilitySettings(NamedTuple):
     seed: int = 0
 
 
-class Margin(NamedTuple):
-    """The numbers of a measurement; None for a number that is not finite.
+class Stability(Measure):
+    """How close a run is to its edge of stability: the learning rate over the largest stable one.
 
     Args:
-        loss: on the samples, in the unit of the loss.
-        lr: learning rate of the last step.
-        margin: see `adai.lab.measure.stability.margin.stability`.
-        largest_lr: the largest stable learning rate.
+        given: what decides the numbers; default those of `StabilitySettings`.
     """
 
-    loss: float | None
-    lr: float | None
-    margin: float | None
-    largest_lr: float | None
+    name: ClassVar[str] = "stability"
+    title: ClassVar[str] = "stability margin"
+    columns: ClassVar[Mapping[str, str]] = {
+        "loss": "loss",
+        "lr": "lr",
+        "margin": "stability margin",
+        "largest_lr": "largest stable lr",
+    }
 
+    def __init__(self, given: StabilitySettings = StabilitySettings()) -> None:  # noqa: B008 (a tuple)
+        self.given = given
 
-class KeptMargin(NamedTuple):
-    """A measurement.
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, as JSON has it."""
+        return self.given._asdict()
 
-    Args:
-        epoch: the epoch after which it was made.
-        settings: the settings that it was computed with.
-        about: a description, with batch norm's mode; see `adai.lab.measure.objective.Objective.about`.
-        numbers: the results.
-    """
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The settings that a record of an earlier version lacks."""
+        return StabilitySettings()._asdict()
 
-    epoch: int
-    settings: StabilitySettings
-    about: dict[str, Any]
-    numbers: Margin
+    def at(
+        self,
+        path: Path,
+        *,
+        device: torch.device | None = None,
+        data_dir: Path | None = None,
+        progress: Progress = silent,
+    ) -> Measured:
+        """Measure at the last checkpoint of a run's folder, or at one of its checkpoints; see `margin_at`."""
+        return margin_at(path, self.given, device=device, data_dir=data_dir, progress=progress)
 
-    @classmethod
-    def of(cls, content: Mapping[str, Any]) -> "KeptMargin":
-        """The inverse of `as_dict`.
+    def check(self, optimizer: Optimizer) -> None:
+        """See to it that a limit is known for this optimizer.
 
         Raises:
-            KeyError: an entry is missing, as may be in files of another version.
-            TypeError: the content is of another kind.
+            UserError: none is.
         """
-        settings, numbers = (dict(content[key]) for key in ("settings", "numbers"))
-        return cls(int(content["epoch"]), StabilitySettings(**settings), dict(content["about"]), Margin(**numbers))
-
-    def as_dict(self) -> dict[str, Any]:
-        """The measurement as JSON stores it."""
-        return {**self._asdict(), "settings": self.settings._asdict(), "numbers": self.numbers._asdict()}
+        check(optimizer)
 
 
 def margin_at(
@@ -94,8 +96,8 @@ def margin_at(
     device: torch.device | None = None,
     data_dir: Path | None = None,
     progress: Progress = silent,
-) -> KeptMargin:
-    """Measure the margin at the last checkpoint of a run's folder, or at one of its checkpoints.
+) -> Measured:
+    """Measure at the last checkpoint of a run's folder, or at one of its checkpoints.
 
     Raises:
         UserError: the run, its data or its task cannot be read, no limit is known for its optimizer, or its loss or
@@ -124,38 +126,4 @@ def margin_at(
     found = measure(at, optimizer, subject.model, tol=settings.tol, seed=settings.seed, progress=counted)
     progress("top eigenvalue", max(0, expected - taken), expected)  # the expected number was an estimate
     numbers = finite({"loss": found.loss, "lr": found.lr, "margin": found.margin, "largest_lr": found.largest_lr})
-    return KeptMargin(subject.epoch or 0, settings, at.about(), Margin(**numbers))
-
-
-def measure_margin(
-    run: Path,
-    settings: StabilitySettings,
-    *,
-    device: torch.device | None = None,
-    data_dir: Path | None = None,
-) -> None:
-    """Measure at a run's last checkpoint and add the result to ``stability.json``, unless it is there already.
-
-    Raises:
-        UserError: as `margin_at`, or the folder cannot be written.
-    """
-    epoch, before = len(Run(run).rows()), margins_in(run)
-    if any((kept.epoch, kept.settings) == (epoch, settings) for kept in before):
-        return
-    found = margin_at(run, settings, device=device, data_dir=data_dir)
-    if found.epoch != epoch:
-        raise UserError(f"{run} has no sound checkpoint of epoch {epoch}, its last; move it away and train it again")
-    with writing_to(run, "make it writable, and the same command goes on from there"):
-        write_json(run / FILE, {"measured": [kept.as_dict() for kept in [*before, found]]})
-
-
-def margins_in(run: Path) -> list[KeptMargin]:
-    """The measurements that a run keeps, without those that are damaged or of another version."""
-    return [kept for entry in entries_of(run / FILE) if (kept := _understood(entry))]
-
-
-def _understood(entry: Any) -> KeptMargin | None:
-    try:
-        return KeptMargin.of(entry)
-    except (KeyError, TypeError, ValueError):
-        return None
+    return Measured(subject.epoch or 0, settings._asdict(), at.about(), numbers)

@@ -7,18 +7,16 @@ from statistics import fmean
 from typing import NamedTuple
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 
-from adai.commands.progress import progress_bar
-from adai.lab.optimizers.recipes import recipe
+from adai.lab.host.progress import live, progress_bar
 from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.outcome import DIED
 from adai.lab.results.run import Row
 
 
 class Standing(NamedTuple):
-    """How far a run is."""
+    """The state of a run."""
 
     rows: list[Row]
     status: str
@@ -26,67 +24,70 @@ class Standing(NamedTuple):
 
 
 class Board:
-    """Reads how far the runs are off their folders, each again and again until it has ended."""
+    """Reads the state of the runs from their folders; a run that has ended is not read again."""
 
     def __init__(self) -> None:
         self._over: dict[Path, Standing] = {}
 
     def standing(self, job: Job) -> Standing:
-        """How far that run is."""
+        """The state of a run."""
         if job.folder in self._over:
             return self._over[job.folder]
-        # The run goes on meanwhile: what is read last is never behind what was read first.
+        # The run may continue meanwhile: the values read last are never older than those read first.
         measured, status = job.measured, job.run.status
         standing = Standing(job.run.rows(), status, measured)
-        if status in DIED or (status == "finished" and (measured or not job.flatness)):
+        if status != "unfinished" and measured:
             self._over[job.folder] = standing
         return standing
 
     def epochs(self, job: Job) -> int:
-        """How many epochs need no more work; all of them where the run has died."""
+        """The number of epochs that need no more work; all of them if the run has died."""
         standing = self.standing(job)
         return job.settings.epochs if standing.status in DIED else len(standing.rows)
 
     def progress(self, job: Job) -> float:
-        """The same with the part of the epoch at hand."""
+        """The number of epochs done, including the part of the current epoch."""
         epochs = job.settings.epochs
         done = self.epochs(job)
         return done if done == epochs else max(done, min(job.share_of_steps, 1.0) * epochs)
 
     def measured(self, jobs: Sequence[Job]) -> tuple[int, int]:
-        """Of how many runs the flatness is known, or never will be, and of how many it was asked for."""
-        asked = [self.standing(job) for job in jobs if job.flatness]
-        return sum(standing.measured or standing.status in DIED for standing in asked), len(asked)
+        """Of how many runs all is measured that can be, and of how many anything is to be."""
+        asked = [self.standing(job) for job in jobs if job.measures]
+        return sum(one.status != "unfinished" and one.measured for one in asked), len(asked)
 
     def table(self, jobs: Sequence[Job]) -> Table:
         """A row for every model and optimizer."""
         table = Table(box=None, pad_edge=False)
-        for column in ("", "runs", "epochs", "test error now (%)"):
+        metric = next((job.run.metric for job in jobs if job.run.metric), None)
+        measure = f"test {metric['name']}" if metric else "test error"
+        unit = metric["unit"] if metric else "%"
+        for column in ("", "runs", "epochs", f"{measure} now{f' ({unit})' if unit else ''}"):
             table.add_column(column, justify="right" if column else "left")
         groups: dict[tuple[str | None, str], list[Job]] = {}
         for job in jobs:
-            groups.setdefault((job.settings.model, job.settings.optimizer), []).append(job)
+            groups.setdefault((job.settings.model, job.settings.contender_label), []).append(job)
         several = len({model for model, _ in groups}) > 1
-        for (model, optimizer), own in groups.items():
+        for (model, label), own in groups.items():
             standings = [self.standing(job) for job in own]
-            errors = [s.rows[-1]["test_error"] for s in standings if s.rows]
-            known = [error for error in errors if error is not None]
+            values = [s.rows[-1].get("test_metric" if metric else "test_error") for s in standings if s.rows]
+            known = [value for value in values if value is not None]
             table.add_row(
-                f"{model}, {recipe(optimizer).label}" if several else recipe(optimizer).label,
+                f"{model}, {label}" if several else label,
                 f"{sum(s.status != 'unfinished' for s in standings)} of {len(own)}",
                 f"{sum(map(self.epochs, own))} of {sum(job.settings.epochs for job in own)}",
-                f"{fmean(known):.2f}" if known else "",
+                f"{fmean(known):.{metric['digits'] if metric else 2}f}" if known else "",
             )
         return table
 
 
 @contextmanager
 def standings(console: Console) -> Iterator[Watch]:
-    """Show a bar with the time left and the table below it, for as long as the block runs."""
+    """Show a bar with the time left, and the table below it, for the duration of the block."""
     board, bars = Board(), progress_bar(console)
     bar = bars.add_task("starting", total=None)
     ended = -1  # runs, when that was said last
-    with Live(bars, console=console, refresh_per_second=4, transient=True) as live:
+    with live(bars, console) as draw:
 
         def show(jobs: Sequence[Job]) -> None:
             nonlocal ended
@@ -94,13 +95,15 @@ def standings(console: Console) -> Iterator[Watch]:
             known, asked = board.measured(jobs)
             completed = known + sum(map(board.progress, jobs))
             if bars.tasks[bar].total != total + asked:
-                # The time left is of what is done from here on.
+                # Start again, so that the time left is estimated from the work done from now on.
                 bars.reset(bar, total=total + asked, completed=int(completed))
-            text = f"{done} of {total} epochs" + (f", flatness of {known} of {asked} runs" if asked else "")
+            names = ", ".join(dict.fromkeys(one.measure.said for job in jobs for one in job.measures))
+            text = f"{done} of {total} epochs" + (f", {names} of {known} of {asked} runs" if asked else "")
             bars.update(bar, completed=completed, description=text)
-            live.update(Group(bars, board.table(jobs)))
+            draw(Group(bars, board.table(jobs)))
             over = sum(board.standing(job).status != "unfinished" for job in jobs)
-            if over != ended and not console.is_terminal:  # a log file, where nothing is drawn until the end
+            quiet = console.is_terminal or console.is_jupyter  # else a log file, where nothing is drawn until the end
+            if over != ended and not quiet:
                 console.print(f"{over} of {len(jobs)} runs, {text}")
             ended = over
 

@@ -1,23 +1,25 @@
-"""How learning rates and weight decays of a comparison were chosen, in words: a verdict is worth no more than that."""
+"""Describes how learning rates and weight decays of a comparison were chosen, which limits what a verdict is worth."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 from adai.lab.models import PAPER_NETS
 from adai.lab.optimizers.recipes import NOT_THE_PAPERS, RECIPES
+from adai.lab.results.comparison import Comparison, Entrant
 from adai.lab.schedules import PAPER_SCHEDULES
-from adai.report.comparison import Comparison, Entrant
 
-# Within this factor of an end of the range that was searched, a better value may lie beyond.
+# Within this factor of an end of the range that was searched, a better value may lie outside the range.
 NEAR = 2.0
 
 
 def how(comparison: Comparison) -> str:
-    """What a verdict begins with: *At untuned CIFAR settings*, *After 20 tuning trials of each optimizer*, …
+    """The beginning of a verdict: *At untuned CIFAR settings*, *After 20 tuning trials of each optimizer*, …
 
-    Of a comparison at each optimizer's best of several rates (`adai.report.learning_rates`) it says what these were
-    chosen on. Tuned is what ``--tune`` has chosen, and nothing else. Values other than the recipe's were chosen by
-    hand. The recipes are the paper's for CIFAR: the paper's own runs have them for settings of their own, all others
-    untuned.
+    If each optimizer has the best of several rates (`adai.report.learning_rates`), it says on which data these were
+    chosen. Only values chosen by ``--tune`` are called tuned. Values that differ from the recipe's were chosen by hand.
+    The recipes are the paper's for CIFAR: in the paper's own runs they are its settings, in all others they are
+    untuned. An optimizer without a recipe has its constructor's defaults.
     """
     trials = comparison.config.get("trials")
     if trials:
@@ -25,14 +27,26 @@ def how(comparison: Comparison) -> str:
     if comparison.config.get("lr_grid"):
         return _at_best(comparison)
     by_hand = {entrant.label: given for entrant in comparison.entrants if (given := _given(entrant))}
-    rest = "the paper’s settings" if _is_papers(comparison) else "untuned CIFAR settings"
-    if not any("lr" in entrant.options for entrant in comparison.entrants):
+    if not any(entrant.options for entrant in comparison.entrants):
         return "At settings that were not recorded"
+    rest = _rest([entrant for entrant in comparison.entrants if entrant.label not in by_hand], comparison)
     if not by_hand:
         return f"At {rest}"
     said = "; ".join(f"{label}: {', '.join(given)}" for label, given in by_hand.items())
-    others = "" if len(by_hand) == len(comparison.entrants) else f" and {rest} for the others"
-    return f"At settings chosen by hand ({said}){others}"
+    return f"At settings chosen by hand ({said})" + (f" and {rest}" if rest else "")
+
+
+def _rest(rest: Sequence[Entrant], comparison: Comparison) -> str:
+    """The settings of those that were left as they are."""
+    usual = "the paper’s settings" if _is_papers(comparison) else "untuned CIFAR settings"
+    own = [entrant.label for entrant in rest if entrant.spec not in RECIPES]
+    recipes = [entrant.label for entrant in rest if entrant.spec in RECIPES]
+    others = len(rest) < len(comparison.entrants)
+    if own and recipes:
+        return f"{usual} ({', '.join(recipes)}) and constructors’ defaults ({', '.join(own)})"
+    if own:
+        return "the constructors’ defaults" + (" for the others" if others else "")
+    return usual + (" for the others" if others else "") if recipes else ""
 
 
 def _at_best(comparison: Comparison) -> str:
@@ -43,26 +57,28 @@ def _at_best(comparison: Comparison) -> str:
         f"{entrant.label}: {decay}"
         for entrant in comparison.entrants
         for decay in _given(entrant)
-        if decay.startswith("weight decay")
+        if not decay.startswith("lr ")
     ]
     by_hand = f", with settings chosen by hand ({'; '.join(decays)})" if decays else ""
     return f"At each optimizer’s best of {len(comparison.config['lr_grid'])} learning rates, chosen {on}{by_hand}"
 
 
 def _given(entrant: Entrant) -> list[str]:
-    """The learning rate and weight decay that are not the recipe's."""
-    recipe = RECIPES[entrant.name].options if entrant.name in RECIPES else {}
-    return [
-        f"{what} {entrant.options[key]:g}"
-        for key, what in (("lr", "lr"), ("weight_decay", "weight decay"))
-        if key in entrant.options and entrant.options[key] != recipe.get(key)
-    ]
+    """The options that are neither the recipe's nor the constructor's defaults."""
+    usual = RECIPES[entrant.spec].options if entrant.spec in RECIPES else {}
+    differ = [key for key, value in entrant.options.items() if usual.get(key) != value]
+    given = differ if entrant.given is None else entrant.given
+    return [f"{key.replace('weight_decay', 'weight decay')} {_short(entrant.options[key])}" for key in given]
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
 def _is_papers(comparison: Comparison) -> bool:
     """Whether the runs are the paper's own: its nets and optimizers, its epochs, batch and schedule on CIFAR."""
     config = comparison.config
-    if any(entrant.name in NOT_THE_PAPERS for entrant in comparison.entrants):
+    if any(entrant.spec in NOT_THE_PAPERS or entrant.spec not in RECIPES for entrant in comparison.entrants):
         return False
     paper = PAPER_SCHEDULES.get(str(config.get("task")))
     own = (config.get("schedule"), config.get("epochs"), config.get("batch"))
@@ -70,7 +86,7 @@ def _is_papers(comparison: Comparison) -> bool:
 
 
 def edges(comparison: Comparison) -> str:
-    """How far the best learning rates lie from the ends of what ``--tune`` searched, or of a grid; else empty."""
+    """How far the best learning rates are from the ends of the range of ``--tune``, or of a grid; else empty."""
     if comparison.config.get("lr_grid"):
         return _best_of_grid(comparison)
     ranges = _ranges(comparison) if comparison.config.get("trials") else {}
@@ -97,7 +113,7 @@ def _best_of_grid(comparison: Comparison) -> str:
 
 
 def _ranges(comparison: Comparison) -> dict[str, tuple[float, float]]:
-    """The lowest and highest learning rate that were tried for, by optimizer; nothing where the trials do not say."""
+    """The range of learning rates that was searched, by optimizer; empty if it was not recorded."""
     try:
         content = json.loads((comparison.path / "tuning" / "tuning.json").read_text(encoding="utf-8"))
         return {name: (float(own["lr"][0]), float(own["lr"][1])) for name, own in content["ranges"].items()}

@@ -1,16 +1,17 @@
 """What a comparison comes to: a row an optimizer, and the sentence that says what the seeds can tell."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from adai.errors import UserError
+from adai.lab.results import chosen
+from adai.lab.results.comparison import Array, Comparison, Entrant, Status, median, ms_per_step
 from adai.lab.results.outcome import CURE, DIED
 from adai.lab.results.stats import MIN_SEEDS, Difference, paired_difference, spread
-from adai.report import chosen
-from adai.report.comparison import Comparison, Entrant, Status, median, ms_per_step
+from adai.lab.results.words import joined
 
 
 class Measure(NamedTuple):
@@ -23,6 +24,7 @@ class Measure(NamedTuple):
         step: unit of a difference; likewise.
         digits: behind the point.
         most: that two values can differ by.
+        lower_is_better: the direction.
     """
 
     column: str
@@ -31,6 +33,12 @@ class Measure(NamedTuple):
     step: str
     digits: int
     most: float = math.inf
+    lower_is_better: bool = True
+
+    @property
+    def best(self) -> Callable[[Array], float]:
+        """Takes the best of several values, nan left out."""
+        return np.nanmin if self.lower_is_better else np.nanmax
 
 
 ERROR = Measure("test_error", "test error", "%", "points", 2, most=100.0)
@@ -47,12 +55,13 @@ class Row(NamedTuple):
         finished: how many of them are; the numbers below are theirs, but for time and memory.
         others: how many others there are by what became of them.
         last: the measure after the last epoch, by seed.
-        best: its lowest value over the epochs, by seed.
+        best: its best value over the epochs, by seed.
         train_losses: training loss of the last epoch, one a seed.
         ms_per_step: median over epochs, then over seeds; nan where not recorded, as are the next two.
         state_bytes: memory of the optimizer's state.
         peak_bytes: the most memory that the device gave out.
         difference: of ``last`` to the reference over shared seeds; None for the reference, and below two shared seeds.
+        gradients: evaluations of the gradient a step, over all runs; nan where not recorded.
     """
 
     optimizer: str
@@ -67,6 +76,7 @@ class Row(NamedTuple):
     state_bytes: float
     peak_bytes: float
     difference: Difference | None = None
+    gradients: float = math.nan
 
     @property
     def runs(self) -> str:
@@ -91,7 +101,7 @@ class Summary(NamedTuple):
     Args:
         measure: what decides.
         reference: the optimizer that the others are compared with.
-        rows: lowest mean first, optimizers without a finished run last.
+        rows: best mean first, optimizers without a finished run last.
         comparisons: how many rivals share enough seeds with the reference; all intervals hold at once in 95 %.
         chosen: how learning rates and weight decays were chosen, as a sentence begins with it.
         edges: how far the best of a tuning or a grid are from the ends of what was tried, a sentence; may be empty.
@@ -129,14 +139,32 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
         if len(seeds) >= 2:
             a, b = ([r.last[seed] for seed in seeds] for r in (row, against[reference]))
             rows[number] = row._replace(difference=paired_difference(a, b, comparisons=max(1, comparisons)))
-    rows.sort(key=lambda row: spread(list(row.last.values())).mean if row.last else math.inf)
+    sign = 1 if measure.lower_is_better else -1
+    rows.sort(key=lambda row: sign * spread(list(row.last.values())).mean if row.last else math.inf)
     return Summary(measure, reference, rows, comparisons, chosen.how(comparison), chosen.edges(comparison))
 
 
 def measure_of(*comparisons: Comparison) -> Measure:
-    """What decides: the test error, or the test loss where no run has an error."""
+    """What decides: the task's own metric, else the test error, or the test loss where no run has an error."""
+    for comparison in comparisons:
+        if (metric := comparison.metric) and comparison.recorded("test_metric"):
+            return _own(metric)
     recorded = {m: any(c.recorded(m.column) for c in comparisons) for m in (LOSS, ERROR)}
     return LOSS if recorded[LOSS] and not recorded[ERROR] else ERROR
+
+
+def _own(metric: Mapping[str, Any]) -> Measure:
+    unit = str(metric.get("unit", ""))
+    share = unit == "%"
+    return Measure(
+        "test_metric",
+        f"test {metric['name']}",
+        unit,
+        "points" if share else unit,
+        int(metric.get("digits", 2)),
+        100.0 if share else math.inf,
+        bool(metric.get("lower_is_better", True)),
+    )
 
 
 def reference_of(comparison: Comparison, asked: str | None = None) -> str:
@@ -162,11 +190,14 @@ def _row(entrant: Entrant, measure: Measure, batch: int | None) -> Row:
         len(finished),
         _others(entrant),
         {seed: float(v[-1]) for seed, v in values.items() if np.isfinite(v[-1])},
-        {seed: float(np.nanmin(v)) for seed, v in values.items() if np.isfinite(v).any()},
+        {seed: float(measure.best(v)) for seed, v in values.items() if np.isfinite(v).any()},
         [float(run.column("train_loss")[-1]) for run in finished],
         median(np.array([ms_per_step(run, batch) for run in entrant.runs])),
         median(np.array([median(run.column("optimizer_state_bytes")) for run in entrant.runs])),
         median(np.array([median(run.column("peak_memory_bytes")) for run in entrant.runs])),
+        gradients=median(
+            np.array([median(run.column("gradient_evaluations") / run.column("steps")) for run in entrant.runs])
+        ),
     )
 
 
@@ -266,8 +297,3 @@ def _left_out(rows: Sequence[Row], judged: set[str], reference: Row) -> str:
     text = f"; no verdict on {joined(few)}, below {MIN_SEEDS} shared seeds" if few else ""
     stopped = [f"{row.label} ({row.runs})" for row in rows if row.others.keys() - {*DIED}]
     return text + (f"; runs that did not finish are not in it: {joined(stopped)}" if stopped else "")
-
-
-def joined(parts: Sequence[str]) -> str:
-    """``a, b and c``."""
-    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))

@@ -1,0 +1,75 @@
+"""The suite: the same optimizers on several tasks, a comparison each, with equal budgets."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adai.errors import UserError
+from adai.lab.optimizers.recipes import Recipe
+from adai.lab.queue.attempts import Failure
+from adai.lab.queue.compare import compare, unwatched
+from adai.lab.queue.executors import Executor, in_process
+from adai.lab.queue.jobs import Watch
+from adai.lab.results.run import writing_to
+from adai.lab.results.suite import keep
+from adai.lab.tasks.kinds import kind_of
+from adai.lab.tasks.suite import SuiteTask
+
+if TYPE_CHECKING:  # it needs Optuna, and a suite without tuning does not
+    from adai.lab.queue.tuning import Tuning
+
+
+def suite(
+    folder: Path,
+    tasks: Mapping[str, SuiteTask],
+    *,
+    optimizers: Sequence[str | Recipe],
+    tune: "Tuning | None" = None,
+    execute: Executor = in_process,
+    watch: Watch = unwatched,
+    **given: Any,
+) -> list[Failure]:
+    """Run the comparison of every task, each in a folder of its name.
+
+    What is there is not done again, so the same call goes on after an interruption. Every optimizer gets the same
+    number of trials on every task, over the ranges around its own recipe, on the validation part; the runs compared
+    have fresh seeds and are judged on the test part.
+
+    Args:
+        folder: where the results go.
+        tasks: by name; the name is that of the comparison's folder.
+        optimizers: as `adai.lab.queue.compare.compare` takes them.
+        tune: chooses learning rate, weight decay and what else has a range.
+        execute: carries out the runs.
+        watch: as of `compare`.
+        given: what else `compare` takes: ``seeds``, ``overrides``, ``ranges``, ``data_dir``, ``command``, and settings
+            that replace those of every task, such as ``epochs``.
+
+    Returns:
+        The runs that failed twice.
+
+    Raises:
+        UserError: no task is given, or as `compare`; what is wrong with a task shows before its first run.
+    """
+    if not tasks:
+        raise UserError("`tasks` names none; give at least one")
+    with writing_to(folder, "give another `folder`"):
+        folder.mkdir(parents=True, exist_ok=True)
+        keep(folder, tasks)
+    failures: list[Failure] = []
+    for name, one in tasks.items():
+        # Text and tables have no images that could be fewer.
+        own = {key: value for key, value in given.items() if key != "limit" or kind_of(one.task) == "images"}
+        settings = dict(one.settings)
+        model = settings.pop("model", None)
+        failures += compare(
+            folder / name,
+            task=one.task,
+            models=[model] if model else (),
+            optimizers=optimizers,
+            tune=tune,
+            execute=execute,
+            watch=watch,
+            **{**settings, **own},
+        )
+    return failures

@@ -1,0 +1,151 @@
+"""Many tasks at once: performance profiles, mean ranks, and steps to a target that may never be reached.
+
+All of them take, for each task and optimizer, one number a seed, where less is better and ``inf`` means that a run died
+or never got there.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Array = NDArray[np.float64]
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+"""By task and optimizer the numbers of the seeds."""
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Profile(NamedTuple):
+    """The performance profile of an optimizer: the share of tasks on which it is within a factor of the best.
+
+    Attributes:
+        factors: τ, from 1 on.
+        share: ρ(τ), between 0 and 1.
+        low: lower end of its 95 % bootstrap band.
+        high: upper end.
+    """
+
+    factors: Array
+    share: Array
+    low: Array
+    high: Array
+
+
+def typical(values: Sequence[float]) -> float:
+    """The median over seeds; inf if half of the runs or more died. Unlike a mean it is not inf for one dead run."""
+    return float(np.median(values)) if len(values) else math.inf
+
+
+def ratios(scores: Scores, middle: Callable[[Sequence[float]], float] = typical) -> dict[str, dict[str, float]]:
+    """By task and optimizer the factor by which it is worse than the task's best; inf if it never got there.
+
+    A task on which no optimizer got there has inf for all of them.
+    """
+    found = {}
+    for task, of in scores.items():
+        middles = {name: middle(values) for name, values in of.items()}
+        best = min(middles.values(), default=math.inf)
+        found[task] = {name: _ratio(value, best) for name, value in middles.items()}
+    return found
+
+
+def _ratio(value: float, best: float) -> float:
+    if math.isinf(value):
+        return math.inf
+    if best <= 0:
+        return 1.0 if value == best else math.inf
+    return value / best
+
+
+def profiles(scores: Scores, factors: Sequence[float]) -> dict[str, Profile]:
+    """Performance profiles of all optimizers, with bands from resampled seeds.
+
+    ρ(τ) = (tasks with value ≤ τ · best) / (tasks). The bands say what other seeds might have given on these tasks, not
+    what other tasks would.
+
+    Args:
+        scores: positive numbers.
+        factors: τ, each at least 1.
+
+    Source: Dolan and Moré, Benchmarking optimization software with performance profiles, Math. Program. 91 (2002).
+    """
+    names = _names(scores)
+    at = np.asarray(factors, dtype=np.float64)
+    drawn = np.array([_shares(ratios(again), names, at) for again in _resampled(scores)])
+    low, high = _quantiles(drawn)
+    share = _shares(ratios(scores), names, at)
+    return {name: Profile(at, share[i], low[i], high[i]) for i, name in enumerate(names)}
+
+
+def _shares(found: Mapping[str, Mapping[str, float]], names: Sequence[str], factors: Array) -> Array:
+    """ρ as (optimizers, factors)."""
+    table = np.array([[of.get(name, math.inf) for name in names] for of in found.values()])
+    within = table[:, :, None] <= factors * (1 + 1e-12)
+    shares: Array = within.mean(axis=0)
+    return shares
+
+
+def mean_ranks(scores: Scores) -> dict[str, Interval]:
+    """The mean over tasks of each optimizer's place, 1 for the best, with a bootstrap interval over seeds.
+
+    Equal optimizers share the mean of their places. A rank says nothing of how far two optimizers are apart, and it
+    changes with the rivals: read it beside the differences.
+    """
+    names = _names(scores)
+    drawn = np.array([_ranks(again, names) for again in _resampled(scores)])
+    low, high = _quantiles(drawn)
+    ranks = _ranks(scores, names)
+    return {name: Interval(float(ranks[i]), float(low[i]), float(high[i])) for i, name in enumerate(names)}
+
+
+def _ranks(scores: Scores, names: Sequence[str]) -> Array:
+    places = [rankdata([typical(of.get(name, ())) for name in names]) for of in scores.values()]
+    means: Array = np.mean(places, axis=0)
+    return means
+
+
+def _names(scores: Scores) -> list[str]:
+    return list(dict.fromkeys(name for of in scores.values() for name in of))
+
+
+def _resampled(scores: Scores) -> list[dict[str, dict[str, Sequence[float]]]]:
+    """The scores with seeds drawn anew, the same at every call. The optimizers of a task share the draw."""
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(RESAMPLES):
+        again: dict[str, dict[str, Sequence[float]]] = {}
+        for task, of in scores.items():
+            most = max(map(len, of.values()), default=0)
+            places = random.integers(0, max(most, 1), most)
+            again[task] = {
+                name: [values[place % len(values)] for place in places] if len(values) else values
+                for name, values in of.items()
+            }
+        drawn.append(again)
+    return drawn
+
+
+def _quantiles(drawn: Array) -> tuple[Array, Array]:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="inverted_cdf")
+    return low, high
+
+
+def first_at(values: Sequence[float], target: float, *, lower_is_better: bool = True) -> int | None:
+    """The first epoch, counted from 1, whose value is at least as good as the target; None if none is."""
+    for epoch, value in enumerate(values, start=1):
+        if value <= target if lower_is_better else value >= target:
+            return epoch
+    return None

@@ -1,0 +1,68 @@
+"""The task that settings name: your own function, or a data set with a network."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from adai.errors import UserError
+from adai.lab.settings import Settings
+from adai.lab.tasks.data import load
+from adai.lab.tasks.hub import find, read
+from adai.lab.tasks.kinds import TABLES, TEXTS, File, kind_of
+from adai.lab.tasks.tables import read_table, table_task
+from adai.lab.tasks.task import Factory, image_task, imported, picture_task
+from adai.lab.tasks.text import read_text, text_task
+
+# Many runs on the same data follow one another.
+_loaded = lru_cache(maxsize=2)(load)
+_read_text = lru_cache(maxsize=2)(read_text)
+_read_table = lru_cache(maxsize=2)(read_table)
+
+
+def named_task(settings: Settings, device: torch.device, data_dir: Path | str | None) -> Factory:
+    """What makes the task that the settings name.
+
+    Args:
+        settings: of the run.
+        device: where data that fit in memory go.
+        data_dir: a folder with data sets by name; default the environment's ``ADAI_DATA_DIR``.
+
+    Raises:
+        UserError: there is no such data set or function, or the data cannot be used.
+    """
+    kind = kind_of(settings.task)
+    if kind == "own":
+        return imported(settings.task)
+    if kind == "text":
+        return text_task(_read_text(_file(settings.task, TEXTS.get(settings.task), data_dir)), device)
+    if kind == "table":
+        known = TABLES.get(settings.task)
+        target = settings.target or (known.target if known else None)
+        return table_task(_read_table(_file(settings.task, known, data_dir), target), device)
+    if settings.image_size is not None:
+        train_rows, test_rows = read(find(settings.task, data_dir), settings.limit)
+        return picture_task(
+            train_rows,
+            test_rows,
+            str(settings.model),
+            size=settings.image_size,
+            augment=settings.augment,
+            device=device,
+            workers=settings.workers,
+        )
+    data = _loaded(settings.task, device=device, data_dir=data_dir, limit=settings.limit)
+    return image_task(data, str(settings.model), augment=settings.augment)
+
+
+def _file(task: str, known: File | None, data_dir: Path | str | None) -> Path:
+    """The file of a data set: by its name in the data folder, or the path that was given."""
+    if known is None:
+        return Path(task).expanduser().resolve()
+    folder = Path(find(task, data_dir))
+    if not folder.is_dir():
+        raise UserError(
+            f"the data set {task} is not on this machine; point `data_dir` or ADAI_DATA_DIR at a folder that has "
+            f"{task}/{known.file}"
+        )
+    return folder / known.file

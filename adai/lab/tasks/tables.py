@@ -1,0 +1,164 @@
+"""A table as a task: predict one column of a CSV file from the others."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from adai.errors import UserError
+from adai.lab.models.mlp import MLP
+from adai.lab.tasks.metric import rmse
+from adai.lab.tasks.sources import Tensors
+from adai.lab.tasks.task import Factory, Task
+
+SEED = 0  # of the cut into parts, which is the same for all runs
+_SHARE = 10  # a tenth of the rows is for testing, a tenth for validation
+_FEWEST = 30  # rows with a target
+_MOST_CATEGORIES = 100
+
+Array = NDArray[np.float64]
+
+
+class Part(NamedTuple):
+    """Rows of a table: features (n, features) and targets (n,), float32, normalised by the training part."""
+
+    features: Tensor
+    targets: Tensor
+
+
+class Table(NamedTuple):
+    """A table, cut into parts at random by a fixed seed: eight tenths, a tenth and a tenth.
+
+    Attributes:
+        target: the column that is predicted.
+        names: of the features; a category is ``column=value``.
+        scale: standard deviation of the target in the training part, in its own unit.
+        train: rows.
+        validation: rows.
+        test: rows.
+    """
+
+    target: str
+    names: tuple[str, ...]
+    scale: float
+    train: Part
+    validation: Part
+    test: Part
+
+
+def read_table(file: Path, target: str | None) -> Table:
+    """The table in a CSV file, as numbers.
+
+    A column of text becomes a column of 0 and 1 for each of its categories. A missing number becomes the median of the
+    training part, a missing category a category of its own. Every column is shifted and scaled to mean 0 and variance 1
+    over the training part, the target too. Rows without a target are left out, and so are columns of one value.
+
+    Args:
+        file: with a line of headings.
+        target: the heading of the column to predict; None takes the last column.
+
+    Raises:
+        UserError: the file cannot be read, has no such column or too few rows, or the target is not numbers or only
+            one value; or a column of text has more than a hundred categories.
+    """
+    columns = _columns(file)
+    target = target if target is not None else next(reversed(columns))
+    if target not in columns:
+        raise UserError(f"{file} has no column {target!r}; choose from {', '.join(columns)}")
+    y = _numbers(columns[target])
+    if y is None:
+        raise UserError(
+            f"the target {target!r} of {file} is text, such as {_some_text(columns[target])!r}; it has to be numbers"
+        )
+    there = np.flatnonzero(np.isfinite(y))
+    if len(there) < _FEWEST:
+        raise UserError(f"{file} has {len(there)} rows with a target {target!r}; it needs at least {_FEWEST}")
+    order = np.random.default_rng(SEED).permutation(there)
+    tenth = max(1, len(order) // _SHARE)
+    test, validation, train = order[:tenth], order[tenth : 2 * tenth], order[2 * tenth :]
+    scale = float(y[train].std())
+    if not scale > 0:
+        raise UserError(f"the target {target!r} of {file} has one value, {y[train][0]:g}; there is nothing to learn")
+    features = _features(file, {name: column for name, column in columns.items() if name != target}, train)
+    if not features:
+        raise UserError(f"{file} has no column beside {target!r} that has two values; there is nothing to learn from")
+    matrix = np.stack(list(features.values()), axis=1)
+    normalised_y = (y - y[train].mean()) / scale
+
+    def part(rows: NDArray[np.int64]) -> Part:
+        return Part(*(torch.tensor(values[rows], dtype=torch.float32) for values in (matrix, normalised_y)))
+
+    return Table(target, tuple(features), scale, part(train), part(validation), part(test))
+
+
+def _columns(file: Path) -> dict[str, list[Any]]:
+    """The columns by heading, as the `datasets` library reads them."""
+    import datasets
+
+    if not file.is_file():
+        raise UserError(f"cannot read {file}: no such file; give a CSV file")
+    try:
+        rows = datasets.Dataset.from_csv(str(file), keep_in_memory=True)
+    except Exception as error:  # whatever pandas and arrow raise
+        raise UserError(f"{file} is not a CSV file ({str(error).splitlines()[0]}); give one with headings") from error
+    return {name: rows[name][:] for name in rows.column_names}
+
+
+def _numbers(values: Sequence[Any]) -> Array | None:
+    """A column as numbers, nan where one is missing; None if it has text."""
+    if any(isinstance(value, str) for value in values):
+        return None
+    return np.array([math.nan if value is None else float(value) for value in values])
+
+
+def _some_text(values: Sequence[Any]) -> str:
+    return next(value for value in values if isinstance(value, str))
+
+
+def _features(file: Path, columns: Mapping[str, Sequence[Any]], train: NDArray[np.int64]) -> dict[str, Array]:
+    """All features by name, normalised; columns of one value in the training part are left out."""
+    features: dict[str, Array] = {}
+    for name, values in columns.items():
+        numbers = _numbers(values)
+        if numbers is not None:
+            known = numbers[train][np.isfinite(numbers[train])]
+            median = float(np.median(known)) if known.size else 0.0
+            features[name] = np.where(np.isfinite(numbers), numbers, median)
+            continue
+        categories = sorted({str(values[row]) for row in train})
+        if len(categories) > _MOST_CATEGORIES:
+            raise UserError(
+                f"the column {name!r} of {file} has {len(categories)} different texts; a category has at most "
+                f"{_MOST_CATEGORIES}, take the column out"
+            )
+        for category in categories:
+            features[f"{name}={category}"] = np.array([float(str(value) == category) for value in values])
+    spread = {name: (float(column[train].mean()), float(column[train].std())) for name, column in features.items()}
+    return {
+        name: (column - spread[name][0]) / spread[name][1] for name, column in features.items() if spread[name][1] > 0
+    }
+
+
+def table_task(table: Table, device: torch.device) -> Factory:
+    """The task to predict the target with an `MLP`, judged by RMSE in the target's unit."""
+
+    def source(part: Part) -> Tensors:
+        return Tensors(part.features.to(device), part.targets.to(device))
+
+    def task() -> Task:
+        return Task(
+            MLP(len(table.names)),
+            source(table.train),
+            source(table.test),
+            loss=mse_loss,
+            metric=rmse(table.scale)._replace(digits=max(0, 4 - len(f"{table.scale:.0f}"))),
+            validation=source(table.validation),
+        )
+
+    return task

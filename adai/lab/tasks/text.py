@@ -1,0 +1,112 @@
+"""Text as a task: predict each next character of a file."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from adai.errors import UserError
+from adai.lab.models.transformer import Transformer
+from adai.lab.tasks.metric import bits
+from adai.lab.tasks.sources import Pair
+from adai.lab.tasks.task import Factory, Task
+
+CONTEXT = 64
+FEWEST = 10  # contexts that a text has to have: each part needs at least one
+_SHARE = 10  # a tenth of the text is for testing, a tenth before it for validation
+
+
+class Text(NamedTuple):
+    """A text as numbers, cut into parts that follow one another: eight tenths, a tenth and a tenth.
+
+    Attributes:
+        characters: the different characters of the whole text, in order; a character's number is its place here.
+        train: numbers of the characters (n,), int64.
+        validation: the same, of the tenth that follows.
+        test: the same, of the last tenth.
+    """
+
+    characters: str
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+
+class Windows:
+    """Sequences of a text and what follows each of their characters: (N, context) and the same shifted by one.
+
+    The windows lie end to end. In training they begin at a place that is drawn for each epoch, so that over the epochs
+    each character is seen at all distances from the beginning of a window.
+
+    Args:
+        tokens: numbers of the characters, on the training device.
+        context: characters in a window.
+        shifted: draw where the windows begin.
+    """
+
+    def __init__(self, tokens: Tensor, context: int, *, shifted: bool = False) -> None:
+        self.tokens = tokens
+        self.context = context
+        self.shifted = shifted
+
+    def __len__(self) -> int:
+        """The number of windows; with ``shifted`` one less than fit, to leave room for the shift."""
+        return (len(self.tokens) - 1) // self.context - self.shifted
+
+    def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
+        """The windows with these numbers."""
+        start = int(torch.randint(self.context, (), generator=draws)) if self.shifted else 0
+        within = torch.arange(self.context + 1, device=self.tokens.device)
+        for place in places:
+            begins = start + self.context * place.to(self.tokens.device)
+            taken = self.tokens[begins.unsqueeze(1) + within]
+            yield taken[:, :-1], taken[:, 1:]
+
+
+def read_text(file: Path, context: int = CONTEXT) -> Text:
+    """The text in a file, cut into parts.
+
+    Raises:
+        UserError: the file cannot be read, is not UTF-8, or is shorter than ten contexts.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror}); give a text file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start} is not); give a text file") from error
+    fewest = FEWEST * (context + 1)
+    if len(text) < fewest:
+        raise UserError(f"{file} has {len(text):,} characters; it needs at least {fewest:,}, ten contexts of {context}")
+    characters = "".join(sorted(set(text)))
+    number = {character: place for place, character in enumerate(characters)}
+    tokens = torch.tensor([number[character] for character in text])
+    tenth = len(tokens) // _SHARE
+    train, validation, test = tokens.split([len(tokens) - 2 * tenth, tenth, tenth])
+    return Text(characters, train, validation, test)
+
+
+def matrices(parameter: Tensor) -> bool:
+    """Whether weight decay is meant for a parameter of a token model: for matrices, not for biases and norms."""
+    return parameter.dim() > 1
+
+
+def text_task(text: Text, device: torch.device, *, context: int = CONTEXT) -> Factory:
+    """The task to predict the next character with a `Transformer`, judged by bits for each character."""
+    windows = partial(Windows, context=context)
+    train, validation, test = (part.to(device) for part in (text.train, text.validation, text.test))
+
+    def task() -> Task:
+        return Task(
+            Transformer(len(text.characters), context),
+            windows(train, shifted=True),
+            windows(test),
+            metric=bits._replace(name="bits a character"),
+            validation=windows(validation),
+            decays=matrices,
+        )
+
+    return task
