@@ -30,6 +30,23 @@ def test_a_long_run_equals_the_loop(engine, steps, tensors, options, dtype, rtol
     assert_close(params, expected, rtol)
 
 
+@pytest.mark.parametrize("engine", each("fused", "triton"), indirect=True)
+def test_state_that_torch_does_not_count_is_looked_at_anew(engine, tensors):
+    """Inference tensors have no version counter."""
+    results = []
+    for options in (engine, LOOP):
+        params = tensors()
+        optimizer = train(params, 1, **options)
+        with torch.inference_mode():
+            state = optimizer.state[params[0]]
+            state["exp_avg_sq"] = state["exp_avg_sq"].clone()
+            optimizer.step()
+            state["exp_avg_sq"].mul_(4)
+            optimizer.step()
+        results.append(params)
+    assert_close(*results, 1e-13)
+
+
 class Dispatches(TorchDispatchMode):
     """The operators that are called; not what the host reads off numbers of its own."""
 
