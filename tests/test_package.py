@@ -1,10 +1,18 @@
 """The package as it is imported and installed."""
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
 
 import adai
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_import_needs_torch_alone():
@@ -28,3 +36,41 @@ assert not any(name.startswith("adai.") and not name.startswith("adai.optim") fo
 
 def test_the_package_is_typed():
     assert files(adai).joinpath("py.typed").is_file()
+
+
+@pytest.mark.parametrize("missing", ["jax", "optax"])
+def test_without_jax_one_line_says_how_to_install_it(missing):
+    """Also where the other of the two is there."""
+    code = f"""
+import sys
+sys.modules["optax" if {missing!r} == "jax" else "jax"] = sys
+sys.modules[{missing!r}] = None
+import adai.jax
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith(f"adai.jax needs {missing}, which is not installed; install it with: pip install 'adai[jax]'")
+    assert "During handling" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("compiler", "platform", "has_kernel"),
+    [
+        pytest.param(None, "linux_", True, marks=pytest.mark.skipif(sys.platform != "linux", reason="names Linux")),
+        ("/no/compiler", "any", False),
+    ],
+)
+def test_one_wheel_serves_every_python(compiler, platform, has_kernel, tmp_path):
+    """With a C compiler it has the kernel and the platform's name; without one it serves every platform."""
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "adai", tmp_path / "adai", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
+    environment = {**os.environ, **({"CC": compiler} if compiler else {})}
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"adai-{adai.__version__}-py3-none-{platform}")
+    with ZipFile(wheel) as archive:
+        assert ("adai/optim/engines/cpu/_kernel.so" in archive.namelist()) == has_kernel
