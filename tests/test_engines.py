@@ -10,8 +10,10 @@ import weakref
 import pytest
 import torch
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adai import Adai, AdaiW
+from adai.optim import step
 from adai.optim.rule import Count
 from tests.engines import ENGINES, LOOP, OPTIONS, SHAPES, assert_close, each, selected, train
 
@@ -26,6 +28,68 @@ def test_a_long_run_equals_the_loop(engine, steps, tensors, options, dtype, rtol
     train(params, steps, **options, **engine)
     train(expected, steps, **options, **LOOP)
     assert_close(params, expected, rtol)
+
+
+@pytest.mark.parametrize("engine", each("fused", "triton"), indirect=True)
+def test_state_that_torch_does_not_count_is_looked_at_anew(engine, tensors):
+    """Inference tensors have no version counter."""
+    results = []
+    for options in (engine, LOOP):
+        params = tensors()
+        optimizer = train(params, 1, **options)
+        with torch.inference_mode():
+            state = optimizer.state[params[0]]
+            state["exp_avg_sq"] = state["exp_avg_sq"].clone()
+            optimizer.step()
+            state["exp_avg_sq"].mul_(4)
+            optimizer.step()
+        results.append(params)
+    assert_close(*results, 1e-13)
+
+
+class Dispatches(TorchDispatchMode):
+    """The operators that are called; not what the host reads off numbers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is not torch.ops.aten._local_scalar_dense.default:
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["on the CPU", "as on a GPU"])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"max_grad_norm": 1.0}, {"warmup_steps": 9}], ids=str)
+def test_foreach_calls_as_many_operators_for_any_number_of_tensors(tensors, monkeypatch, options, asks):
+    if not asks:
+        monkeypatch.setattr(step, "_asks", lambda *_: False)
+    called = []
+    for number in (3, 40):
+        optimizer = train(tensors(((2, 3),) * number), 2, foreach=True, **options)
+        with Dispatches() as dispatches:
+            optimizer.step()
+        called.append(dispatches.names)
+    # On CPUs counting a step is the only operator for each tensor that is left, within a foreach operator.
+    assert called[0] == called[1]
+    assert len(called[0]) <= 60
+
+
+def test_foreach_with_several_counts_equals_the_loop(tensors, monkeypatch):
+    """As on a GPU, where the host does not ask for the mean: tensors that began later, some with the same count."""
+    monkeypatch.setattr(step, "_asks", lambda *_: False)
+    results = []
+    for engine in ({"foreach": True}, LOOP):
+        params = tensors(((3, 4), (5,), (2,), (7,)))
+        grads = [p.grad for p in params]
+        optimizer = Adai(params, warmup_steps=5, eps=0.3, **engine)
+        for t in range(12):
+            for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+                p.grad = g * (1 + t) if t >= 2 * (i // 2) else None
+            optimizer.step()
+        results.append(params)
+    assert_close(*results, 1e-13)
 
 
 def test_a_tensor_of_several_pieces_equals_the_loop(engine, tensors):

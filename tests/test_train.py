@@ -436,3 +436,11 @@ def test_tensorboard_that_is_not_installed_is_one_line(tmp_path, monkeypatch, ca
     assert capsys.readouterr().err == (
         "adai train: --tensorboard needs the package tensorboard; pip install tensorboard\n"
     )
+
+
+def test_compiling_is_for_the_sizes_that_are_seen(tmp_path, monkeypatch):
+    """A short last batch has another size, which would make torch compile for any size."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda model, **options: asked.append(options) or model)
+    train(Settings.of("digits", epochs=1, limit=100, compile=True), tmp_path / "run")
+    assert asked == [{"dynamic": False}]

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import weakref
+from array import array
 from types import SimpleNamespace
 
 import pytest
@@ -38,7 +39,7 @@ def launches(monkeypatch):
     class Counting:
         def __getattr__(self, name):
             found = getattr(kernels, name)
-            if name not in ("read", "collect", "accumulate", "step"):
+            if name not in ("read", "collect", "accumulate", "mean", "step"):
                 return found
 
             class Kernel:
@@ -52,12 +53,13 @@ def launches(monkeypatch):
     return names
 
 
-@pytest.mark.parametrize("options", [{}, {"max_grad_norm": 1.0, "weight_decay": 0.1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"max_grad_norm": 1.0, "weight_decay": 0.1}, {"dampening": 0.7}], ids=str)
 def test_tensors_of_several_chunks_equal_the_loop(tensors, options, monkeypatch):
     """Lengths around the multiples of block and chunk."""
     monkeypatch.setattr(table, "CHUNK", 32)
     monkeypatch.setattr(gpu, "CHUNK", 32)
     monkeypatch.setattr(gpu, "BLOCK", 16)
+    monkeypatch.setattr(gpu, "DAMPENED_BLOCK", 8)
     shapes = ((31,), (32,), (33,), (80,), (0,), (1,))
     params, expected = tensors(shapes), tensors(shapes)
     optimizer, reference = train(params, 2, **options, **GPU), train(expected, 2, **options, **LOOP)
@@ -78,7 +80,7 @@ def test_tensors_of_several_chunks_equal_the_loop(tensors, options, monkeypatch)
         ({"weight_decay": 0.1}, 3),
         ({"max_grad_norm": 1.0}, 4),
         ({"max_grad_norm": 1.0, "weight_decay": 0.1}, 5),
-        ({"capturable": True}, 3),
+        ({"capturable": True}, 4),
     ],
     ids=str,
 )
@@ -97,50 +99,182 @@ def test_each_combination_of_dtypes_has_its_launches(launches):
     assert len(launches) == 6
 
 
-def test_the_plan_is_kept_while_sizes_and_layouts_stay(tensors, monkeypatch):
+@pytest.fixture
+def made(monkeypatch):
+    """Whenever a table is made."""
     made = []
-    part = table._part
-    monkeypatch.setattr(table, "_part", lambda *args: made.append(1) or part(*args))
+    own = table.Table.__init__
+    monkeypatch.setattr(table.Table, "__init__", lambda self, *args, **kw: made.append(self) or own(self, *args, **kw))
+    return made
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What is sent to the device."""
+    sent = []
+    own = table._Sent._new
+    monkeypatch.setattr(
+        table._Sent, "_new", lambda self, words, *args: sent.append(list(words)) or own(self, words, *args)
+    )
+    return sent
+
+
+def set_in(state, key, make):
+    state[key] = make(state[key])
+
+
+def cut(p, state):
+    """At the same addresses, and with the same identities."""
+    p.data = p.data[:2]
+    p.grad = p.grad[:2].clone()
+    for key in ("exp_avg", "exp_avg_sq", "bias_correction"):
+        state[key].resize_(2, 4)
+
+
+EDITS = {
+    "a parameter's data": lambda p, s: setattr(p, "data", p.data.clone()),
+    "a state tensor": lambda p, s: set_in(s, "exp_avg", torch.clone),
+    "the momentum, in place": lambda p, s: s["exp_avg"].mul_(0.5),
+    "v, in place": lambda p, s: s["exp_avg_sq"].mul_(0.5),
+    "v, by another of the same numbers": lambda p, s: set_in(s, "exp_avg_sq", torch.clone),
+    "the correction, by another": lambda p, s: set_in(s, "bias_correction", torch.clone),
+    "the correction, in place": lambda p, s: s["bias_correction"].mul_(0.9),
+    "the momentum's data, which torch does not count": lambda p, s: setattr(
+        s["exp_avg"], "data", s["exp_avg"].data * 2
+    ),
+    "the count, in place": lambda p, s: s["step"].add_(3),
+    "the count, by another": lambda p, s: set_in(s, "step", lambda t: t + 3),
+    "the correction is dropped": lambda p, s: s.pop("bias_correction"),
+    "a gradient, there no more": lambda p, s: setattr(p, "grad", None),
+    "a gradient, of another layout at the same address": lambda p, s: setattr(p, "grad", p.grad.t()),
+    "a parameter and its state, cut": cut,
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
+@pytest.mark.parametrize("options", [{}, {"capturable": True}], ids=str)
+def test_what_is_kept_is_never_what_has_changed(tensors, edit, options):
+    """Between steps whose gradients stay where they are, everything may be edited, and the next step sees it."""
+    results = []
+    for engine in (GPU | options, LOOP):
+        params = tensors(((4, 4), (5,)))
+        optimizer = train(params, 2, **engine)
+        optimizer.step()
+        edit(params[0], optimizer.state[params[0]])
+        optimizer.step()
+        optimizer.step()
+        results.append((params, [optimizer.state[p]["step"] for p in params]))
+    (params, steps), (expected, counts) = results
+    assert_close(params, expected, 1e-13)
+    assert steps == counts
+
+
+def test_a_state_whose_strides_change_in_place_is_refused(tensors):
+    """At the same address, with the same shape."""
+    params = tensors(((4, 4),))
+    optimizer = train(params, 2, **GPU)
+    optimizer.state[params[0]]["exp_avg"].t_()
+    with pytest.raises(RuntimeError, match="has strides"):
+        optimizer.step()
+
+
+def test_the_table_is_kept_while_nothing_changes(tensors, made, sent):
     params = tensors()
     optimizer = train(params, 3, **GPU)  # every step has new gradients
+    sent.clear()
+    optimizer.param_groups[0]["lr"] = 0.01
+    optimizer.step()
+    optimizer.step()
     assert len(made) == 1
+    assert sent == []
+    kept = [p.grad for p in params]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert sent == [[p.grad.data_ptr() for p in params]]
+    optimizer.param_groups[0]["eps"] = 0.01
+    optimizer.step()
+    assert len(sent) == 2
+    assert len(made) == 1
+    del kept
     params[0].data = params[0].data.clone()
     train(params, 2, optimizer=optimizer)
     assert len(made) == 2
-    params[1].grad = None
-    optimizer.step()
-    assert len(made) == 3
 
 
-def test_what_a_captured_step_reads_outlives_the_plan(tensors, monkeypatch):
-    """An eager step with other gradients makes another plan; a replay still reads the memory of the first one."""
+def test_a_gradient_of_another_form_at_an_old_address_is_seen(tensors):
+    """Its memory is freed, and given to the next gradient."""
+    params, expected = tensors(((3, 4),)), tensors(((3, 4),))
+    optimizer, reference = train(params, 1, **GPU), train(expected, 1, **LOOP)
+    memory = torch.arange(12, dtype=torch.float64)
+    for strides in ((4, 1), (1, 3), (4, 1)):
+        for p in (*params, *expected):
+            p.grad = memory.as_strided((3, 4), strides)
+        optimizer.step()
+        reference.step()
+        assert_close(params, expected, 1e-13)
+
+
+def test_no_gradient_is_kept_alive(tensors):
+    params = tensors()
+    optimizer = train(params, 2, **GPU)
+    seen = [weakref.ref(p.grad) for p in params]
+    optimizer.zero_grad()
+    assert all(ref() is None for ref in seen)
+
+
+def test_state_that_is_replaced_is_let_go(tensors):
+    params = tensors()
+    optimizer = train(params, 2, **GPU)
+    old = [weakref.ref(t) for t in optimizer.state[params[0]].values()]
+    optimizer.state[params[0]] = {key: t.clone() for key, t in optimizer.state[params[0]].items()}
+    assert all(ref() is None for ref in old)
+
+
+def test_what_a_captured_step_reads_outlives_the_table(tensors, monkeypatch, made, sent):
+    """An eager step with other gradients makes another table; a replay still reads the memory of the first one."""
     params = tensors()
     optimizer = train(params, 1, **CAPTURABLE)
-    plan = table._PLANS[optimizer.state[params[0]]["step"]]
-    read = [weakref.ref(t) for part in plan.parts for t in (part.owner, part.v_sums, part.v_steps)]
-    write = table.table
-
-    def captured(part, batch, numbers, held, **flags):
-        """As in a capture on a GPU, but for the copy."""
-        with monkeypatch.context() as patch:
-            patch.setattr(table, "is_capturing", lambda _: True)
-            patch.setattr(table, "_host_memory", lambda length, *_: torch.empty(length, dtype=torch.int64))
-            return write(part, batch, numbers, held, **flags)
-
+    for p in params:
+        p.grad = torch.ones_like(p)  # elsewhere than in the step before
+    sent.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(table, "table", captured)
+        patch.setattr(table, "is_capturing", lambda _: True)
         optimizer.step()
+        optimizer.step()
+    assert len(sent) == 2, "what is sent in a capture is not there for anyone else"
+    part = made[0].parts[0]
+    read = [weakref.ref(t) for t in vars(part).values() if isinstance(t, torch.Tensor)]
+    assert len(read) > 10
+    held = table._HELD[optimizer.state[params[0]]["step"]]
+    assert sum(t.tolist() in sent for t in held if t.dtype == torch.int64) == 4, "host and device memory, twice"
+    addresses = [p.grad.data_ptr() for p in params]
+    del part
+    made.clear()
+    optimizer.step()
+    assert sent[2:] == [addresses], "an eager step afterwards sends for itself"
     params[1].grad = None
     optimizer.step()
-    assert len(plan.parts[0].owner) == 1
     assert all(ref() is not None for ref in read)
+
+
+def test_a_replay_takes_the_sum_of_v_anew(tensors, monkeypatch, made):
+    """The host cannot look at v then."""
+    params = tensors()
+    optimizer = train(params, 2, **CAPTURABLE)
+    steps = made[0].parts[0].v_steps
+    assert steps.tolist() == [2, 2]
+    reads = []
+    own = gpu._Passes._read
+    monkeypatch.setattr(gpu._Passes, "_read", lambda self, *args: reads.append(steps.tolist()) or own(self, *args))
+    optimizer.step()
+    monkeypatch.setattr(table, "is_capturing", lambda _: True)
+    optimizer.step()
+    assert reads == [[2, 2], [-1, -1]]
 
 
 def test_a_tensor_at_an_odd_address_costs_the_others_nothing(tensors, monkeypatch):
     """DistributedDataParallel's gradients are views into buckets, of which most begin at odd places."""
-    sent = []
-    write = table.table
-    monkeypatch.setattr(table, "table", lambda *args, **kwargs: sent.append(write(*args, **kwargs)) or sent[-1])
     params = tensors(((4,), (4,), (4,)), torch.float32)
     bucket, memory = torch.ones(9), torch.ones(5)
     params[1].grad = bucket[1:5]
@@ -152,30 +286,29 @@ def test_a_tensor_at_an_odd_address_costs_the_others_nothing(tensors, monkeypatc
     optimizer.step()
     Adai(expected, **LOOP).step()
     assert_close(params, expected, 1e-6)
-    both = table.STATE_ALIGNED | table.GRAD_ALIGNED
-    flags = sent[0].words[table.HEAD + 6 :: table.WIDTH]
-    assert [flag & both for flag in flags.tolist()] == [both, table.STATE_ALIGNED, table.GRAD_ALIGNED]
 
 
 def test_memory_that_a_captured_copy_reads_is_pinned_before_and_held(monkeypatch):
-    capturing = []
-    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: bool(capturing))
-    monkeypatch.setattr(table, "_pinned", torch.empty)
-    reserve, held = [], []
+    pinned = []
+    monkeypatch.setattr(table, "_pinned", lambda n: pinned.append(torch.empty(n, dtype=torch.int64)) or pinned[-1])
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self.clone())
+    column, device, held = table._Sent(), torch.device("cuda"), []
 
-    def memory(reserve):
-        return table._host_memory(5, torch.device("cuda"), reserve, held)
+    def send(word, held=None):
+        return column.send(array("q", [word]), device, held, reserve=True)
 
     for _ in range(9):
-        memory(reserve)
-    assert len(reserve) == 4
-    assert held == []
-    laid_in = reserve[-1]
-    capturing.append(True)
-    assert memory(reserve) is laid_in
-    assert held[0] is laid_in
-    assert len(reserve) == 3
-    assert memory([]) is held[1]
+        first = send(1)
+    assert len(pinned) == 4 + 1, "four in reserve, and the one that was sent"
+    assert send(1) is first
+    assert send(1, held) is first
+    assert held == [first]
+    again = send(2, held)
+    assert len(pinned) == 5
+    assert held[1] in pinned
+    assert held[2] is again
+    assert send(1) is first
+    assert len(pinned) == 6, "the reserve is filled up"
 
 
 # --- everything on the device ----------------------------------------------------------------------------------------
@@ -205,8 +338,9 @@ def test_capturable_steps_ask_for_no_number(tensors, monkeypatch):
 def choice(monkeypatch, *, missing=None, refusal=None, **options):
     """What is chosen for a parameter on a GPU, or would be if there were one."""
     monkeypatch.setattr(gpu, "missing", lambda _: missing)
-    monkeypatch.setattr(table, "plan", lambda *_, **__: refusal or SimpleNamespace(parts=[], held=[]))
-    monkeypatch.setattr(table, "lay_out", lambda _: None)
+    monkeypatch.setattr(table, "refusal", lambda *_, **__: refusal)
+    monkeypatch.setattr(gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], lay_out=lambda _: None, counted=list))
+    monkeypatch.setattr(table, "is_capturing", lambda _: False)
     monkeypatch.setattr(engines, "_default_to_fused_or_foreach", lambda *_, **__: (False, True))
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
     batch = SimpleNamespace(params=[SimpleNamespace(device=torch.device("cuda"))], check_shapes=lambda: None)
@@ -291,21 +425,25 @@ from one_chunk import one_chunk
 
 def compiled(name, **constants):
     kernel = one_chunk if name == "one_chunk" else getattr(kernels, name)
-    names, given = kernel.arg_names, {"table": "*i64", "owner": "*i32"}
+    names, given = kernel.arg_names, {"table": "*i64", "grads": "*i64", "owner": "*i32"} | NUMBERS
     signature = {n: "constexpr" if n in constants else given.get(n, "*fp64") for n in names}
-    attrs = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n not in constants}
+    attrs = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n not in constants | NUMBERS}
     source = ASTSource(kernel, signature, {(names.index(n),): c for n, c in constants.items()}, attrs)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
 
+NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements"), "i64")
 sizes = {"CHUNK": 8192, "BLOCK": 1024}
 types = {"PARAM": tl.float32, "GRAD": tl.float32, "REAL": tl.float32, "COUNTED": True}
-read = compiled("read", WHAT=kernels.PARTS.value, **types, **sizes)
-collect = compiled("collect", WHAT=kernels.PARTS.value, **sizes)
-accumulate = compiled("accumulate", WHAT=kernels.PARTS.value, COUNTED=True, REAL=tl.float32, **sizes)
+read = compiled("read", WHAT="parts", **types, **sizes)
+collect = compiled("collect", WHAT="parts", **sizes)
+accumulate = compiled("accumulate", WHAT="parts", COUNTED=True, REAL=tl.float32, **sizes)
 step = compiled("step", CORRECTED=True, DECAYS=True, DAMPENED=False, **types, **sizes)
 half = types | {"PARAM": tl.bfloat16, "GRAD": tl.bfloat16, "COUNTED": False}
-odd = compiled("step", CORRECTED=False, DECAYS=False, DAMPENED=True, **half, **sizes)
-for ptx in (read, collect, accumulate, step, odd):
+odd = compiled("step", CORRECTED=False, DECAYS=False, DAMPENED=True, **half, **sizes | {"BLOCK": 512})
+mean = compiled("mean", BLOCK=1024)
+for kernel in (kernels.read, kernels.collect, kernels.accumulate, kernels.mean, kernels.step):
+    assert kernel.cache_key and not kernel.used_global_vals, "each global is compared at each launch"
+for ptx in (read, collect, accumulate, mean, step, odd):
     assert ".local" not in ptx, "registers are spilled"
 for ptx in (read, step):
     assert "ld.global.v4" in ptx, "loads are not wide"
@@ -324,15 +462,15 @@ assert loads[2] == 0 and ".v2" not in narrow, "wide accesses to addresses that m
 """
 ONE_CHUNK = """
 import triton, triton.language as tl
-from adai.optim.engines.triton.kernels import HEAD, _move
+from adai.optim.engines.triton.kernels import _move
 
 @triton.jit
 def one_chunk(table, out, CORRECTED: tl.constexpr, DECAYS: tl.constexpr, DAMPENED: tl.constexpr, PARAM: tl.constexpr,
               GRAD: tl.constexpr, REAL: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr, ALIGNED: tl.constexpr,
               WIDE_GRAD: tl.constexpr):
     one = tl.load(out).to(tl.float32)
-    tl.store(out, _move(table + HEAD, tl.program_id(0).to(tl.int64) * 8192, 8192, one, one, one, one, one, one, table,
-                        CORRECTED, DECAYS, DAMPENED, PARAM, GRAD, REAL, BLOCK, MASKED, ALIGNED, WIDE_GRAD))
+    tl.store(out, _move(table, tl.load(table + 7), tl.program_id(0).to(tl.int64) * 8192, 8192, one, one, one, one, one,
+                        one, out, CORRECTED, DECAYS, DAMPENED, PARAM, GRAD, REAL, BLOCK, MASKED, ALIGNED, WIDE_GRAD))
 """
 
 
@@ -349,9 +487,10 @@ import pathlib, re, subprocess, sys, tempfile
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from adai.optim.engines.triton import kernels
+from adai.optim.engines.triton import DAMPENED_BLOCK, kernels
 
 share, shares = map(int, sys.argv[1:])
+NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements"), "i64")
 ptxas = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 
 def variants():
@@ -360,21 +499,24 @@ def variants():
     for i, (param, grad) in enumerate(pairs):
         real = tl.float64 if param is tl.float64 else tl.float32
         types = {"PARAM": param, "GRAD": grad, "REAL": real, "COUNTED": i % 2 == 0}
-        for what in (kernels.PLAIN, kernels.DECAYED, kernels.PARTS, kernels.AGAIN):
-            yield "read", {"WHAT": what.value, **types, **sizes}
+        for what in ("plain", "decayed", "parts", "again"):
+            yield "read", {"WHAT": what, **types, **sizes}
         for flags in range(8):
             names = ("CORRECTED", "DECAYS", "DAMPENED")
-            yield "step", {name: bool(flags >> k & 1) for k, name in enumerate(names)} | types | sizes
-    for what in (kernels.PLAIN, kernels.DECAYED, kernels.PARTS):
-        yield "collect", {"WHAT": what.value, **sizes}
+            step = {name: bool(flags >> k & 1) for k, name in enumerate(names)} | types | sizes
+            yield "step", step | ({"BLOCK": DAMPENED_BLOCK} if step["DAMPENED"] else {})
+    for what in ("plain", "decayed", "parts"):
+        yield "collect", {"WHAT": what, **sizes}
         for counted, real in ((True, tl.float32), (False, tl.float64)):
-            yield "accumulate", {"WHAT": what.value, "COUNTED": counted, "REAL": real, **sizes}
+            yield "accumulate", {"WHAT": what, "COUNTED": counted, "REAL": real, **sizes}
+
+    yield "mean", {"BLOCK": 1024}
 
 for name, constants in list(variants())[share::shares]:
     kernel = getattr(kernels, name)
-    names, given = kernel.arg_names, {"table": "*i64", "owner": "*i32"}
+    names, given = kernel.arg_names, {"table": "*i64", "grads": "*i64", "owner": "*i32"} | NUMBERS
     signature = {n: "constexpr" if n in constants else given.get(n, "*fp64") for n in names}
-    attrs = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n not in constants}
+    attrs = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n not in constants | NUMBERS}
     source = ASTSource(kernel, signature, {(names.index(n),): c for n, c in constants.items()}, attrs)
     ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:

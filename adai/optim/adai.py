@@ -413,7 +413,10 @@ class Adai(Optimizer):
             numbers: list[int] = []
             has_complex = self._init_group(group, *batch[:-1], shares, numbers)
             batch.places.extend(self._sharing.places[number] for number in numbers)
-            work += work_of_group(self, index, batch, shares, self._sharing, self._engines, has_complex=has_complex)
+            states = [] if torch.compiler.is_compiling() else [self.state[p] for p in batch.params]
+            work += work_of_group(
+                self, index, batch, states, shares, self._sharing, self._engines, has_complex=has_complex
+            )
         if work or not self._sharing.alone:
             carry_out(self, work, self._sharing, previous=self.mean == "previous")
             mark_as_begun(self)

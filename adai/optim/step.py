@@ -36,6 +36,7 @@ def work_of_group(
     optimizer: Optimizer,
     index: int,
     batch: Batch,
+    states: list[dict[str, Any]],
     shares: list[int],
     sharing: Sharing,
     engines: Engines,
@@ -48,6 +49,7 @@ def work_of_group(
         optimizer: whose step it is.
         index: the group's position.
         batch: the tensors of the group that take part.
+        states: the state dicts of its parameters; empty under `torch.compile`.
         shares: the position of each one's share in ``sharing.shares``.
         sharing: what each tensor is on this process.
         engines: those of the last step; they are replaced by those of this one.
@@ -57,23 +59,24 @@ def work_of_group(
     hyper, work = Hyper.of(group), []
     off_host = keeps_off_host(optimizer.param_groups, sharing)
     for share in range(len(sharing.shares)):
-        where = [i for i, other in enumerate(shares) if other == share]
-        if not where:
+        part, own = batch, states
+        if len(sharing.shares) > 1:
+            where = [i for i, other in enumerate(shares) if other == share]
+            part, own = batch.take(where), [states[i] for i in where] if states else []
+        if not part.params:
             continue
-        part = batch if len(where) == len(shares) else batch.take(where)
-        states = [] if compiling else [optimizer.state[p] for p in part.params]
         if not sharing.plain:
             part = local(part)
         if has_complex:
             part = part.real()
         if compiling:
-            engine = choose(group, hyper, part, states)
+            engine = choose(group, hyper, part, own)
         else:
             # Taken out, so that an engine whose preparation fails is not used again.
-            engine = choose(group, hyper, part, states, engines.pop((index, share), None))
+            engine = choose(group, hyper, part, own, engines.pop((index, share), None))
             engines[index, share] = engine
-        counts = [] if engine.on_device else _counts(part.steps, hyper, off_host)
-        work.append(Work(engine, part, share, hyper, counts, states))
+        counts = [] if engine.on_device else _counts(part.steps, hyper, off_host, engine.ts)
+        work.append(Work(engine, part, share, hyper, counts, own))
     return work
 
 
@@ -97,7 +100,7 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previ
     if any(group["max_grad_norm"] is not None for group in optimizer.param_groups):
         norm = sharing.total([w.engine.squares(w.batch, w.hyper) for w in work], shares).sqrt()
         clips = [clip_factor(norm, w.hyper.max_grad_norm, scaled.inverse) for w in work]
-    mean = _mean_before(work, sharing, shares, off_host=off_host) if previous else None
+    mean: Mean | None = _mean_before(work, sharing, shares, off_host=off_host) if previous else None
     if mean is not None:
         for w, clip in zip(work, clips, strict=True):
             if not w.engine.one_pass:
@@ -106,12 +109,14 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previ
         return
     told = [None if off_host else _told(w) for w in work]
     hats = [w.engine.accumulate(w.batch, w.hyper, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
-    v_mean = sharing.mean(hats, [sum(p.numel() for p in w.batch.params) for w in work], told, shares)
-    # The step count stands still while all gradients are zero. Off the CPU the host asks for that only as long as
-    # nothing has been counted, and the device's own guard serves afterwards.
-    wait = not off_host and not optimizer.defaults["differentiable"]
-    wait = wait and (v_mean.is_cpu or all(count.t == 1 for w in work for count in w.counts))
-    mean = gated(v_mean, wait=wait)
+    elements = [sum(map(Tensor.numel, w.batch.params)) for w in work]
+    may_ask = not off_host and not optimizer.defaults["differentiable"]
+    mean = None
+    if sharing.alone and all(t is None for t in told) and not (may_ask and _asks(work, hats[0])):
+        mean = work[0].engine.mean(hats, sum(elements))
+    if mean is None:
+        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, told, shares)
+        mean = gated(v_mean, wait=may_ask and _asks(work, v_mean))
     if mean is None:
         for w, squares in zip(work, told, strict=True):
             if squares is not None:  # v holds weight decay alone, which does not count before the first gradient
@@ -151,11 +156,15 @@ def mark_as_begun(optimizer: Optimizer) -> None:
                 optimizer.state[param] = {}
 
 
-def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool) -> list[Count]:
-    """The count of every tensor in the step that is being made; ``off_host`` does not ask a device for them."""
+def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool, ts: list[float] | None) -> list[Count]:
+    """The count of every tensor in the step that is being made; ``off_host`` does not ask a device for them.
+
+    ``ts`` are their numbers, where they are known.
+    """
     if off_host:
         return [hyper.count_at(step.to(accumulator(step.device)) + 1) for step in steps]
-    ts = [step.item() + 1 for step in steps]
+    if ts is None:
+        ts = [step.item() + 1 for step in steps]
     each = {t: hyper.count_at(t) for t in set(ts)}  # most tensors share one
     return [each[t] for t in ts]
 
@@ -171,8 +180,18 @@ def _told(w: Work) -> Tensor | None:
     return w.engine.squares(w.batch, w.hyper)
 
 
+def _asks(work: list[Work], number: Tensor) -> bool:
+    """Whether the host asks if all gradients have been zero so far: the step count stands still as long as they are.
+
+    Off the CPU it would wait for the device, and so asks only as long as nothing has been counted; the device's own
+    guard serves afterwards.
+    """
+    return number.is_cpu or all(count.t == 1 for w in work for count in w.counts)
+
+
 def _drop_settled(work: list[Work]) -> None:
     for w in work:
-        if any(c is not None for c in w.batch.bias_corrections):
+        soon = any(count.least > 0.99 for count in w.counts)  # which is quick, and false in most steps
+        if soon and any(c is not None for c in w.batch.bias_corrections):
             for state, count in zip(w.states, w.counts, strict=True):
                 drop_settled(state, count)

@@ -98,7 +98,7 @@ class Learner:
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.draws = torch.Generator().manual_seed(settings.seed)
         self.parallel = ranks.parallel(self.model)
-        self.forward = torch.compile(self.parallel) if settings.compile else self.parallel
+        self.forward = torch.compile(self.parallel, dynamic=False) if settings.compile else self.parallel
         random_state.seed(settings.seed + ranks.rank)  # dropout differs between processes
 
     @property

@@ -13,10 +13,11 @@ from adai.optim.rule import Count, Mean
 class Engine(Protocol):
     """A way to carry out the rule for the tensors of one group.
 
-    In each step `prepare` is called first, then `squares` if gradients are clipped, then `accumulate` and `update`.
-    With ``mean="previous"`` `total_before` is called before `accumulate`, and `accumulate` only where not `one_pass`.
-    All of them get the same ``batch`` and ``hyper``. ``counts`` holds the count of each tensor, and ``clip`` the factor
-    of clipping, None for none. An engine may keep whatever it likes from step to step, but no gradient.
+    In each step `prepare` is called first, then `squares` if gradients are clipped, then `accumulate`, `mean` of one of
+    the engines, and `update`. With ``mean="previous"`` `total_before` is called before `accumulate`, and `accumulate`
+    only where not `one_pass`. All of them get the same ``batch`` and ``hyper``. ``counts`` holds the count of each
+    tensor, and ``clip`` the factor of clipping, None for none. An engine may keep whatever it likes from step to step,
+    but no gradient.
     """
 
     on_device: bool
@@ -27,6 +28,8 @@ class Engine(Protocol):
 
     one_pass: bool
     """Whether `update` takes the gradients in, so that `accumulate` is needed for its sum alone."""
+    ts: list[float] | None
+    """After `prepare`, the step that each tensor makes, where the engine has a quick way to know it."""
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper, /) -> str | None:
         """Get ready for a step; returns why these tensors cannot be stepped by this engine, or None.
@@ -50,7 +53,16 @@ class Engine(Protocol):
         ...
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, /) -> Tensor:
-        """Take the gradients in; returns Σ v̂ of this step over the batch, 0-dim."""
+        """Take the gradients in; returns numbers that add up to Σ v̂ of this step over the batch, 0-dim or 1-dim."""
+        ...
+
+    def mean(self, hats: Sequence[Tensor], elements: int, /) -> Mean | None:
+        """The mean of v̂ in one go, without the host's waiting for it; None where this engine has no way to do that.
+
+        Args:
+            hats: what `accumulate` has returned for each batch, also of other engines.
+            elements: the number of elements of all batches.
+        """
         ...
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean, /) -> None:

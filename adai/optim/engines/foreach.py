@@ -5,7 +5,7 @@ v to the step anyway, and Σ g² instead of Σ v only reads one tensor in place 
 in the state's dtype and with the L2 penalty.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ class Foreach:
 
     on_device = False
     one_pass = False
+    ts: list[float] | None = None
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
         """Check the shapes; any tensors will do."""
@@ -34,8 +35,11 @@ class Foreach:
         del hyper
         norms: list[Tensor] = []
         for part, _ in batch.alike():
-            # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
-            norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
+            if torch.compiler.is_compiling():
+                # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
+                norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
+            else:
+                norms += torch._foreach_norm(part.grads, 2, dtype=accumulator(part.grads[0].device))
         return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
@@ -50,15 +54,27 @@ class Foreach:
             vs, gs = part.exp_avg_sqs, _gradients(part, hyper, clip)
             torch._foreach_mul_(vs, beta2)
             torch._foreach_addcmul_(vs, gs, gs, 1 - beta2)
-            for i, v in zip(where, vs, strict=True):
-                sums[i] = v.sum(dtype=accumulator(v.device))
+            for i, v_sum in zip(where, _sums(vs), strict=True):
+                sums[i] = v_sum
         return total_hat(sums, counts)
+
+    def mean(self, hats: Sequence[Tensor], elements: int) -> None:
+        """There is no way to have it in one go."""
+        del hats, elements
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂, and count the step."""
         for part, where in batch.alike():
             _update_alike(part, hyper, [counts[i] for i in where], clip, mean)
         advance(batch.steps, mean)
+
+
+def _sums(vs: list[Tensor]) -> list[Tensor]:
+    """Σ v of each, which is its norm of order 1."""
+    dtype = accumulator(vs[0].device)
+    if torch.compiler.is_compiling():  # each sum becomes a part of other kernels
+        return [v.sum(dtype=dtype) for v in vs]
+    return list(torch._foreach_norm(vs, 1, dtype=dtype))
 
 
 def _gradients(batch: Batch, hyper: Hyper, clip: Any) -> list[Tensor]:
@@ -82,7 +98,7 @@ def _update_alike(batch: Batch, hyper: Hyper, counts: list[Count], clip: Any, me
     thetas = _in_dtype_of(ms, batch.params)
 
     # w = 1 - mu
-    ws = torch._foreach_div(vs, [_number(typical(mean, count, dtype), ms[0]) for count in counts])
+    ws = torch._foreach_div(vs, _each(counts, lambda count: _number(typical(mean, count, dtype), ms[0])))
     if dampening != 1:
         torch._foreach_pow_(ws, hyper.power)
     torch._foreach_mul_(ws, hyper.beta0)
@@ -126,22 +142,35 @@ def _warmed(lr: Any, counts: list[Count], like: Tensor) -> Any:
     """The learning rate, as the operators take it; a list with one for each tensor as long as some are warming up."""
     if all(not isinstance(count.warmed, Tensor) and count.warmed == 1 for count in counts):
         return _number(lr, like)
-    return [_number(lr * count.warmed, like) for count in counts]
+    return _each(counts, lambda count: _number(lr * count.warmed, like))
 
 
 def _raise_to_least(cs: list[Tensor], counts: list[Count], mean: Mean) -> None:
     """rule.at_least for the list."""
     leasts: list[Any] = [count.least for count in counts]
-    if mean.alive is not None:
-        leasts = [least * mean.alive for least in leasts]
     if isinstance(leasts[0], Tensor):
+        if mean.alive is not None:
+            leasts = [least * mean.alive for least in leasts]
         torch._foreach_clamp_min_(cs, [_number(least, cs[0]).expand_as(c) for least, c in zip(leasts, cs, strict=True)])
-    else:
+    elif mean.alive is None:
         torch._foreach_clamp_min_(cs, leasts)
+    else:  # c -= alive min(c - least, 0), exactly the bound where it is raised, as the two are close to each other
+        below = torch._foreach_sub(cs, leasts)
+        torch._foreach_clamp_max_(below, 0)
+        torch._foreach_mul_(below, _number(mean.alive, cs[0]))
+        torch._foreach_sub_(cs, below)
+
+
+def _each(counts: list[Count], number: Callable[[Count], Any]) -> Any:
+    """A number for each tensor, computed once for each distinct count; a single one where all share a count."""
+    if isinstance(counts[0].t, Tensor):  # one for each tensor
+        return [number(count) for count in counts]
+    made = {id(count): number(count) for count in {id(count): count for count in counts}.values()}
+    return next(iter(made.values())) if len(made) == 1 else [made[id(count)] for count in counts]
 
 
 def _in_dtype_of(like: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
-    return [t.to(s.dtype) for t, s in zip(tensors, like, strict=True)]
+    return [t if t.dtype == s.dtype else t.to(s.dtype) for t, s in zip(tensors, like, strict=True)]
 
 
 def _number(value: float | Tensor, like: Tensor) -> Any:

@@ -17,6 +17,7 @@ class Loop:
 
     on_device = False
     one_pass = False
+    ts: list[float] | None = None
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
         """Check the shapes; any tensors will do."""
@@ -41,6 +42,10 @@ class Loop:
             v.copy_(rule.second_moment(v, _gradient(param, grad, v, hyper, clip), hyper.beta2))
             sums.append(v.sum(dtype=accumulator(v.device)))
         return total_hat(sums, counts)
+
+    def mean(self, hats: Sequence[Tensor], elements: int) -> None:
+        """There is no way to have it in one go."""
+        del hats, elements
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count], clip: Any, mean: rule.Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂, and count the step."""

@@ -42,9 +42,15 @@ def _dense(tensor: Tensor) -> bool:
 
 def written(tensors: list[Tensor]) -> None:
     """Tell torch, which cannot see the kernel write."""
-    counted = tensors if not any(map(Tensor.is_inference, tensors)) else [t for t in tensors if not t.is_inference()]
+    try:
+        _count(tensors)
+    except RuntimeError:  # inference tensors have no counter
+        _count([t for t in tensors if not t.is_inference()])
+
+
+def _count(tensors: list[Tensor]) -> None:
     if _VERSIONS_OF_LISTS:
-        torch.autograd.graph.increment_version(counted)
+        torch.autograd.graph.increment_version(tensors)
         return
-    for t in counted:
+    for t in tensors:
         torch.autograd.graph.increment_version(t)

@@ -21,6 +21,7 @@ class Narrow:
 
     on_device = False
     one_pass = False
+    ts: list[float] | None = None
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner
@@ -48,6 +49,10 @@ class Narrow:
         """Bring the copy of every v to this step; returns Σ v̂ over the batch."""
         del batch
         return self.inner.accumulate(self._wide, hyper, counts, clip)
+
+    def mean(self, hats: Sequence[Tensor], elements: int) -> Mean | None:
+        """As the engine that works on the copies."""
+        return self.inner.mean(hats, elements)
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, and round the copies into the state."""

@@ -17,6 +17,9 @@ def accumulator(device: torch.device) -> torch.dtype:
 
 def total_hat(sums: Sequence[Tensor], counts: Sequence[Count]) -> Tensor:
     """Σ v̂ over several tensors, v̂ = v / (1 - beta2^t) with each tensor's own t, from the Σ v of each."""
+    if not isinstance(counts[0].t, Tensor) and all(count is counts[0] for count in counts):
+        of_all: Tensor = total(sums) / counts[0].bias_correction2
+        return of_all
     hats = torch._foreach_div(list(sums), [count.bias_correction2 for count in counts])
     return total(hats)
 
@@ -55,6 +58,13 @@ def advance(steps: list[Tensor], mean: Mean) -> None:
     if mean.alive is None:
         # NOTE with a number the foreach operator would make a tensor of it for every step.
         torch._foreach_add_(steps, torch.tensor(1.0, device="cpu") if steps[0].is_cpu else 1)
+        return
+    # NOTE the operator may ask for the number in the tensor, which breaks a compiled graph, and fake tensors have none.
+    has_number = not torch.compiler.is_compiling() and type(mean.alive) is Tensor
+    if has_number and len({(step.device, step.dtype) for step in steps}) == 1:
+        here = mean.alive.device == steps[0].device
+        one = mean.alive.to(steps[0].dtype) if here else torch.tensor(1.0, device="cpu")
+        torch._foreach_add_(steps, one)
         return
     for step in steps:
         step.add_(mean.alive if mean.alive.device == step.device else 1)

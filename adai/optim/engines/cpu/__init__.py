@@ -79,6 +79,7 @@ class Fused:
 
     on_device = False
     one_pass = True
+    ts: list[float] | None = None
 
     def __init__(self) -> None:
         self._forms: list[_Form] = []
@@ -92,7 +93,7 @@ class Fused:
             if reason is not None:
                 return reason
             self._make_table(batch)
-        self._known = self._watch.unchanged(states, batch.exp_avg_sqs)
+        self._known = self._watch.unchanged([state["exp_avg_sq"] for state in states], batch.exp_avg_sqs)
         self._take_gradients(batch)
         return None
 
@@ -165,6 +166,10 @@ class Fused:
             self._tensors, _options(hyper, 1.0), _address(squares), _address(self._sums)
         )
         return _number(total)
+
+    def mean(self, hats: Sequence[Tensor], elements: int) -> None:
+        """There is no way to have it in one go."""
+        del hats, elements
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂."""

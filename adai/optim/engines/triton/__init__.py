@@ -11,6 +11,7 @@ Triton is imported when the first step on a GPU is made.
 
 import importlib
 import logging
+import struct
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,14 +21,15 @@ import torch
 from torch import Tensor
 
 from adai.optim.engines.batch import Batch
-from adai.optim.engines.memory import written
 from adai.optim.engines.triton import table
-from adai.optim.engines.triton.table import CHUNK, Part
+from adai.optim.engines.triton.table import CHUNK, Part, Table
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
 from adai.optim.shared.mean import total, total_before
 
 BLOCK, WARPS = 1024, 4
+DAMPENED_BLOCK = 512
+"""The block of both passes where powers are taken, which need more registers."""
 TRY_AGAIN_AFTER = 60.0
 """Seconds after which kernels that did not run are tried again."""
 
@@ -78,21 +80,29 @@ def _tried(device: torch.device) -> str | None:
 
 
 class Fused:
-    """The engine for the tensors of one group."""
+    """The engine for the tensors of one group; its table serves every step, as long as they stay where they are."""
 
     on_device = False
     one_pass = False
 
+    def __init__(self) -> None:
+        self._table: Table | None = None
+        self.ts: list[float] | None = None
+
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
-        """Send the table; returns why the kernels cannot work on these tensors, or None."""
-        batch.check_shapes()
-        plan = table.plan(batch, capturable=hyper.capturable)
-        reason = plan if isinstance(plan, str) else missing(batch.params[0].device)
-        if isinstance(plan, str) or reason is not None:
-            return reason
-        self.on_device = hyper.capturable
-        table.lay_out(batch)
-        self._passes = [_Passes(part, batch, states, hyper, plan.held) for part in plan.parts]
+        """Send what is new; returns why the kernels cannot work on these tensors, or None."""
+        kept, capturable = self._table, hyper.capturable
+        if kept is None or not kept.fits(batch, states, capturable=capturable):
+            batch.check_shapes()
+            reason = table.refusal(batch, capturable=capturable) or missing(batch.params[0].device)
+            if reason is not None:
+                return reason
+            self._table = kept = Table(batch, states, capturable=capturable)
+        self.on_device = capturable
+        self.ts = None if capturable else kept.counted()
+        kept.lay_out(batch)
+        held = table.held_by_graphs(batch) if capturable else None
+        self._passes = [_Passes(part, batch, hyper, held) for part in kept.parts]
         return None
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
@@ -105,114 +115,114 @@ class Fused:
         return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
-        """Σ v̂ of this step; v itself is brought to it by `update`."""
-        del batch, hyper, counts  # they are in the table
-        return total([passes.accumulate(clip) for passes in self._passes])
+        """Σ v̂ of each tensor in this step; v itself is brought to it by `update`."""
+        del batch
+        ts = [] if hyper.capturable else [count.t for count in counts]
+        hats = [passes.accumulate(ts, clip) for passes in self._passes]
+        if len(hats) == 1:
+            return hats[0]
+        return total([each.sum() for each in hats])
+
+    def mean(self, hats: Sequence[Tensor], elements: int) -> Mean | None:
+        """The mean by one launch for each batch; None where these are on several devices."""
+        part = self._passes[0].part
+        if any(each.device != part.device for each in hats):
+            return None
+        before = part.zero
+        with _current(part.device):
+            for each in hats:
+                _kernels().mean[(1,)](each, each.numel(), elements, before, part.mean, BLOCK=BLOCK)
+                before = part.mean
+        return Mean(part.v_mean, part.alive)
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂."""
-        del counts
+        del hyper, counts
         for passes in self._passes:
             passes.update(clip, mean)
-        if not hyper.capturable:
-            torch._foreach_add_(batch.steps, torch.tensor(1.0, device="cpu"))
-        written([*batch.params, *batch.exp_avg_sqs])
-        for passes in self._passes:
-            passes.leave(batch)
+        assert self._table is not None
+        self._table.leave(batch)
 
 
 class _Passes:
-    """The launches for one part of a batch."""
+    """The launches of one step for one part of a batch."""
 
-    def __init__(
-        self, part: Part, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper, held: list[Tensor]
-    ) -> None:
-        self._kernels, self._hyper, self._part = _kernels(), hyper, part
-        mine = batch.take(part.where)
-        self._device = mine.params[0].device
-        known = part.watch.unchanged([states[i] for i in part.where], mine.exp_avg_sqs)
-        real = mine.exp_avgs[0].dtype
-        self._table = table.table(
-            part, mine, table.numbers(hyper, real), held, capturable=hyper.capturable, known=known
-        )
-        self._decays, self._corrected = hyper.l2 != 0, mine.bias_corrections[0] is not None
+    def __init__(self, part: Part, batch: Batch, hyper: Hyper, held: list[Tensor] | None) -> None:
+        self.part = part
+        self._kernels, self._hyper = _kernels(), hyper
+        self._grads, self._numbers = part.begin(batch.grads, hyper, held)
+        self._decays, self._dampened = hyper.l2 != 0, hyper.dampening != 1
+        self._block = DAMPENED_BLOCK if self._dampened else BLOCK
         self._clipped = False  # whether `squares` has read the gradients already
-        dtypes = (("PARAM", mine.params[0].dtype), ("GRAD", mine.grads[0].dtype), ("REAL", real))
-        self._types = {name: self._kernels.TYPES[dtype] for name, dtype in dtypes}
-        tensors = len(part.where)
-        self._chunk_sums = self._numbers(len(part.owner), self._kernels.SUMS.value)
-        self._tensor_sums = self._numbers(tensors, self._kernels.SUMS.value)
-        self._facts = self._numbers(tensors, self._kernels.FACTS.value)
-        self._hats = self._numbers(tensors)
+        types = self._kernels.TYPES
+        self._real = types[part.state_dtype]
+        self._types = {"PARAM": types[part.param_dtype], "GRAD": types[part.grad_dtype], "REAL": self._real}
 
     def squares(self) -> Tensor:
         """Σ g², 0-dim."""
-        self._clipped = True
-        self._read(self._kernels.PARTS if self._decays else self._kernels.PLAIN, None)
-        with _current(self._device):
-            self._kernels.collect[(len(self._hats),)](
-                self._table.words, self._chunk_sums, self._tensor_sums, WHAT=self._what(), CHUNK=CHUNK, BLOCK=BLOCK
+        self._clipped, part = True, self.part
+        self._read("parts" if self._decays else "plain", None)
+        with _current(part.device):
+            self._kernels.collect[(len(part.hats),)](
+                part.words, part.chunk_sums, part.tensor_sums, WHAT=self._what(), CHUNK=CHUNK, BLOCK=BLOCK
             )
-        return self._tensor_sums[:, 0].sum()
+        return part.tensor_sums[:, 0].sum()
 
-    def accumulate(self, clip: Any) -> Tensor:
-        """Σ v̂, 0-dim."""
+    def accumulate(self, ts: list[float], clip: Any) -> Tensor:
+        """Σ v̂ of each tensor; ``ts`` has the steps of the whole batch, where the host counts them."""
+        part, counted = self.part, self._hyper.capturable
         if not self._clipped:
-            self._read(self._kernels.DECAYED if self._decays else self._kernels.PLAIN, clip)
+            self._read("decayed" if self._decays else "plain", clip)
         elif self._decays:
-            self._read(self._kernels.AGAIN, clip)
-        with _current(self._device):
-            self._kernels.accumulate[(len(self._hats),)](
-                self._table.words, self._chunk_sums, self._tensor_sums, self._part.v_sums, self._facts, self._hats,
-                self._number(clip),
-                WHAT=self._what(), COUNTED=self._hyper.capturable, REAL=self._types["REAL"], CHUNK=CHUNK,
-                BLOCK=BLOCK, enable_fp_fusion=False,
+            self._read("again", clip)
+        counts, later = (part.one, 0) if counted else part.counts([ts[i] for i in part.where])
+        with _current(part.device):
+            self._kernels.accumulate[(len(part.hats),)](
+                part.words, self._numbers, counts, later, part.chunk_sums, part.tensor_sums, part.v_sums, part.facts,
+                part.hats, self._number(clip),
+                WHAT=self._what(), COUNTED=counted, REAL=self._real, CHUNK=CHUNK, BLOCK=BLOCK, enable_fp_fusion=False,
             )  # fmt: skip
-        return self._hats.sum()
+        return part.hats
 
     def update(self, clip: Any, mean: Mean) -> None:
         """Move, and leave Σ v behind."""
-        lr = self._hyper.lr
-        with _current(self._device):
-            self._kernels.step[(len(self._part.owner),)](
-                self._table.words, self._part.owner, self._part.v_sums, self._part.v_steps, self._facts,
-                self._number(clip),
-                self._number(lr) if table.on_device(lr) else self._table.number(table.LR),
+        lr, part = self._hyper.lr, self.part
+        there = table.on_device(lr)
+        bits = struct.unpack("q", struct.pack("d", 1.0 if there else float(lr)))[0]
+        with _current(part.device):
+            self._kernels.step[(len(part.owner),)](
+                part.words, self._grads, self._numbers, part.owner, part.v_sums, part.v_steps, part.facts,
+                self._number(clip), bits, self._number(lr) if there else part.one,
                 self._number(mean.value), self._number(mean.alive),
-                CORRECTED=self._corrected, DECAYS=self._decays, DAMPENED=self._hyper.dampening != 1,
-                COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=BLOCK,
+                CORRECTED=part.corrected, DECAYS=self._decays, DAMPENED=self._dampened,
+                COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=self._block,
                 num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
 
-    def leave(self, batch: Batch) -> None:
-        """Have seen v as the step has left it."""
-        self._part.watch.leave(batch.take(self._part.where).exp_avg_sqs)
-
-    def _read(self, what: Any, clip: Any) -> None:
-        with _current(self._device):
-            self._kernels.read[(len(self._part.owner),)](
-                self._table.words, self._part.owner, self._chunk_sums, self._tensor_sums, self._part.v_sums,
-                self._part.v_steps, self._number(clip),
-                WHAT=what.value, COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=BLOCK,
+    def _read(self, what: str, clip: Any) -> None:
+        part = self.part
+        with _current(part.device):
+            self._kernels.read[(len(part.owner),)](
+                part.words, self._grads, self._numbers, part.owner, part.chunk_sums, part.tensor_sums, part.v_sums,
+                part.v_steps, self._number(clip),
+                WHAT=what, COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=self._block,
                 num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
 
-    def _what(self) -> int:
+    def _what(self) -> str:
         """What the first pass has read."""
-        kernels = self._kernels
-        what = (kernels.PARTS if self._clipped else kernels.DECAYED) if self._decays else kernels.PLAIN
-        return int(what.value)
-
-    def _numbers(self, *shape: int) -> Tensor:
-        return torch.empty(shape, dtype=torch.float64, device=self._device)
+        if not self._decays:
+            return "plain"
+        return "parts" if self._clipped else "decayed"
 
     def _number(self, value: Any) -> Tensor:
         """A number where kernels can read it; 1 for None."""
+        part = self.part
         if value is None:
-            return self._table.number(table.ONE)
-        if isinstance(value, Tensor):
-            return value.detach().reshape(()).to(self._device, torch.float64)
-        return torch.tensor(value, dtype=torch.float64, device=self._device)
+            return part.one
+        if not isinstance(value, Tensor):
+            return torch.tensor(value, dtype=torch.float64, device=part.device)
+        return value.detach().to(part.device, torch.float64)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:

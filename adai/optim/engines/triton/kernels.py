@@ -1,52 +1,45 @@
 """The kernels: two passes over memory, and the sums between them. Each launch serves any number of tensors.
 
-A pass is cut into chunks of one tensor each; ``owner`` tells a program the tensor that its chunk belongs to, and the
-table (see `adai.optim.engines.triton.table`) where that tensor lies. Chunks leave their sums behind, which one program
-per
-tensor adds up in order: no atomics, so that results are the same at every run. Every number that the steps of a run
-change is read from the device, so that a CUDA graph can replay the launches.
+A pass is cut into chunks of one tensor each. ``owner`` has the tensor of each chunk. Chunks leave their sums behind,
+which one program per tensor adds up in order: no atomics, so that results are the same in every run. Every number that
+changes from step to step can be read from the device, so that a CUDA graph can replay the launches.
+
+What the kernels read (written by `adai.optim.engines.triton.table`):
+
+- ``table``, a row of 7 words per tensor: 0 to 3 the addresses of p, m, v and c, 4 that of the step count (COUNTED),
+  5 the number of elements, 6 the first chunk;
+- ``grads``, the address of each gradient; ``counts``, each step count when it was sent, ``later`` steps ago;
+- ``numbers`` of the group: 0 sign, 1 L2 penalty, 2 1 - beta2, 3 log beta2, 4 log(1 - eps), 5 eps, 6 beta0,
+  7 dampening, 8 decoupled decay, 9 the smallest normal number, 10 the smallest number, 11 1 - min_inertia,
+  12 warmup_steps + 1;
+- ``clip``, a factor on the gradients; ``lr`` and ``lr_at``, whose product is the learning rate.
+
+What they leave for each other:
+
+- ``chunk_sums`` and ``tensor_sums``, rows of 4: 0 Σ g² and, as asked for, 1 Σ g p, 2 Σ p², 3 Σ (a g + λ p)²;
+- ``v_sums``, Σ v of each chunk, and ``v_steps``, the step that the sums of a tensor belong to, -1 for none;
+- ``facts``, rows of 3: 0 the step t that is being made, 1 1 - beta2^t, 2 the least that 1 - Π mu can be;
+- ``hats``, Σ v̂ of each tensor.
+
+WHAT the first pass reads: "plain" gradients; gradients with the L2 share, "decayed"; both in "parts", for a clipping
+that is not known yet; or, once it is known, both "again" for tensors where they cancel.
 
 Arithmetic is in REAL, the dtype of the state; sums and numbers are float64. Comparisons are written so that NaN passes
 through.
+
+NOTE The places are literals: Triton compares each global that a kernel uses at each launch, a microsecond for each. And
+lr is passed as the bits of a float64, because Triton makes a float32 of a number.
 """
 
 import torch
 import triton
 import triton.language as tl
 
-from adai.optim.engines.triton import table as layout
-
-# The table: numbers that all tensors share, as float64 bits, and then one entry per tensor.
-HEAD, WIDTH = tl.constexpr(layout.HEAD), tl.constexpr(layout.WIDTH)
-SIGN, L2, ONE_MINUS_BETA2, LOG_BETA2, LOG_MU_MAX = (tl.constexpr(i) for i in range(5))
-EPS, BETA0, DAMPENING, DECAY, TINY, LEAST, MOST, WARM_UP = (tl.constexpr(i) for i in range(5, 13))
-P, G, M, V, C, STEP, FLAGS, SIZE, FIRST = (tl.constexpr(i) for i in range(9))
-# Bits of FLAGS.
-KNOWN, STATE_ALIGNED = tl.constexpr(layout.KNOWN), tl.constexpr(layout.STATE_ALIGNED)
-GRAD_ALIGNED = tl.constexpr(layout.GRAD_ALIGNED)
-
-# What a chunk leaves behind: Σ g² and, as asked for, Σ g p, Σ p², and Σ (a g + λ p)².
-SUMS = tl.constexpr(4)
-GG, GP, PP, DECAYED_AGAIN = (tl.constexpr(i) for i in range(4))
-# What there is to know of a tensor in this step: t, 1 - beta2^t, and the least that 1 - Π mu can be.
-FACTS = tl.constexpr(3)
-
-# What the first pass reads: gradients; gradients with the L2 share; both, for a clipping that is not known yet; or,
-# once it is known, both again for tensors where they cancel.
-PLAIN, DECAYED, PARTS, AGAIN = (tl.constexpr(i) for i in range(4))
-# What the sum of a clipped gradient with its L2 share may cancel to before the three sums of PARTS are not trusted.
-CANCELLED = tl.constexpr(1e-8)
-
 
 @triton.jit
-def _number(table, i: tl.constexpr):
-    return tl.load(table + i).to(tl.float64, bitcast=True)
-
-
-@triton.jit
-def _place(entry, column: tl.constexpr, offset, ELEMENT: tl.constexpr, ALIGNED: tl.constexpr):
-    """Where the chunk at ``offset`` begins in one of the tensor's arrays."""
-    pointer = tl.load(entry + column).to(tl.pointer_type(ELEMENT)) + offset
+def _place(address, offset, ELEMENT: tl.constexpr, ALIGNED: tl.constexpr):
+    """Where the chunk at ``offset`` begins in an array."""
+    pointer = address.to(tl.pointer_type(ELEMENT)) + offset
     if ALIGNED:
         pointer = tl.multiple_of(pointer, 16)
     return pointer
@@ -85,22 +78,18 @@ def _lerp(start, end, w):
 
 
 @triton.jit
-def _count(entry, COUNTED: tl.constexpr):
-    """The step t that is being made."""
-    if COUNTED:
-        t = tl.load(tl.load(entry + STEP).to(tl.pointer_type(tl.float32))).to(tl.float64) + 1
-    else:
-        t = tl.load(entry + STEP).to(tl.float64, bitcast=True)
-    return t
+def _counted(entry):
+    """The step count that the state keeps on the device."""
+    return tl.load(tl.load(entry + 4).to(tl.pointer_type(tl.float32))).to(tl.float64)
 
 
 @triton.jit
-def _combined(table, sums, a):
+def _combined(numbers, sums, a):
     """Σ (a g + λ p)² of a tensor from its Σ g², Σ g p and Σ p², and whether these cancel too far to be trusted."""
-    decay = _number(table, L2)
-    own, penalty = a * a * tl.load(sums + GG), decay * decay * tl.load(sums + PP)
-    combined = own + 2 * a * decay * tl.load(sums + GP) + penalty
-    return combined, combined < (own + penalty) * CANCELLED
+    decay = tl.load(numbers + 1)
+    own, penalty = a * a * tl.load(sums), decay * decay * tl.load(sums + 2)
+    combined = own + 2 * a * decay * tl.load(sums + 1) + penalty
+    return combined, combined < (own + penalty) * 1e-8
 
 
 @triton.jit
@@ -111,51 +100,51 @@ def _add_squares(p, g, n, a, decay, out, WHAT: tl.constexpr, REAL: tl.constexpr,
         at = i + tl.arange(0, BLOCK)
         inside = at < n if MASKED else None
         x = tl.load(g + at, mask=inside).to(REAL)
-        if WHAT != PLAIN:
+        if WHAT != "plain":
             y = tl.load(p + at, mask=inside).to(REAL)
-            if WHAT == PARTS:
+            if WHAT == "parts":
                 y = tl.where(inside, y, 0).to(tl.float64) if MASKED else y.to(tl.float64)
                 pp += y * y
             else:
                 x = a * x + decay * y
         x = tl.where(inside, x, 0).to(tl.float64) if MASKED else x.to(tl.float64)
         gg += x * x
-        if WHAT == PARTS:
+        if WHAT == "parts":
             gp += x * y
-    tl.store(out + (DECAYED_AGAIN if WHAT == AGAIN else GG), tl.sum(gg, 0))
-    if WHAT == PARTS:
-        tl.store(out + GP, tl.sum(gp, 0))
-        tl.store(out + PP, tl.sum(pp, 0))
+    tl.store(out + (3 if WHAT == "again" else 0), tl.sum(gg, 0))
+    if WHAT == "parts":
+        tl.store(out + 1, tl.sum(gp, 0))
+        tl.store(out + 2, tl.sum(pp, 0))
 
 
 @triton.jit
-def read(table, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr,
-         PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, CHUNK: tl.constexpr,
+def read(table, grads, numbers, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.constexpr,
+         COUNTED: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, CHUNK: tl.constexpr,
          BLOCK: tl.constexpr):  # fmt: skip
     """The first pass, one program per chunk: Σ of squares; Σ v too where ``v_sums`` has not that of the step before."""
     chunk = tl.program_id(0).to(tl.int64)
     k = tl.load(owner + chunk).to(tl.int64)
-    a, decay = _number(table, SIGN) * tl.load(clip), _number(table, L2)
-    if WHAT == AGAIN:
-        _, cancelled = _combined(table, tensor_sums + k * SUMS, a)
+    a, decay = tl.load(numbers) * tl.load(clip), tl.load(numbers + 1)
+    if WHAT == "again":
+        _, cancelled = _combined(numbers, tensor_sums + k * 4, a)
         if not cancelled:
             return
-    entry, out = table + HEAD + k * WIDTH, chunk_sums + chunk * SUMS
-    offset = (chunk - tl.load(entry + FIRST)) * CHUNK
-    n = tl.minimum(tl.load(entry + SIZE) - offset, CHUNK).to(tl.int32)
-    flags = tl.load(entry + FLAGS)
-    wide = (flags & GRAD_ALIGNED) != 0
-    if WHAT != PLAIN:
-        wide = wide & ((flags & STATE_ALIGNED) != 0)
-    if (n == CHUNK) & wide:  # without a mask loads are wide
-        p, g = _place(entry, P, offset, PARAM, True), _place(entry, G, offset, GRAD, True)
+    entry, out = table + k * 7, chunk_sums + chunk * 4
+    offset = (chunk - tl.load(entry + 6)) * CHUNK
+    n = tl.minimum(tl.load(entry + 5) - offset, CHUNK).to(tl.int32)
+    p_at, g_at = tl.load(entry), tl.load(grads + k)
+    odd = g_at if WHAT == "plain" else g_at | p_at
+    if (n == CHUNK) & (odd % 16 == 0):  # without a mask loads are wide
+        p, g = _place(p_at, offset, PARAM, True), _place(g_at, offset, GRAD, True)
         _add_squares(p, g, CHUNK, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, False)
     else:
-        p, g = _place(entry, P, offset, PARAM, False), _place(entry, G, offset, GRAD, False)
+        p, g = _place(p_at, offset, PARAM, False), _place(g_at, offset, GRAD, False)
         _add_squares(p, g, n, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, True)
-    if WHAT != AGAIN:  # noqa: SIM102 -- the one is known when it is compiled, the other when it runs
-        if ((flags & KNOWN) == 0) | (tl.load(v_steps + k) != _count(entry, COUNTED) - 1):
-            v, total = _place(entry, V, offset, REAL, False), tl.full([BLOCK], 0, tl.float64)
+    if WHAT != "again":
+        # The host knows whether anything has written to v, but for steps that a graph has replayed.
+        known = tl.load(v_steps + k)
+        if (known != _counted(entry)) if COUNTED else (known < 0):
+            v, total = _place(tl.load(entry + 2), offset, REAL, False), tl.full([BLOCK], 0, tl.float64)
             for i in range(0, n, BLOCK):
                 at = i + tl.arange(0, BLOCK)
                 total += tl.load(v + at, mask=at < n, other=0).to(tl.float64)
@@ -163,11 +152,12 @@ def read(table, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.
 
 
 @triton.jit
-def _added_up(chunk_sums, chunks, column: tl.constexpr, BLOCK: tl.constexpr, COLUMNS: tl.constexpr = SUMS):
+def _added_up(numbers, n, BLOCK: tl.constexpr, COLUMNS: tl.constexpr):
+    """The sum of one of the columns, in order."""
     total = tl.full([BLOCK], 0, tl.float64)
-    for i in range(0, chunks, BLOCK):
+    for i in range(0, n, BLOCK):
         at = i + tl.arange(0, BLOCK)
-        total += tl.load(chunk_sums + at.to(tl.int64) * COLUMNS + column, mask=at < chunks, other=0)
+        total += tl.load(numbers + at.to(tl.int64) * COLUMNS, mask=at < n, other=0)
     return tl.sum(total, 0)
 
 
@@ -175,56 +165,74 @@ def _added_up(chunk_sums, chunks, column: tl.constexpr, BLOCK: tl.constexpr, COL
 def collect(table, chunk_sums, tensor_sums, WHAT: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
     """One program per tensor: adds up what its chunks found in a pass for the gradient norm."""
     k = tl.program_id(0).to(tl.int64)
-    entry, sums = table + HEAD + k * WIDTH, tensor_sums + k * SUMS
-    mine = chunk_sums + tl.load(entry + FIRST) * SUMS
-    chunks = tl.cdiv(tl.load(entry + SIZE), CHUNK).to(tl.int32)
-    tl.store(sums + GG, _added_up(mine, chunks, GG, BLOCK))
-    if WHAT == PARTS:
-        tl.store(sums + GP, _added_up(mine, chunks, GP, BLOCK))
-        tl.store(sums + PP, _added_up(mine, chunks, PP, BLOCK))
+    entry, sums = table + k * 7, tensor_sums + k * 4
+    mine = chunk_sums + tl.load(entry + 6) * 4
+    chunks = tl.cdiv(tl.load(entry + 5), CHUNK).to(tl.int32)
+    tl.store(sums, _added_up(mine, chunks, BLOCK, 4))
+    if WHAT == "parts":
+        tl.store(sums + 1, _added_up(mine + 1, chunks, BLOCK, 4))
+        tl.store(sums + 2, _added_up(mine + 2, chunks, BLOCK, 4))
 
 
-@triton.jit
-def accumulate(table, chunk_sums, tensor_sums, v_sums, facts, hats, clip, WHAT: tl.constexpr, COUNTED: tl.constexpr,
-               REAL: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+@triton.jit(do_not_specialize=["later"])
+def accumulate(table, numbers, counts, later: tl.int64, chunk_sums, tensor_sums, v_sums, facts, hats, clip,
+               WHAT: tl.constexpr, COUNTED: tl.constexpr, REAL: tl.constexpr, CHUNK: tl.constexpr,
+               BLOCK: tl.constexpr):  # fmt: skip
     """One program per tensor: Σ v̂ of this step."""
     k = tl.program_id(0).to(tl.int64)
-    entry = table + HEAD + k * WIDTH
-    mine = chunk_sums + tl.load(entry + FIRST) * SUMS
-    chunks = tl.cdiv(tl.load(entry + SIZE), CHUNK).to(tl.int32)
-    a = _number(table, SIGN) * tl.load(clip)
-    if WHAT == PARTS:
-        squares, cancelled = _combined(table, tensor_sums + k * SUMS, a)
+    entry = table + k * 7
+    mine = chunk_sums + tl.load(entry + 6) * 4
+    chunks = tl.cdiv(tl.load(entry + 5), CHUNK).to(tl.int32)
+    a = tl.load(numbers) * tl.load(clip)
+    if WHAT == "parts":
+        squares, cancelled = _combined(numbers, tensor_sums + k * 4, a)
         if cancelled:
-            squares = _added_up(mine, chunks, DECAYED_AGAIN, BLOCK)
+            squares = _added_up(mine + 3, chunks, BLOCK, 4)
     else:
-        squares = _added_up(mine, chunks, GG, BLOCK)
-        if WHAT == PLAIN:
+        squares = _added_up(mine, chunks, BLOCK, 4)
+        if WHAT == "plain":
             squares = a * a * squares
 
-    before = _added_up(v_sums + tl.load(entry + FIRST), chunks, 0, BLOCK, 1)
-    b = _number(table, ONE_MINUS_BETA2).to(REAL).to(tl.float64)  # as the second pass has it
-    t = _count(entry, COUNTED)
-    bias_correction2 = _one_minus_exp(t * _number(table, LOG_BETA2))
-    out = facts + k * FACTS
+    before = _added_up(v_sums + tl.load(entry + 6), chunks, BLOCK, 1)
+    b = tl.load(numbers + 2).to(REAL).to(tl.float64)  # as the second pass has it
+    if COUNTED:
+        t = _counted(entry) + 1
+    else:
+        t = tl.load(counts + k) + later
+    bias_correction2 = _one_minus_exp(t * tl.load(numbers + 3))
+    out = facts + k * 3
     tl.store(out, t)
     tl.store(out + 1, bias_correction2)
-    tl.store(out + 2, _one_minus_exp(t * _number(table, LOG_MU_MAX)))
+    tl.store(out + 2, _one_minus_exp(t * tl.load(numbers + 4)))
     tl.store(hats + k, ((1 - b) * before + b * squares) / bias_correction2)
 
 
+@triton.jit(do_not_specialize=["tensors", "elements"])
+def mean(hats, tensors: tl.int64, elements: tl.int64, before, out, BLOCK: tl.constexpr):
+    """One program: the mean of v̂ as `adai.optim.shared.mean.gated` has it, on top of what ``before`` has added up.
+
+    ``out`` has 6 places, of which the even ones are used: the sum so far, the mean or 1 if it is 0, and whether it is
+    not 0.
+    """
+    total = tl.load(before) + _added_up(hats, tensors, BLOCK, 1)
+    v_mean = total / tl.maximum(elements, 1).to(tl.float64)
+    alive = v_mean != 0
+    tl.store(out, total)
+    tl.store(out + 2, tl.where(alive, v_mean, 1.0))
+    tl.store(out + 4, tl.where(alive, 1.0, 0.0))
+
+
 @triton.jit
-def _move(entry, offset, n, a, decay, shrink, step, mean, least_c, table, CORRECTED: tl.constexpr,
+def _move(entry, g_at, offset, n, a, decay, shrink, step, mean, least_c, numbers, CORRECTED: tl.constexpr,
           DECAYS: tl.constexpr, DAMPENED: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr,
           BLOCK: tl.constexpr, MASKED: tl.constexpr, ALIGNED: tl.constexpr, WIDE_GRAD: tl.constexpr):  # fmt: skip
     """rule.py's second_moment and update; Σ v afterwards, added up as `read` would."""
-    p, g = _place(entry, P, offset, PARAM, ALIGNED), _place(entry, G, offset, GRAD, WIDE_GRAD)
-    m, v = _place(entry, M, offset, REAL, ALIGNED), _place(entry, V, offset, REAL, ALIGNED)
-    c = _place(entry, C, offset, REAL, ALIGNED)
+    p, g = _place(tl.load(entry), offset, PARAM, ALIGNED), _place(g_at, offset, GRAD, WIDE_GRAD)
+    m, v = _place(tl.load(entry + 1), offset, REAL, ALIGNED), _place(tl.load(entry + 2), offset, REAL, ALIGNED)
+    c = _place(tl.load(entry + 3), offset, REAL, ALIGNED)
     total = tl.full([BLOCK], 0, tl.float64)
-    b, eps, beta0 = _number(table, ONE_MINUS_BETA2).to(REAL), _number(table, EPS).to(REAL), _number(table, BETA0)
-    beta0, tiny, dampening = beta0.to(REAL), _number(table, TINY).to(REAL), _number(table, DAMPENING)
-    most = _number(table, MOST).to(REAL)
+    b, eps, beta0 = tl.load(numbers + 2).to(REAL), tl.load(numbers + 5).to(REAL), tl.load(numbers + 6).to(REAL)
+    dampening, tiny, most = tl.load(numbers + 7), tl.load(numbers + 9).to(REAL), tl.load(numbers + 11).to(REAL)
     for i in range(0, n, BLOCK):
         at = i + tl.arange(0, BLOCK)
         inside = at < n if MASKED else None
@@ -256,27 +264,29 @@ def _move(entry, offset, n, a, decay, shrink, step, mean, least_c, table, CORREC
     return tl.sum(total, 0)
 
 
-@triton.jit
-def step(table, owner, v_sums, v_steps, facts, clip, lr, v_mean, alive, CORRECTED: tl.constexpr, DECAYS: tl.constexpr,
-         DAMPENED: tl.constexpr, COUNTED: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr,
-         CHUNK: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+@triton.jit(do_not_specialize=["lr"])
+def step(table, grads, numbers, owner, v_sums, v_steps, facts, clip, lr: tl.int64, lr_at, v_mean, alive,
+         CORRECTED: tl.constexpr, DECAYS: tl.constexpr, DAMPENED: tl.constexpr, COUNTED: tl.constexpr,
+         PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, CHUNK: tl.constexpr,
+         BLOCK: tl.constexpr):  # fmt: skip
     """The second pass, one program per chunk: everything is read and written once, or nothing if not ``alive``."""
     if tl.load(alive) == 0:
         return
     chunk = tl.program_id(0).to(tl.int64)
     k = tl.load(owner + chunk).to(tl.int64)
-    entry, fact = table + HEAD + k * WIDTH, facts + k * FACTS
-    first = tl.load(entry + FIRST)
+    entry, fact, g_at = table + k * 7, facts + k * 3, tl.load(grads + k)
+    first = tl.load(entry + 6)
     offset = (chunk - first) * CHUNK
-    n = tl.minimum(tl.load(entry + SIZE) - offset, CHUNK).to(tl.int32)
+    n = tl.minimum(tl.load(entry + 5) - offset, CHUNK).to(tl.int32)
 
-    a, decay = _number(table, SIGN) * tl.load(clip), _number(table, L2)
-    rate = tl.load(lr) * tl.minimum(tl.load(fact) / _number(table, WARM_UP), 1.0)
-    dampening, least = _number(table, DAMPENING), _number(table, LEAST).to(REAL)
+    a, decay = tl.load(numbers) * tl.load(clip), tl.load(numbers + 1)
+    rate = lr.to(tl.int64).to(tl.float64, bitcast=True) * tl.load(lr_at)
+    rate *= tl.minimum(tl.load(fact) / tl.load(numbers + 12), 1.0)
+    dampening, least = tl.load(numbers + 7), tl.load(numbers + 10).to(REAL)
     length = rate
     if DAMPENED:
-        length = rate * _power(_number(table, BETA0), 1 - dampening)
-    shrink = (1 - rate * _number(table, DECAY)).to(REAL)
+        length = rate * _power(tl.load(numbers + 6), 1 - dampening)
+    shrink = (1 - rate * tl.load(numbers + 8)).to(REAL)
     mean = (tl.load(v_mean) * tl.load(fact + 1)).to(REAL)
     mean = tl.where(mean < least, least, mean)
     least_c = tl.load(fact + 2).to(REAL)
@@ -284,35 +294,38 @@ def step(table, owner, v_sums, v_steps, facts, clip, lr, v_mean, alive, CORRECTE
     a, decay, length = a.to(REAL), decay.to(REAL), length.to(REAL)
     # A gradient may lie anywhere, in a bucket of DistributedDataParallel say; the rest is wide all the same. Where
     # powers are taken it is not, because three copies of them need more registers than there are.
-    flags = tl.load(entry + FLAGS)
-    odd_grad = (flags & GRAD_ALIGNED) == 0
-    narrow = (n < CHUNK) | ((flags & STATE_ALIGNED) == 0)
+    odd = tl.load(entry) | tl.load(entry + 1) | tl.load(entry + 2) | tl.load(entry + 3)
+    odd_grad = g_at % 16 != 0
+    narrow = (n < CHUNK) | (odd % 16 != 0)
     if DAMPENED:
         narrow = narrow | odd_grad
     if narrow:
-        total = _move(entry, offset, n, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
-                      PARAM, GRAD, REAL, BLOCK, True, False, False)  # fmt: skip
+        total = _move(entry, g_at, offset, n, a, decay, shrink, length, mean, least_c, numbers, CORRECTED, DECAYS,
+                      DAMPENED, PARAM, GRAD, REAL, BLOCK, True, False, False)  # fmt: skip
     elif DAMPENED:
-        total = _move(entry, offset, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
-                      PARAM, GRAD, REAL, BLOCK, False, True, True)  # fmt: skip
+        total = _move(entry, g_at, offset, CHUNK, a, decay, shrink, length, mean, least_c, numbers, CORRECTED, DECAYS,
+                      DAMPENED, PARAM, GRAD, REAL, BLOCK, False, True, True)  # fmt: skip
     elif odd_grad:
-        total = _move(entry, offset, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
-                      PARAM, GRAD, REAL, BLOCK, False, True, False)  # fmt: skip
+        total = _move(entry, g_at, offset, CHUNK, a, decay, shrink, length, mean, least_c, numbers, CORRECTED, DECAYS,
+                      DAMPENED, PARAM, GRAD, REAL, BLOCK, False, True, False)  # fmt: skip
     else:
-        total = _move(entry, offset, CHUNK, a, decay, shrink, length, mean, least_c, table, CORRECTED, DECAYS, DAMPENED,
-                      PARAM, GRAD, REAL, BLOCK, False, True, True)  # fmt: skip
+        total = _move(entry, g_at, offset, CHUNK, a, decay, shrink, length, mean, least_c, numbers, CORRECTED, DECAYS,
+                      DAMPENED, PARAM, GRAD, REAL, BLOCK, False, True, True)  # fmt: skip
     tl.store(v_sums + chunk, total)
-    if chunk == first:  # one program per tensor; no other reads these in this launch
-        t = tl.load(fact)
+    # Read once more, as registers are scarce until here.
+    k = tl.load(owner + chunk).to(tl.int64)
+    entry = table + k * 7
+    if chunk == tl.load(entry + 6):  # one program per tensor; no other reads these in this launch
+        t = tl.load(facts + k * 3)
         tl.store(v_steps + k, t)
         if COUNTED:
-            tl.store(tl.load(entry + STEP).to(tl.pointer_type(tl.float32)), t.to(tl.float32))
+            tl.store(tl.load(entry + 4).to(tl.pointer_type(tl.float32)), t.to(tl.float32))
 
 
 @triton.jit
 def probe(address, ELEMENT: tl.constexpr):
     """Does nothing of use: whether kernels can be compiled and run here. Triton 3.1 cannot: its types take no types."""
-    tl.store(_place(address, 0, 0, ELEMENT, True), 1.0)
+    tl.store(_place(tl.load(address), 0, ELEMENT, True), 1.0)
 
 
 INTERPRETED = not isinstance(probe, triton.JITFunction)

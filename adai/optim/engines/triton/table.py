@@ -1,205 +1,229 @@
-"""Where everything lies: the table that the kernels read, sent to the device in one copy per step.
+"""Where everything lies: what the kernels read, sent to the device when it is new and kept there as long as it holds.
 
-What depends on addresses that change from step to step (gradients are new tensors after ``zero_grad``) and on step
-counts is written anew each time; what depends on sizes, layouts and dtypes alone is kept as long as these stay.
+Nothing is taken for unchanged that has not been looked at in the same step. What lies on the device is never written
+again, but for what the kernels leave for each other: a captured graph may go on to read it.
 """
 
+import ctypes
 import math
 from array import array
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from operator import attrgetter, eq
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from adai.optim.engines.batch import PLAIN, Batch
-from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout
+from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
 from adai.optim.hyper import Hyper
 from adai.optim.shared.watch import Watch
 
 CHUNK = 8192
+WIDTH = 7
+"""Words of the table for each tensor; `adai.optim.engines.triton.kernels` says which."""
 _CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
-HEAD, WIDTH = 18, 9
-KNOWN, STATE_ALIGNED, GRAD_ALIGNED = 1, 2, 4
-"""What is so of a tensor: Σ v is known; parameter and state, or the gradient, begin at multiples of 16 bytes."""
-LR, ONE = 14, 16  # numbers that kernels take by address; even places, so that every address is a multiple of 16
+_CELLS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
+
+# Memory that captured graphs read, by the step count of the first parameter: it is freed with the state.
+_HELD = WeakTensorKeyDictionary()
 
 
-class Part(NamedTuple):
-    """Tensors of a batch that one launch can serve, and how they are cut into chunks."""
+class Table:
+    """The tensors of a group, for as long as they stay what and where they are."""
 
-    where: list[int]
-    """Positions in the batch."""
-    size: "array[int]"
-    first: "array[int]"
-    """Number of each tensor's first chunk; one without elements has a chunk too, in which its step is counted."""
-    owner: Tensor
-    """The tensor of each chunk; int32, on the device."""
-    v_sums: Tensor
-    """Σ v of each chunk as a step has left it; on the device, like the next."""
-    v_steps: Tensor
-    """The step count of each tensor that its sums belong to."""
-    watch: Watch
-    reserve: list[Tensor]
-    """Pinned memory for captures to come."""
+    def __init__(self, batch: Batch, states: Sequence[dict[str, Any]], *, capturable: bool) -> None:
+        """Of tensors that the kernels can work on, see `refusal`."""
+        self._capturable = capturable
+        self._forms = _Forms(batch)
+        self._odd = [i for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)) if not same_layout(p, g)]
+        self._moments, self._squares = Watch(), Watch()  # only the writes to v are counted
+        self._look_at(batch, states)
+        self._moments.leave(_moments(batch.exp_avgs, batch.bias_corrections))
+        self._cells = [] if capturable else [_CELLS[t.dtype].from_address(t.data_ptr()) for t in batch.steps]
+        self.parts = [Part(part, where, capturable=capturable) for part, where in batch.alike()]
+
+    def fits(self, batch: Batch, states: Sequence[dict[str, Any]], *, capturable: bool) -> bool:
+        """Whether it still says what is so, but for the addresses of gradients; to be asked once in each step."""
+        unchanged = self._look_at(batch, states)
+        try:
+            return unchanged and capturable == self._capturable and self._forms.fits(batch)
+        except RuntimeError:  # some tensors have no address or no strides
+            return False
+
+    def _look_at(self, batch: Batch, states: Sequence[dict[str, Any]]) -> bool:
+        """Whether state tensors are the same ones, and nobody has written to them or changed their form."""
+        own = [state["exp_avg"] for state in states], [state.get("bias_correction") for state in states]
+        moments = self._moments.unchanged(_moments(*own), _moments(batch.exp_avgs, batch.bias_corrections))
+        squares = self._squares.unchanged([state["exp_avg_sq"] for state in states], batch.exp_avg_sqs)
+        return moments and squares
+
+    def lay_out(self, batch: Batch) -> None:
+        """Give gradients of another layout than their parameter's a copy in it, which lives as long as the batch."""
+        for i in self._odd:
+            p, g = batch.params[i], batch.grads[i]
+            batch.grads[i] = torch.empty_like(p, dtype=g.dtype).copy_(g)
+
+    def counted(self) -> list[float]:
+        """The step that each tensor makes, where the host counts them."""
+        return [cell.value + 1 for cell in self._cells]
+
+    def leave(self, batch: Batch) -> None:
+        """The step has been made, or left out on the device: count it, and have seen v as it is now."""
+        # NOTE torch's operators take longer to add 1 to a number than all else that the host does for a tensor.
+        for cell in self._cells:
+            cell.value += 1
+        written(batch.params)
+        written(batch.exp_avg_sqs)
+        self._squares.leave(batch.exp_avg_sqs)
 
 
-class Plan:
-    """The parts of a batch, kept from step to step as long as what they follow from stays the same."""
+class Part:
+    """Tensors of a batch that one launch can serve, how they are cut into chunks, and what lies on the device."""
+
+    def __init__(self, batch: Batch, where: list[int], *, capturable: bool) -> None:
+        """Of a batch of its own, whose positions in the whole batch are ``where``."""
+        self.where = where
+        self.device = batch.params[0].device
+        self.param_dtype, self.grad_dtype = batch.params[0].dtype, batch.grads[0].dtype
+        self.state_dtype = batch.exp_avgs[0].dtype
+        self.corrected = batch.bias_corrections[0] is not None
+        self._capturable = capturable
+        size = [p.numel() for p in batch.params]
+        # A tensor without elements has a chunk too, in which its step is counted.
+        chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size], device="cpu")
+        owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
+        self.owner = owner.to(self.device)
+        columns = [_addresses(column) for column in (batch.params, *batch[2:5])]
+        steps = _addresses(batch.steps) if capturable else [0] * len(size)
+        columns += [steps, size, (chunks.cumsum(0) - chunks).tolist()]
+        words = torch.tensor(columns, dtype=torch.int64, device="cpu").T.contiguous()
+        self.words = words.to(self.device)
+        self.zero, self.one = (torch.full((), n, dtype=torch.float64, device=self.device) for n in (0.0, 1.0))
+        self.v_sums, self.v_steps = self._filled(len(owner)), self._filled(len(size))
+        self.chunk_sums, self.tensor_sums = self._filled(len(owner), 4), self._filled(len(size), 4)
+        self.facts, self.hats = self._filled(len(size), 3), self._filled(len(size))
+        # In steps of 16 bytes, as Triton compiles other code for numbers at odd places.
+        self.mean = self._filled(6)
+        self.v_mean, self.alive = self.mean[2], self.mean[4]
+        self._grads, self._numbers, self._counts = _Sent(), _Sent(), _Sent()
+        self._first_ts: list[float] = []
+
+    def _filled(self, *shape: int) -> Tensor:
+        return torch.full(shape, -1.0, dtype=torch.float64, device=self.device)
+
+    def begin(self, grads: Sequence[Tensor], hyper: Hyper, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Send the addresses of gradients and the group's numbers, where they are new.
+
+        Args:
+            grads: of the whole batch, laid out.
+            hyper: the group's numbers.
+            held: what the graph that is being captured reads, to add to; None where none is.
+        """
+        addresses = array("q", [grads[i].data_ptr() for i in self.where])
+        if held is not None:
+            # The host cannot look at v when the graph replays, so each replay takes its sum.
+            self.v_steps.fill_(-1)
+            held += [t for t in vars(self).values() if isinstance(t, Tensor)]
+        return (
+            self._grads.send(addresses, self.device, held, reserve=self._capturable),
+            self._numbers.send(_numbers(hyper, self.state_dtype), self.device, held, reserve=False),
+        )
+
+    def counts(self, ts: list[float]) -> tuple[Tensor, int]:
+        """The step counts on the device, and how many steps later they are ``ts``."""
+        first = self._first_ts
+        later = int(ts[0] - first[0]) if first else 0
+        if ts != [t + later for t in first]:
+            self._first_ts, later = ts, 0
+        return self._counts.send(array("d", self._first_ts), self.device, None, reserve=False), later
+
+
+class _Sent:
+    """Words on the device; they are sent again, into other memory, where they are others."""
 
     def __init__(self) -> None:
-        self.key: Any = None
-        self.parts: list[Part] = []
-        self.held: list[Tensor] = []
-        """Memory that captured graphs read, whatever becomes of the parts."""
+        self._words: Any = None
+        self._there = torch.empty(0)
+        self._reserve: list[Tensor] = []
+
+    def send(self, words: "array[Any]", device: torch.device, held: list[Tensor] | None, *, reserve: bool) -> Tensor:
+        """The words on the device.
+
+        What is sent in a capture is not there before a replay, which sends it again: it is for that graph alone.
+
+        Args:
+            words: int64 or float64.
+            device: where to.
+            held: what the graph that is being captured reads; None where none is.
+            reserve: whether a capture may follow, so that pinned memory is laid in.
+        """
+        if held is None and reserve and device.type == "cuda" and len(self._reserve) < _CAPTURES:
+            self._reserve.append(_pinned(len(words)))
+        if words == self._words:
+            if held is not None:
+                held.append(self._there)
+            return self._there
+        host, there = self._new(words, device, held)
+        if held is not None:
+            held += [host, there]
+        else:
+            self._words, self._there = words, there
+        return there
+
+    def _new(self, words: "array[Any]", device: torch.device, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+        """Memory that the copy to the device may read later, and the copy.
+
+        A captured copy reads its memory at every replay. It is pinned before, in steps that are not captured, because
+        older versions of torch cannot do so during a capture. Else torch keeps it until it is read.
+        """
+        if device.type != "cuda":  # the interpreter
+            host = torch.empty(len(words), dtype=torch.int64, device="cpu")
+        elif held is not None and self._reserve:
+            host = self._reserve.pop()
+        else:
+            host = _pinned(len(words))
+        host.copy_(torch.frombuffer(words, dtype=torch.int64))
+        there = host.to(device, non_blocking=True)
+        return host, there.view(torch.float64) if words.typecode == "d" else there
 
 
-# By the step count of the batch's first parameter, a tensor that stays the same object even where others are views. It
-# outlives the engine, and so does what graphs read.
-_PLANS = WeakTensorKeyDictionary()
+def held_by_graphs(batch: Batch) -> list[Tensor] | None:
+    """Where to put what the graph that is being captured reads; None where none is."""
+    if not is_capturing(batch.params[0].device):
+        return None
+    held: list[Tensor] = _HELD.setdefault(batch.steps[0], [])
+    return held
 
 
-def plan(batch: Batch, *, capturable: bool) -> Plan | str:
-    """The parts of a batch, or why the kernels cannot work on it."""
+def refusal(batch: Batch, *, capturable: bool) -> str | None:
+    """Why the kernels cannot work on these tensors; None where they can."""
     for tensor in (*batch.params, *batch.grads):
         if type(tensor) not in PLAIN or tensor.layout != torch.strided:
             return f"a parameter or gradient is a {type(tensor).__name__} on {tensor.device}, not a dense tensor"
         if tensor.dtype not in STATE_DTYPES:
             return f"a parameter or gradient has dtype {tensor.dtype}"
-    found: Plan = _PLANS.setdefault(batch.steps[0], Plan())
-    key = _key(batch, capturable)
-    if found.key != key:
-        reason = _refusal(batch, capturable)
-        if reason is not None:
-            return reason
-        found.key, found.parts = key, [_part(part, where) for part, where in batch.alike()]
-    return found
+    device = next((p.device for p in batch.params if p.device.type != batch.params[0].device.type), None)
+    if device is not None:
+        return f"one parameter is on {batch.params[0].device}, another on {device}"
+    return _refusal_of_state(batch, capturable=capturable)
 
 
-def _key(batch: Batch, capturable: bool) -> Any:
-    """What parts follow from: where parameters and state lie and in which form, and the rest.
-
-    Gradients are new at every step, so their layouts are looked at each time.
-    """
-    tensors = (t for column in (batch.params, *batch[2:5]) for t in column if t is not None)
-    forms = [(t.data_ptr(), t.dtype, t.shape, t.stride()) for t in tensors]
-    rest = zip(batch.grads, batch.bias_corrections, batch.steps, strict=True)
-    return capturable, forms, [(g.dtype, c is None, t.dtype, t.device) for g, c, t in rest]
-
-
-def _refusal(batch: Batch, capturable: bool) -> str | None:
-    kind = batch.params[0].device.type
+def _refusal_of_state(batch: Batch, *, capturable: bool) -> str | None:
     for p, m, v, c, step in zip(
         batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.steps, strict=True
     ):
-        if p.device.type != kind:
-            return f"one parameter is on {batch.params[0].device}, another on {p.device}"
-        dtype = STATE_DTYPES.get(p.dtype)
-        if dtype is None:
-            return f"a parameter has dtype {p.dtype}"
         if step.dtype not in (COUNT_DTYPES[:1] if capturable else COUNT_DTYPES) or step.device != (
             p.device if capturable else torch.device("cpu")
         ):
             return f"a step count is {step.dtype} on {step.device}"
         for state in (m, v) if c is None else (m, v, c):
-            if state.dtype != dtype or state.device != p.device:
+            if state.dtype != STATE_DTYPES[p.dtype] or state.device != p.device:
                 return f"the state of a {p.dtype} parameter on {p.device} is {state.dtype} on {state.device}"
             if not same_layout(p, state):
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
     return None
-
-
-def _part(batch: Batch, where: list[int]) -> Part:
-    size = array("q", [p.numel() for p in batch.params])
-    chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size], device="cpu")
-    owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
-    first = array("q", (chunks.cumsum(0) - chunks).tolist())
-    device = batch.params[0].device
-    v_sums, v_steps = (torch.full((n,), -1.0, dtype=torch.float64, device=device) for n in (len(owner), len(size)))
-    return Part(where, size, first, owner.to(device), v_sums, v_steps, Watch(), [])
-
-
-class Table(NamedTuple):
-    """The table of one part in one step."""
-
-    words: Tensor
-    """On the device: HEAD numbers, then WIDTH words per tensor, in the order of `adai.optim.engines.triton.kernels`."""
-
-    def number(self, place: int) -> Tensor:
-        """One of the numbers, on the device."""
-        return self.words[place].view(torch.float64)
-
-
-def table(
-    part: Part, batch: Batch, numbers: Sequence[float], held: list[Tensor], *, capturable: bool, known: bool
-) -> Table:  # fmt: skip
-    """Write and send it; ``batch`` is the part's own, ``held`` the plan's, and v is as it was left where ``known``."""
-    tensors: list[Sequence[Tensor | None]] = [
-        batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections
-    ]  # fmt: skip
-    addresses = [array("q", [0 if t is None else t.data_ptr() for t in column]) for column in tensors]
-    counts = (
-        array("q", [step.data_ptr() for step in batch.steps])
-        if capturable
-        else _bits([step.item() + 1 for step in batch.steps])
-    )
-    device = batch.params[0].device
-    if is_capturing(device):
-        # The host cannot look at v when the graph replays, so each replay takes its sum.
-        known = False
-        held += (part.owner, part.v_sums, part.v_steps)
-    words = array("q", bytes(8 * (HEAD + WIDTH * len(part.size))))
-    words[: len(numbers)] = _bits(numbers)
-    columns = (*addresses, counts, _flags(addresses, known), part.size, part.first)
-    for i, column in enumerate(columns):
-        words[HEAD + i :: WIDTH] = column
-    host = _host_memory(len(words), device, part.reserve if capturable else None, held)
-    host.copy_(torch.frombuffer(words, dtype=torch.int64))
-    return Table(host.to(device, non_blocking=True))
-
-
-def _flags(addresses: Sequence["array[int]"], known: bool) -> "array[int]":
-    """The flags of each tensor, so that one at an odd place costs the others nothing."""
-    ps, gs, ms, vs, cs = addresses
-    return array(
-        "q",
-        [
-            KNOWN * known + STATE_ALIGNED * ((p | m | v | c) % 16 == 0) + GRAD_ALIGNED * (g % 16 == 0)
-            for p, g, m, v, c in zip(ps, gs, ms, vs, cs, strict=True)
-        ],
-    )
-
-
-def numbers(hyper: Hyper, real: torch.dtype) -> list[float]:
-    """The head of the table, for a group and the dtype of its state."""
-    info = torch.finfo(real)
-    shared = [
-        hyper.sign,
-        hyper.l2,
-        1 - hyper.beta2,
-        math.log(hyper.beta2) if hyper.beta2 > 0 else -math.inf,
-        math.log1p(-hyper.eps),
-        hyper.eps,
-        hyper.beta0,
-        hyper.dampening,
-        hyper.decay,
-        info.tiny,
-        info.tiny * info.eps,  # the smallest number that is not 0
-        hyper.most,
-        hyper.warmup_steps + 1.0,
-    ]
-    head = shared + [0.0] * (HEAD - len(shared))
-    head[LR] = 0.0 if on_device(hyper.lr) else float(hyper.lr)
-    head[ONE] = 1.0
-    return head
-
-
-def lay_out(batch: Batch) -> None:
-    """Give gradients of another layout than their parameter's a copy in it, which lives as long as the batch."""
-    for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)):
-        if not same_layout(p, g):
-            batch.grads[i] = torch.empty_like(p, dtype=g.dtype).copy_(g)
 
 
 def on_device(number: Any) -> bool:
@@ -212,26 +236,59 @@ def is_capturing(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
-def _bits(numbers: Sequence[float]) -> "array[int]":
-    bits = array("q")
-    bits.frombytes(array("d", numbers).tobytes())
-    return bits
+class _Forms:
+    """What the table follows from and torch's version counters do not tell: addresses, and forms of what is no state.
 
-
-def _host_memory(length: int, device: torch.device, reserve: list[Tensor] | None, held: list[Tensor]) -> Tensor:
-    """Memory that a copy to the device may read later.
-
-    A captured copy reads it again at every replay, so it is held for good then. It is pinned before, in steps that are
-    not captured, because older versions of torch cannot do so during a capture. Else torch keeps it until it is read.
+    Gradients are new in each step, at the address of an old one maybe, and a parameter's ``.data`` may be replaced.
     """
-    if device.type != "cuda":  # the interpreter
-        return torch.empty(length, dtype=torch.int64, device=device)
-    if is_capturing(device):
-        held.append(reserve.pop() if reserve else _pinned(length))
-        return held[-1]
-    if reserve is not None and len(reserve) < _CAPTURES:
-        reserve.append(_pinned(length))
-    return _pinned(length)
+
+    def __init__(self, batch: Batch) -> None:
+        self._addresses = [_addresses(ts) for ts in (batch.params, *batch[2:-1])]
+        self._forms = [[get(t) for t in ts] for ts in (batch.params, batch.grads) for get in self._GET]
+
+    _GET = type, attrgetter("dtype"), Tensor.size, Tensor.stride
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether they are the same ones.
+
+        NOTE shapes and strides are compared one by one: a list of thousands of tuples would make Python look for
+        garbage in each step, which takes longer than all else.
+        """
+        if self._addresses != [_addresses(ts) for ts in (batch.params, *batch[2:-1])]:
+            return False
+        columns = ((ts, get) for ts in (batch.params, batch.grads) for get in self._GET)
+        return all(all(map(eq, map(get, ts), kept)) for (ts, get), kept in zip(columns, self._forms, strict=True))
+
+
+def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
+    return [0 if t is None else t.data_ptr() for t in tensors]
+
+
+def _moments(ms: Sequence[Tensor], cs: Sequence[Tensor | None]) -> list[Tensor]:
+    return [*ms, *(c for c in cs if c is not None)]
+
+
+def _numbers(hyper: Hyper, real: torch.dtype) -> "array[float]":
+    """What all tensors of a group share, in the order of `adai.optim.engines.triton.kernels`."""
+    info = torch.finfo(real)
+    return array(
+        "d",
+        [
+            hyper.sign,
+            hyper.l2,
+            1 - hyper.beta2,
+            math.log(hyper.beta2) if hyper.beta2 > 0 else -math.inf,
+            math.log1p(-hyper.eps),
+            hyper.eps,
+            hyper.beta0,
+            hyper.dampening,
+            hyper.decay,
+            info.tiny,
+            info.tiny * info.eps,
+            hyper.most,
+            hyper.warmup_steps + 1.0,
+        ],
+    )
 
 
 def _pinned(length: int) -> Tensor:

@@ -1,0 +1,1 @@
+"""What gpu_hour.py runs."""
