@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where it is set, as in many containers, every process compiles torch's modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo small test test-slow lint env env-slow clean
+.PHONY: demo small test test-slow lint docs env env-slow env-docs clean
 
 demo: env
 	$(BIN)/adai compare --flatness --jobs 2 --out runs/demo
@@ -29,6 +29,10 @@ test: lint
 
 test-slow: env-slow
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# The site, in site/: open site/index.html. It is built without the network.
+docs: env-docs
+	$(BIN)/mkdocs build --strict
 
 lint: env
 	$(BIN)/ruff check .
@@ -54,5 +58,12 @@ $(VENV)/ready-slow: $(VENV)/ready
 	$(PIP_INSTALL) --editable '.[lab,dev,ray,integrations]'
 	touch $@
 
+env-docs: $(VENV)/ready-docs
+
+# MkDocs, and what draws docstrings and formulas.
+$(VENV)/ready-docs: $(VENV)/ready
+	$(PIP_INSTALL) --editable '.[lab,dev,docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs build site *.egg-info .mypy_cache .pytest_cache .ruff_cache
