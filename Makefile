@@ -53,7 +53,7 @@ $(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/engines/cpu/
 
 env-slow: $(VENV)/ready-slow
 
-# Ray and three trainers, which nothing else needs.
+# Ray, three trainers and JAX, which nothing else needs.
 $(VENV)/ready-slow: $(VENV)/ready
 	$(PIP_INSTALL) --editable '.[lab,dev,ray,integrations]'
 	touch $@

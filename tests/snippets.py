@@ -1,6 +1,7 @@
 """Reads the snippets of README and docs, and trains small nets on real MNIST with them."""
 
 import ast
+import contextlib
 import functools
 import os
 import re
@@ -70,7 +71,8 @@ def constructions(path):
         for node in ast.walk(tree):
             match node:
                 case ast.Assign(targets=[ast.Name(name)], value=ast.Dict()):
-                    names[name] = ast.literal_eval(node.value)
+                    with contextlib.suppress(ValueError):  # not of literals, so no options
+                        names[name] = ast.literal_eval(node.value)
                 case ast.Call() if _called(node) in MAKERS:
                     found.append(ast.unparse(_Construction().visit(node)))
     return found, names

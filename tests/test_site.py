@@ -84,7 +84,7 @@ def test_formulas_and_docstrings_are_drawn(site):
     assert "<math" in rule
     assert "\\beta" not in rule
     reference = (site / "reference.html").read_text(encoding="utf-8")
-    for name in [*adai.__all__, *adai.lab.__all__]:
+    for name in [*adai.__all__, *adai.lab.__all__, "adaiw", "share_mean"]:
         assert re.search(rf'<h3 id="[\w.]*\.{name}"', reference), name
     assert "<math" in reference
     assert ".. math::" not in reference
