@@ -88,6 +88,8 @@ def test_formulas_and_docstrings_are_drawn(site):
         assert re.search(rf'<h3 id="[\w.]*\.{name}"', reference), name
     assert "<math" in reference
     assert ".. math::" not in reference
+    assert '<span class="gp">&gt;&gt;&gt; </span>' in reference
+    assert "<blockquote>" not in reference  # examples that were taken for quotations
     assert "max_grad_norm" in reference
     theory = (site / "reference-theory.html").read_text(encoding="utf-8")
     assert 'id="adai.theory.stability.largest_stable_lr"' in theory

@@ -14,6 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 
 BLOCK = re.compile(r"^( *)\.\. math::\n((?:\1 +.*\n|\n(?=\1 ))+)", re.M)
 INLINE = re.compile(r":math:`([^`]+)`")
+EXAMPLE = re.compile(r"^Example:$", re.M)
 LITERAL = re.compile(r"(\S)::\n\n(?=    )|^::\n\n(?=    )", re.M)
 
 
@@ -42,7 +43,8 @@ def in_a_line(source: str, *_: Any) -> str:
 def in_markdown(docstring: str) -> str:
     """A docstring in which what is reStructuredText is Markdown."""
     fenced = BLOCK.sub(lambda found: f"\n```math\n{dedent(found[2]).strip()}\n```\n", docstring)
-    return LITERAL.sub(lambda found: f"{found[1]}:\n\n" if found[1] else "", INLINE.sub(r"`#!math \1`", fenced))
+    literal = LITERAL.sub(lambda found: f"{found[1]}:\n\n" if found[1] else "", INLINE.sub(r"`#!math \1`", fenced))
+    return EXAMPLE.sub("Examples:", literal)  # the heading by which griffe knows code
 
 
 class Docstrings(griffe.Extension):
