@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where it is set, as in many containers, every process compiles torch's modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo small test test-slow lint docs env env-slow env-docs clean
+.PHONY: demo small test test-slow test-optimizer lint format docs release-check env env-slow env-docs clean
 
 demo: env
 	$(BIN)/adai compare --flatness --jobs 2 --out runs/demo
@@ -34,10 +34,24 @@ test-slow: env-slow
 docs: env-docs
 	$(BIN)/mkdocs build --strict
 
+# The optimizer's fast tests, with the Python and the torch that are installed; they need pytest and numpy besides.
+OPTIMIZER := amp checkpoints conventions cpu degenerate doctor engines from_sgd inertia memory precision rule \
+	sharded_checkpoints sharding torch_private triton
+test-optimizer:
+	$(PYTHON) -m pytest -m 'not slow' $(OPTIMIZER:%=tests/test_%.py)
+
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+format: env
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# What would be uploaded, built into dist/, installed and tried.
+release-check:
+	PYTHON=$(PYTHON) .ci/release-check
 
 env: $(VENV)/ready
 
@@ -45,7 +59,7 @@ env: $(VENV)/ready
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 # torch goes first and by its version: a range would fetch whatever build is newest, with gigabytes of CUDA.
-$(VENV)/ready: pyproject.toml constraints.txt $(wildcard adai/optim/engines/cpu/*.[ch])
+$(VENV)/ready: pyproject.toml constraints.txt setup.py $(wildcard adai/optim/engines/cpu/*.[ch])
 	$(PYTHON) -m venv $(VENV)
 	$(PIP_INSTALL) torch
 	$(PIP_INSTALL) --editable '.[lab,dev]'
@@ -66,4 +80,4 @@ $(VENV)/ready-docs: $(VENV)/ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build site *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from adai import __version__
 from adai.commands.flags import in_flags
-from adai.commands.options import comparison, lr, measurement, paper, simulation, stability, suite
+from adai.commands.options import comparison, doctor, lr, measurement, paper, simulation, stability, suite
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.report.text import ENCODING_ERRORS
@@ -68,4 +68,5 @@ def _parser() -> Parser:
     simulation.add_escape(commands)
     simulation.add_saddle(commands)
     paper.add_paper(commands)
+    doctor.add_doctor(commands)
     return parser

@@ -127,3 +127,25 @@ def test_better_than_sgd(tmp_path, gap, verdict):
         adai = 15 + noise
         comparison(tmp_path / folder, {"adai": adai.tolist(), "sgd": (adai + shift + noise[::-1]).tolist()})
     assert trained.better_than_sgd(tmp_path).verdict == verdict
+
+
+@pytest.mark.parametrize("judge", [trained.as_flat_as_sgd, trained.flatter_than_adam])
+def test_flatness_that_was_never_measured_shows_nothing(tmp_path, judge):
+    for name in trained.MEASURED:
+        comparison(tmp_path / name, {"adai": [1.0, 2.0, 3.0], "sgd": [1.0, 2.0, 3.0], "adam": [1.0, 2.0, 3.0]})
+    assert judge(tmp_path).verdict == NOT_SHOWN
+
+
+def test_escape_times_of_no_optimizer_show_nothing(tmp_path):
+    for file in simulated.VALLEYS.values():
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text('{"r_squared": {}}')
+    assert simulated.adam_escape(tmp_path).verdict == NOT_SHOWN
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.01, HOLDS_WHEN), (10.0, DOES_NOT_HOLD)])
+def test_theorem_3_2_is_judged_by_the_simulated_escape_times(tmp_path, ratio, verdict):
+    (tmp_path / simulated.MATCHED).parent.mkdir()
+    theory = {"sgd": [1.0, 1.0], "ema": [1.0, ratio]}
+    (tmp_path / simulated.MATCHED).write_text(json.dumps({"slope_and_mean_over_theory": theory}))
+    assert simulated.momentum_escape(tmp_path).verdict == verdict

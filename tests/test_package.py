@@ -1,12 +1,18 @@
 """The package as it is imported and installed."""
 
+import os
+import shutil
 import subprocess
 import sys
 from importlib.resources import files
+from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
 import adai
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_import_needs_torch_alone():
@@ -46,3 +52,25 @@ import adai.jax
     last = done.stderr.splitlines()[-1]
     assert last.endswith(f"adai.jax needs {missing}, which is not installed; install it with: pip install 'adai[jax]'")
     assert "During handling" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("compiler", "platform", "has_kernel"),
+    [
+        pytest.param(None, "linux_", True, marks=pytest.mark.skipif(sys.platform != "linux", reason="names Linux")),
+        ("/no/compiler", "any", False),
+    ],
+)
+def test_one_wheel_serves_every_python(compiler, platform, has_kernel, tmp_path):
+    """With a C compiler it has the kernel and the platform's name; without one it serves every platform."""
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / "adai", tmp_path / "adai", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    build = "from setuptools.build_meta import build_wheel; build_wheel('.')"
+    environment = {**os.environ, **({"CC": compiler} if compiler else {})}
+    subprocess.run([sys.executable, "-c", build], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"adai-{adai.__version__}-py3-none-{platform}")
+    with ZipFile(wheel) as archive:
+        assert ("adai/optim/engines/cpu/_kernel.so" in archive.namelist()) == has_kernel

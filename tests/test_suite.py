@@ -101,15 +101,16 @@ def test_another_suite_stands_beside_without_its_times(done, data, tmp_path):
         beside(read_suite(other), read_suite(done))
 
 
-def folder_of(path, values, epochs=3, steps=10):
-    """A suite of one task, made by hand: by optimizer and seed the test errors of the epochs."""
-    keep(path, {"t": SuiteTask("digits", "by hand", {}, 5.0)})
-    (path / "t").mkdir()
+def folder_of(path, values, epochs=3, steps=10, task="t"):
+    """A suite with a task made by hand: by optimizer and seed the test errors of the epochs."""
+    path.mkdir(exist_ok=True)
+    keep(path, {task: SuiteTask("digits", "by hand", {}, 5.0)})
+    (path / task).mkdir()
     config = {"task": "digits", "epochs": epochs, "seeds": 2, "optimizers": {name: {} for name in values}}
-    (path / "t/config.json").write_text(json.dumps(config))
+    (path / task / "config.json").write_text(json.dumps(config))
     for name, seeds in values.items():
         for seed, errors in enumerate(seeds):
-            run = path / "t" / name / f"seed{seed}"
+            run = path / task / name / f"seed{seed}"
             run.mkdir(parents=True)
             rows = [
                 {"train_loss": None if error is None else 0.1, "test_error": error, "steps": steps, "seconds": 2.0}
@@ -140,11 +141,58 @@ def test_bad_input_gets_one_line(tmp_path, capsys):
     assert main(["suite", "--tasks", "chess", "--out", str(tmp_path)]) == 2
     assert main(["suite", "--draw-only", "--out", str(tmp_path / "none")]) == 2
     assert main(["suite", "--tasks", "digits", "--optimizers", "nix", "--out", str(tmp_path / "a")]) == 2
+    assert main(["suite", "--tasks", "digits", "--optimizers", "adai", "adai", "--out", str(tmp_path / "a")]) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert "unknown task 'chess'; choose from digits, mnist" in lines[0]
     assert "holds no suite" in lines[1]
     assert "nix" in lines[2]
+    assert "two optimizers have the label 'adai'" in lines[3]
+
+
+def test_a_file_that_is_missing_shows_before_the_first_run_of_all(tmp_path, capsys):
+    options = ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--epochs", "1", "--seeds", "1"]
+    assert main(["suite", "--tasks", "digits", "housing", "--optimizers", "sgd", *options]) == 2
+    assert "housing/housing.csv" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def unequal(tmp_path):
+    """A suite of two tasks: Adai and SGD have run the first, SGD alone has run the second."""
+    errors = [[9.0, 5.0, 4.0], [6.0, 6.0, 5.0]]
+    folder_of(tmp_path, {"adai": errors, "sgd": errors})
+    return folder_of(tmp_path, {"sgd": errors}, task="u")
+
+
+def test_an_optimizer_that_has_not_run_a_task_does_not_count_as_one_that_failed_on_it(unequal):
+    assert list(unequal.complete) == list(unequal.final()) == list(unequal.steps()) == ["t"]
+    page = report.write(unequal).read_text(encoding="utf-8")
+    assert "Mean rank over 1 task," in page
+    assert "Without u, which not all optimizers have run." in page
+
+
+def test_the_reference_is_the_same_on_all_tasks(unequal, tmp_path):
+    assert {summary.reference for summary in unequal.summaries().values()} == {"sgd"}
+    with pytest.raises(UserError, match="'adai' does not take part in all tasks; choose from sgd"):
+        unequal.summaries("adai")
+    suite = folder_of(tmp_path / "apart", {"adai": [[5.0] * 3] * 2})
+    suite = folder_of(tmp_path / "apart", {"sgd": [[5.0] * 3] * 2}, task="u")
+    assert not suite.complete
+    assert report.verdicts(suite, suite.summaries())[0].startswith("t: ")
+    page = report.write(suite).read_text(encoding="utf-8")
+    assert "Difference to the reference of each task" in page
+    assert "Mean ranks" not in page
+
+
+def test_comparisons_that_cannot_be_judged_are_counted(tmp_path):
+    suite = folder_of(
+        tmp_path, {"adai": [[5.0] * 3] * 3, "sgd": [[x] * 3 for x in (6.0, 6.1, 6.2)], "adam": [[None]] * 3}
+    )
+    assert report.verdicts(suite, suite.summaries())[0] == (
+        "Adai is shown to be better than a rival in 1 of 2 comparisons, and worse in 0. In 0 no difference is shown; "
+        "1 cannot be judged, for too few runs finished."
+    )
 
 
 def test_scales_have_the_same_tasks():

@@ -9,7 +9,7 @@ from adai.lab.models import TABLE_MODELS, TEXT_MODELS
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
-from adai.lab.tasks.tables import read_table
+from adai.lab.tasks.tables import read_table, table_task
 from adai.lab.tasks.text import Windows, matrices, read_text
 from adai.lab.training.train import train
 
@@ -53,6 +53,11 @@ def test_shifted_windows_begin_elsewhere_each_epoch_and_stay_within_the_text():
 def test_a_short_text_is_refused(tmp_path, content):
     with pytest.raises(UserError, match=r"some\.txt has [\d,]+ characters; it needs at least 650"):
         read_text(text(tmp_path, content))
+
+
+def test_a_text_of_one_character_is_refused(tmp_path):
+    with pytest.raises(UserError, match="has one character, 'x', over and over"):
+        read_text(text(tmp_path, "x" * 2000))
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path):
@@ -151,6 +156,11 @@ def test_a_missing_number_is_the_training_median(tmp_path):
         ("x,y", [f"{n},a" for n in range(40)], "y", r"the target 'y' of .* is text, such as 'a'"),
         ("x,y", [f"{n}," for n in range(40)], "y", r"has 0 rows with a target 'y'; it needs at least 30"),
         ("x,y", [f"t{n},{n}" for n in range(400)], "y", r"the column 'x' of .* has \d+ different texts"),
+        ("x,y", [f"{n},{n}e305" for n in range(40)], "y", r"the target 'y' of .* has values that are too large"),
+        ("x,y", [], "y", r"has 0 rows with a target 'y'; it needs at least 30"),
+        ("", [], None, r"is not a CSV file \(No columns to parse from file\)"),
+        ("x,y", ["1,2,3,4", "1,2"] * 20, None, r"is not a CSV file \(Length of header"),
+        ("x,y", ["1,2", "1,2,3,4"] * 20, None, r"is not a CSV file \(Error tokenizing data"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, header, lines, target, message):
@@ -158,7 +168,17 @@ def test_bad_tables_are_refused(tmp_path, header, lines, target, message):
         read_table(csv(tmp_path, header, lines), target)
 
 
+def test_the_metric_of_a_small_target_has_digits_to_show(tmp_path):
+    for scale, digits in ((1e-3, 7), (1, 4), (1000, 1), (1e6, 0)):
+        lines = [f"{n},{n % 2 * scale}" for n in range(200)]  # the standard deviation is a little below scale / 2
+        task = table_task(read_table(csv(tmp_path, "x,y", lines), "y"), CPU)()
+        assert task.metric.digits == digits
+
+
 def test_no_table_is_refused(tmp_path):
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(UserError, match="is not a CSV file"):
+        read_table(tmp_path / "binary.csv", "y")
     with pytest.raises(UserError, match="no such file"):
         read_table(tmp_path / "none.csv", "y")
 

@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adai.commands.options.training import listed, settings, task
+from adai.commands.options.training import listed, separated, settings, task
 from adai.commands.pairs import overrides, ranges
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.report import show
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s")
     name = task(options)
     folder = RunFolder(options.out or default_folder(name))
-    names = listed(DEFAULT_OPTIMIZERS if options.optimizers is None else options.optimizers)
+    names = separated(DEFAULT_OPTIMIZERS if options.optimizers is None else options.optimizers)
     if options.range and not options.tune:
         raise UserError("--range says what --tune searches; add --tune N, or leave --range out")
     if not names:

@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
-from adai.commands.options.training import listed, machine
+from adai.commands.options.training import listed, machine, separated
 from adai.commands.pairs import overrides, ranges
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.status import INTERRUPTED
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     console = terminal()
     status = 0
     if not options.draw_only:
-        names = listed(options.optimizers)
+        names = separated(options.optimizers)
         if not names:
             raise UserError("--optimizers names none; give at least one, such as adai")
         labels = [label or own_name(spec) for label, spec in map(split, names)]

@@ -5,7 +5,7 @@ from typing import Any, Self, overload
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
+from torch.optim.optimizer import Optimizer, ParamsT
 
 from adai.optim.engines.batch import Batch
 from adai.optim.engines.choice import missing
@@ -17,13 +17,7 @@ from adai.optim.shared.inertia import inertia, v_mean
 from adai.optim.shared.parts import warn_of_parts, warn_of_steps_in_backward
 from adai.optim.shared.sharding import Sharing, check_process_group
 from adai.optim.step import Engines, Work, carry_out, mark_as_begun, work_of_group
-
-# Optimizer keeps this check private and renamed it in torch 2.10.
-_CAPTURE_CHECK = next(
-    name
-    for name in ("_accelerator_graph_capture_health_check", "_cuda_graph_capture_health_check")
-    if hasattr(Optimizer, name)
-)
+from adai.optim.torch_private import check_capture, use_grad_for_differentiable
 
 DEFAULT_EPS = 1e-3
 
@@ -363,14 +357,14 @@ class Adai(Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
-    @_use_grad_for_differentiable
+    @use_grad_for_differentiable
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """Perform a single optimization step.
 
         Args:
             closure: reevaluates the model and returns the loss; it runs with gradients enabled.
         """
-        getattr(self, _CAPTURE_CHECK)()
+        check_capture(self)
         self._check_capturable()
         if not torch.compiler.is_compiling():
             warn_of_steps_in_backward(self)

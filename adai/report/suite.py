@@ -38,7 +38,7 @@ HOW_TARGET = (
 )
 HOW_TRIALS = (
     "Every trial of the tuning: the metric on the validation part against the learning rate. Weight decay differs "
-    "between trials too. A cross at the upper edge is a trial that died."
+    "between trials too. A cross at the upper edge is a trial that diverged or failed."
 )
 
 
@@ -80,7 +80,7 @@ def write(suite: Suite, reference: str | None = None) -> Path:
         text = rendered(
             "suite.html.j2",
             kicker="A suite of tasks",
-            title=f"{len(suite.optimizers)} optimizers on {len(suite.comparisons)} tasks",
+            title=f"{len(suite.optimizers)} optimizers on {_tasks(len(suite.comparisons))}",
             verdicts=verdicts(suite, summaries),
             sections=sections,
             tasks=[(name, _said(suite, name)) for name in suite.tasks],
@@ -93,22 +93,33 @@ def write(suite: Suite, reference: str | None = None) -> Path:
 
 def verdicts(suite: Suite, summaries: Mapping[str, Summary]) -> list[str]:
     """The answer: in how many comparisons the reference is shown to be better or worse, then a sentence a task."""
-    reference = next(iter(summaries.values())).reference
+    each = [f"{task}: {verdict(summary)}" for task, summary in summaries.items()]
+    reference = _reference(summaries)
+    return [_counts(suite.optimizers[reference], summaries), *each] if reference else each
+
+
+def _reference(summaries: Mapping[str, Summary]) -> str | None:
+    """The optimizer that the others are compared with; None if it is not the same on all tasks."""
+    references = {summary.reference for summary in summaries.values()}
+    return references.pop() if len(references) == 1 else None
+
+
+def _counts(label: str, summaries: Mapping[str, Summary]) -> str:
     shown = [
         (task, row, summary.measure.lower_is_better)
         for task, summary in summaries.items()
         for row in summary.rows
         if row.difference and row.difference.shown
     ]
+    rivals = sum(len(summary.rows) - 1 for summary in summaries.values())
     judged = sum(bool(row.difference) for summary in summaries.values() for row in summary.rows)
     better = [each for each in shown if (each[1].difference.mean > 0) == each[2]]  # type: ignore[union-attr]
     worse = len(shown) - len(better)
-    label = suite.optimizers[reference]
-    first = (
-        f"{label} is shown to be better than a rival in {len(better)} of {judged} comparisons, worse in {worse}; in "
-        f"the other {judged - len(shown)} no difference is shown."
+    text = (
+        f"{label} is shown to be better than a rival in {len(better)} of {rivals} comparisons, and worse in {worse}. "
+        f"In {judged - len(shown)} no difference is shown"
     )
-    return [first, *(f"{task}: {verdict(summary)}" for task, summary in summaries.items())]
+    return f"{text}; {rivals - judged} cannot be judged, for too few runs finished." if judged < rivals else f"{text}."
 
 
 def lines(suite: Suite, summaries: Mapping[str, Summary]) -> list[Line]:
@@ -180,7 +191,8 @@ def _for_page(suite: Suite, section: Section) -> dict[str, Any]:
 
 
 def _sections(suite: Suite, summaries: Mapping[str, Summary]) -> list[Section]:
-    reference = next(iter(summaries.values())).reference
+    reference = _reference(summaries)
+    compared = suite.optimizers[reference] if reference else "the reference of each task"
     tried = {task: found for task in suite.comparisons if (found := suite.trials(task))}
     return [
         Section(
@@ -196,26 +208,11 @@ def _sections(suite: Suite, summaries: Mapping[str, Summary]) -> list[Section]:
             "differences",
             "Differences",
             (),
-            _table(suite, summaries, f"difference to {suite.optimizers[reference]}, with 95 % intervals", _gap),
+            _table(suite, summaries, f"difference to {compared}, with 95 % intervals", _gap),
             list(suite.optimizers),
             "Paired over shared seeds. The intervals of one task hold together in 95 % of cases.",
         ),
-        Section(
-            "profiles",
-            "Performance profiles",
-            [HOW_PROFILES],
-            pictures=[
-                profile_picture("profile-final", "By the metric after the last epoch", suite, suite.final()),
-                profile_picture("profile-steps", "By the steps to the target", suite, suite.steps()),
-            ],
-        ),
-        Section(
-            "ranks",
-            "Mean ranks",
-            [HOW_RANKS],
-            _ranks(suite),
-            list(suite.optimizers),
-        ),
+        *(_over_tasks(suite) if suite.complete else []),
         Section(
             "target",
             "Steps to target",
@@ -239,9 +236,28 @@ def _sections(suite: Suite, summaries: Mapping[str, Summary]) -> list[Section]:
             "cost",
             "Cost",
             ["Of a step of training, with forward and backward pass; on the machine that ran it."],
-            _table(suite, summaries, "ms a step, state in MB, gradient evaluations a step", _cost(suite)),
+            _table(suite, summaries, "milliseconds a step, state in MB, gradient evaluations a step", _cost(suite)),
             list(suite.optimizers),
         ),
+    ]
+
+
+def _over_tasks(suite: Suite) -> list[Section]:
+    """What several tasks say together; needs a task that all optimizers have run."""
+    left_out = [task for task in suite.comparisons if task not in suite.complete]
+    note = f"Without {', '.join(left_out)}, which not all optimizers have run." if left_out else ""
+    return [
+        Section(
+            "profiles",
+            "Performance profiles",
+            [HOW_PROFILES],
+            note=note,
+            pictures=[
+                profile_picture("profile-final", "By the metric after the last epoch", suite, suite.final()),
+                profile_picture("profile-steps", "By the steps to the target", suite, suite.steps()),
+            ],
+        ),
+        Section("ranks", "Mean ranks", [HOW_RANKS], _ranks(suite), list(suite.optimizers), note),
     ]
 
 
@@ -306,7 +322,11 @@ def _ranks(suite: Suite) -> Cells:
         [label, *(f"{r.value:.2f} ({r.low:.2f} to {r.high:.2f})" for r in (of[name] for of in by.values()))]
         for name, label in suite.optimizers.items()
     ]
-    return Cells(f"mean rank over {len(suite.comparisons)} tasks, 1 is the best", ["optimizer", *by], rows)
+    return Cells(f"mean rank over {_tasks(len(suite.complete))}, 1 is the best", ["optimizer", *by], rows)
+
+
+def _tasks(number: int) -> str:
+    return "1 task" if number == 1 else f"{number} tasks"
 
 
 def profile_picture(key: str, title: str, suite: Suite, scores: Scores) -> Picture:
@@ -325,7 +345,7 @@ def profile_picture(key: str, title: str, suite: Suite, scores: Scores) -> Pictu
     ax.minorticks_off()
     ax.legend(fontsize=8)
     best = ", ".join(f"{suite.optimizers[name]} {profile.share[0]:.0%}" for name, profile in found.items())
-    return Picture(key, title, f"Best, or equal to it, on a share of tasks of: {best}.".replace("%", " %"), figure)
+    return Picture(key, title, f"Share of tasks on which none is better: {best}.".replace("%", " %"), figure)
 
 
 def trial_picture(suite: Suite, task: str, found: Mapping[str, Sequence[Trial]]) -> Picture:
@@ -351,7 +371,7 @@ def trial_picture(suite: Suite, task: str, found: Mapping[str, Sequence[Trial]])
     rates = [one.lr / tried[0].lr for tried in found.values() for one in tried]
     log_where_it_helps(ax, "x", [np.array(rates)])
     ax.legend(fontsize=8)
-    text = f"{sum(map(len, found.values()))} trials, of which {dead} died."
+    text = f"{sum(map(len, found.values()))} trials, of which {dead} diverged or failed."
     return Picture(f"trials-{task}", task, text, figure)
 
 

@@ -109,6 +109,11 @@ def machine(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in MACHINE}
 
 
+def separated(given: Sequence[str]) -> list[str]:
+    """What was given, with spaces or commas between."""
+    return [name for text in given for name in text.split(",") if name]
+
+
 def listed(given: Sequence[str]) -> list[str]:
     """What was given, with spaces or commas between; each once."""
-    return list(dict.fromkeys(name for text in given for name in text.split(",") if name))
+    return list(dict.fromkeys(separated(given)))

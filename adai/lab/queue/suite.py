@@ -13,6 +13,7 @@ from adai.lab.queue.jobs import Watch
 from adai.lab.results.run import writing_to
 from adai.lab.results.suite import keep
 from adai.lab.tasks.kinds import kind_of
+from adai.lab.tasks.named import file_of
 from adai.lab.tasks.suite import SuiteTask
 
 if TYPE_CHECKING:  # it needs Optuna, and a suite without tuning does not
@@ -49,10 +50,13 @@ def suite(
         The runs that failed twice.
 
     Raises:
-        UserError: no task is given, or as `compare`; what is wrong with a task shows before its first run.
+        UserError: no task is given; the file of a text or a table is missing, which shows before the first run of all;
+            or as `compare`, before the first run of a task.
     """
     if not tasks:
         raise UserError("`tasks` names none; give at least one")
+    for one in tasks.values():
+        file_of(one.task, given.get("data_dir"))
     with writing_to(folder, "give another `folder`"):
         folder.mkdir(parents=True, exist_ok=True)
         keep(folder, tasks)

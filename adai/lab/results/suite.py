@@ -65,25 +65,47 @@ class Suite:
         return measure_of(self.comparisons[task])
 
     def summaries(self, reference: str | None = None) -> dict[str, Summary]:
-        """The table of every task, with differences to the reference.
+        """The table of every task, with differences to the same reference on all of them.
+
+        Args:
+            reference: default Adai, else the first optimizer. If none takes part in all tasks, each task has its own.
 
         Raises:
-            UserError: the reference takes no part.
+            UserError: the reference does not take part in all tasks.
         """
+        everywhere = [n for n in self.optimizers if all(n in c.names for c in self.comparisons.values())]
+        if reference is None:
+            reference = "adai" if "adai" in everywhere else next(iter(everywhere), None)
+        elif reference not in everywhere:
+            choice = f"choose from {', '.join(everywhere)}" if everywhere else "no optimizer does, leave it out"
+            raise UserError(f"the reference {reference!r} does not take part in all tasks; {choice}")
         return {task: summarise(comparison, reference) for task, comparison in self.comparisons.items()}
+
+    @property
+    def complete(self) -> dict[str, Comparison]:
+        """The tasks on which a run of every optimizer has ended. Profiles and ranks are taken over these alone.
+
+        An optimizer that has not run a task yet would count as one that failed on it.
+        """
+        names = self.optimizers.keys()
+        return {
+            task: comparison
+            for task, comparison in self.comparisons.items()
+            if names == {entrant.name for entrant in comparison.entrants if _ended(entrant)}
+        }
 
     def final(self) -> Scores:
         """After the last epoch, less is better: the metric, its inverse if more is better; inf of runs that died."""
         return {
             task: {e.name: [_final(run, self.measure(task)) for run in _ended(e)] for e in comparison.entrants}
-            for task, comparison in self.comparisons.items()
+            for task, comparison in self.complete.items()
         }
 
     def steps(self) -> Scores:
         """Steps to the target of every run that has ended; inf if it never got there."""
         return {
             task: {e.name: [self._at_target(task, run)[0] for run in _ended(e)] for e in comparison.entrants}
-            for task, comparison in self.comparisons.items()
+            for task, comparison in self.complete.items()
         }
 
     def to_target(self, task: str, entrant: Entrant) -> ToTarget:

@@ -9,7 +9,7 @@ from adai.errors import UserError
 from adai.lab.settings import Settings
 from adai.lab.tasks.data import load
 from adai.lab.tasks.hub import find, read
-from adai.lab.tasks.kinds import TABLES, TEXTS, File, kind_of
+from adai.lab.tasks.kinds import TABLES, TEXTS, kind_of
 from adai.lab.tasks.tables import read_table, table_task
 from adai.lab.tasks.task import Factory, image_task, imported, picture_task
 from adai.lab.tasks.text import read_text, text_task
@@ -31,15 +31,15 @@ def named_task(settings: Settings, device: torch.device, data_dir: Path | str | 
     Raises:
         UserError: there is no such data set or function, or the data cannot be used.
     """
-    kind = kind_of(settings.task)
+    kind, file = kind_of(settings.task), file_of(settings.task, data_dir)
     if kind == "own":
         return imported(settings.task)
-    if kind == "text":
-        return text_task(_read_text(_file(settings.task, TEXTS.get(settings.task), data_dir)), device)
-    if kind == "table":
+    if file and kind == "text":
+        return text_task(_read_text(file), device)
+    if file:
         known = TABLES.get(settings.task)
         target = settings.target or (known.target if known else None)
-        return table_task(_read_table(_file(settings.task, known, data_dir), target), device)
+        return table_task(_read_table(file, target), device)
     if settings.image_size is not None:
         train_rows, test_rows = read(find(settings.task, data_dir), settings.limit)
         return picture_task(
@@ -55,14 +55,21 @@ def named_task(settings: Settings, device: torch.device, data_dir: Path | str | 
     return image_task(data, str(settings.model), augment=settings.augment)
 
 
-def _file(task: str, known: File | None, data_dir: Path | str | None) -> Path:
-    """The file of a data set: by its name in the data folder, or the path that was given."""
+def file_of(task: str, data_dir: Path | str | None) -> Path | None:
+    """The file of a text or a table: by its name in the data folder, or the path that was given; None of other tasks.
+
+    Raises:
+        UserError: the data folder does not have it.
+    """
+    if kind_of(task) not in ("text", "table"):
+        return None
+    known = {**TEXTS, **TABLES}.get(task)
     if known is None:
         return Path(task).expanduser().resolve()
-    folder = Path(find(task, data_dir))
-    if not folder.is_dir():
+    file = Path(find(task, data_dir)) / known.file
+    if not file.is_file():
         raise UserError(
             f"the data set {task} is not on this machine; point `data_dir` or ADAI_DATA_DIR at a folder that has "
             f"{task}/{known.file}"
         )
-    return folder / known.file
+    return file

@@ -1,6 +1,7 @@
 """A table as a task: predict one column of a CSV file from the others."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,8 +65,8 @@ def read_table(file: Path, target: str | None) -> Table:
         target: the heading of the column to predict; None takes the last column.
 
     Raises:
-        UserError: the file cannot be read, has no such column or too few rows, or the target is not numbers or only
-            one value; or a column of text has more than a hundred categories.
+        UserError: the file cannot be read, has no such column or too few rows, or the target is not numbers, only one
+            value, or too large; or a column of text has more than a hundred categories.
     """
     columns = _columns(file)
     target = target if target is not None else next(reversed(columns))
@@ -82,7 +83,12 @@ def read_table(file: Path, target: str | None) -> Table:
     order = np.random.default_rng(SEED).permutation(there)
     tenth = max(1, len(order) // _SHARE)
     test, validation, train = order[:tenth], order[tenth : 2 * tenth], order[2 * tenth :]
-    scale = float(y[train].std())
+    with np.errstate(over="ignore"):
+        scale = float(y[train].std())
+    if not math.isfinite(scale):
+        raise UserError(
+            f"the target {target!r} of {file} has values that are too large; divide the column by a power of 10"
+        )
     if not scale > 0:
         raise UserError(f"the target {target!r} of {file} has one value, {y[train][0]:g}; there is nothing to learn")
     features = _features(file, {name: column for name, column in columns.items() if name != target}, train)
@@ -98,16 +104,20 @@ def read_table(file: Path, target: str | None) -> Table:
 
 
 def _columns(file: Path) -> dict[str, list[Any]]:
-    """The columns by heading, as the `datasets` library reads them."""
-    import datasets
+    """The columns by heading; None where a value is missing."""
+    import pandas as pd
 
     if not file.is_file():
         raise UserError(f"cannot read {file}: no such file; give a CSV file")
     try:
-        rows = datasets.Dataset.from_csv(str(file), keep_in_memory=True)
-    except Exception as error:  # whatever pandas and arrow raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # lines with more values than there are headings
+            rows = pd.read_csv(file, index_col=False, low_memory=False)
+    except OSError as error:
+        raise UserError(f"cannot read {file} ({error.strerror}); give a CSV file") from error
+    except (ValueError, pd.errors.ParserWarning) as error:  # pandas' own errors and UnicodeDecodeError are ValueErrors
         raise UserError(f"{file} is not a CSV file ({str(error).splitlines()[0]}); give one with headings") from error
-    return {name: rows[name][:] for name in rows.column_names}
+    return {str(name): [None if pd.isna(value) else value for value in rows[name].tolist()] for name in rows.columns}
 
 
 def _numbers(values: Sequence[Any]) -> Array | None:
@@ -157,7 +167,7 @@ def table_task(table: Table, device: torch.device) -> Factory:
             source(table.train),
             source(table.test),
             loss=mse_loss,
-            metric=rmse(table.scale)._replace(digits=max(0, 4 - len(f"{table.scale:.0f}"))),
+            metric=rmse(table.scale)._replace(digits=max(0, 3 - math.floor(math.log10(table.scale)))),
             validation=source(table.validation),
         )
 

@@ -70,7 +70,7 @@ def read_text(file: Path, context: int = CONTEXT) -> Text:
     """The text in a file, cut into parts.
 
     Raises:
-        UserError: the file cannot be read, is not UTF-8, or is shorter than ten contexts.
+        UserError: the file cannot be read, is not UTF-8, is shorter than ten contexts, or repeats one character.
     """
     try:
         text = file.read_bytes().decode("utf-8")
@@ -82,6 +82,8 @@ def read_text(file: Path, context: int = CONTEXT) -> Text:
     if len(text) < fewest:
         raise UserError(f"{file} has {len(text):,} characters; it needs at least {fewest:,}, ten contexts of {context}")
     characters = "".join(sorted(set(text)))
+    if len(characters) < 2:
+        raise UserError(f"{file} has one character, {characters!r}, over and over; there is nothing to learn")
     number = {character: place for place, character in enumerate(characters)}
     tokens = torch.tensor([number[character] for character in text])
     tenth = len(tokens) // _SHARE

@@ -4,7 +4,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import _default_to_fused_or_foreach
 
 from adai.optim.engines import cpu, triton
 from adai.optim.engines.base import Engine
@@ -12,6 +11,7 @@ from adai.optim.engines.batch import Batch
 from adai.optim.engines.foreach import Foreach
 from adai.optim.engines.loop import Loop
 from adai.optim.hyper import Hyper
+from adai.optim.torch_private import foreach_by_default
 
 
 def missing(device: torch.device) -> str | None:
@@ -46,7 +46,7 @@ def choose(
         if reason == cpu.NOT_BUILT:
             use_foreach = not isinstance(group["lr"], Tensor)
     if use_foreach is None:
-        _, use_foreach = _default_to_fused_or_foreach(batch.params, group["differentiable"], use_fused=False)
+        use_foreach = foreach_by_default(batch.params, differentiable=group["differentiable"])
         if isinstance(group["lr"], Tensor) and not group["capturable"]:
             use_foreach = False
     plain = Foreach() if use_foreach else Loop()

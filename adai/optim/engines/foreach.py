@@ -106,7 +106,7 @@ def _update_alike(batch: Batch, hyper: Hyper, counts: list[Count], clip: Any, me
     divisors = cs
     if cs and (eps == 0 or mean.alive is not None):  # only then can c be 0, where m is 0 too
         divisors = list(torch._foreach_clamp_min(cs, torch.finfo(dtype).tiny))
-    if isinstance(step_size, Tensor | list):
+    if isinstance(step_size, (Tensor, list)):  # NOTE torch.compile (2.6) cannot trace Tensor | list
         steps = torch._foreach_div(ms, divisors) if cs else ms
         torch._foreach_sub_(thetas, torch._foreach_mul(steps, step_size))
     elif cs:

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import _get_scalar_dtype
 
 from adai.optim.engines.memory import is_unreal
 from adai.optim.hyper import ADDED, Hyper
@@ -108,4 +107,5 @@ def _new_step(param: Tensor, group: dict[str, Any], value: float = 0.0) -> Tenso
     It is float32, exact to 2^24 steps, but float64 where that is torch's default dtype and ``fused`` is not True.
     """
     device = param.device if group["capturable"] else "cpu"
-    return torch.tensor(value, dtype=_get_scalar_dtype(is_fused=group["fused"]), device=device)
+    wide = torch.get_default_dtype() == torch.float64 and not group["fused"]
+    return torch.tensor(value, dtype=torch.float64 if wide else torch.float32, device=device)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.optim.optimizer import Optimizer
+
+from adai.optim.torch_private import current_backward
 
 _ONE = "Make one Adai over all parameters, and step it after the backward pass"
 _PER_PARAMETER = {
@@ -62,7 +63,7 @@ def warn_of_parts(optimizer: Optimizer) -> None:
 
 def warn_of_steps_in_backward(optimizer: Optimizer) -> None:
     """Warn, once, where two optimizers step within the same backward pass: each has a part of what it goes through."""
-    task = torch._C._current_graph_task_id()
+    task = current_backward()
     if task == -1 or _backwards.said:
         return
     other = _backwards.stepped() if _backwards.stepped is not None else None

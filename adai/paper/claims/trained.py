@@ -92,7 +92,9 @@ def _gaps(folder: Path, rivals: Sequence[str]) -> list[Gap]:
 def as_flat_as_sgd(folder: Path) -> Found:
     """Adai's minima are as flat as SGD's."""
     gaps = _flatness(folder, "sgd")
-    text = f"At equal loss SGD's sharpness is {'; '.join(map(_times, gaps))} of Adai's (95 %)."
+    if not gaps:
+        return NO_EQUAL_LOSS
+    text = f"SGD's sharpness over Adai's at equal loss is {'; '.join(map(_ratio, gaps))} (95 %)."
     if all(gap.of.low >= -ALIKE and gap.of.high <= ALIKE for gap in gaps):
         return Found(HOLDS, text)
     if any(gap.of.shown for gap in gaps):
@@ -103,8 +105,10 @@ def as_flat_as_sgd(folder: Path) -> Found:
 def flatter_than_adam(folder: Path) -> Found:
     """Adai's minima are flatter than Adam's."""
     gaps = _flatness(folder, "adam")
+    if not gaps:
+        return NO_EQUAL_LOSS
     flatter = [gap for gap in gaps if gap.of.shown and gap.of.mean > 0]
-    text = f"At equal loss Adam's sharpness is {'; '.join(map(_times, gaps))} of Adai's (95 %)."
+    text = f"Adam's sharpness over Adai's at equal loss is {'; '.join(map(_ratio, gaps))} (95 %)."
     if len(flatter) == len(gaps):
         return Found(HOLDS, text)
     if not flatter:
@@ -116,6 +120,7 @@ def flatter_than_adam(folder: Path) -> Found:
     )
 
 
+NO_EQUAL_LOSS = Found(NOT_SHOWN, f"Fewer than {MIN_SEEDS} seeds have both sharpnesses at equal loss.")
 MEASURES = {"largest": "top eigenvalue", "filter_worst": "filter-normalised sharpness"}
 
 
@@ -139,9 +144,9 @@ def _short(comparison: Comparison) -> str:
     return f"{comparison.config['model']} on {comparison.config['task']}"
 
 
-def _times(gap: Gap) -> str:
+def _ratio(gap: Gap) -> str:
     value, low, high = np.exp([gap.of.mean, gap.of.low, gap.of.high])
-    return f"{value:.2g} times ({low:.2g} to {high:.2g}, {gap.of.seeds} seeds; {gap.data})"
+    return f"{value:.2g} ({low:.2g} to {high:.2g}, {gap.of.seeds} seeds; {gap.data})"
 
 
 def drift(folder: Path) -> Found:

@@ -14,6 +14,9 @@ VARIANTS = ("plain", "avx2", "avx512")
 VERSION = 2
 """Of what is mirrored here from kernel.c."""
 
+# The second and later ones are what builds of earlier versions left in a source folder.
+_SUFFIXES = (".so", *EXTENSION_SUFFIXES)
+
 
 class Crew(ctypes.Structure):
     """struct crew: who carries out a pass, and with which instructions."""
@@ -44,8 +47,8 @@ class Options(ctypes.Structure):
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
-    """The compiled kernel, or None where the package was installed without a C compiler (said once in the log)."""
-    for suffix in EXTENSION_SUFFIXES:
+    """The compiled kernel, or None if the package was installed without a C compiler (the log says so once)."""
+    for suffix in _SUFFIXES:
         path = Path(__file__).with_name(f"_kernel{suffix}")
         if path.exists():
             try:

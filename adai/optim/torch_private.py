@@ -1,0 +1,74 @@
+"""All that adai takes from torch under a private name, each with a fallback for versions of torch that lack the name.
+
+The operators `torch._foreach_*`, which torch's documentation recommends, are not among these.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+from torch.optim import optimizer as torchs
+from torch.optim.optimizer import Optimizer
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _first(owner: Any, *names: str, otherwise: T) -> T:
+    """The first of these attributes that the owner has, or the fallback."""
+    found: T = next((getattr(owner, name) for name in names if hasattr(owner, name)), otherwise)
+    return found
+
+
+def _grad_if_differentiable(step: Callable[P, T]) -> Callable[P, T]:
+    @functools.wraps(step)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        optimizer: Any = args[0]
+        with torch.set_grad_enabled(optimizer.defaults["differentiable"]):
+            return step(*args, **kwargs)
+
+    return wrapped
+
+
+def _check_capture(optimizer: Optimizer) -> None:
+    if torch.compiler.is_compiling() or not torch.cuda.is_available():
+        return
+    if torch.cuda.is_current_stream_capturing() and not all(group["capturable"] for group in optimizer.param_groups):
+        raise RuntimeError(
+            f"a CUDA graph cannot capture a step of {type(optimizer).__name__} without capturable=True in every group"
+        )
+
+
+def _fused_or_foreach(params: Sequence[Tensor], differentiable: bool, use_fused: bool = False) -> tuple[bool, bool]:
+    del use_fused
+    on_gpu = all(type(p) in (Tensor, torch.nn.Parameter) and p.device.type == "cuda" for p in params)
+    return False, on_gpu and not differentiable
+
+
+def _no_backward() -> int:
+    return -1
+
+
+use_grad_for_differentiable = _first(torchs, "_use_grad_for_differentiable", otherwise=_grad_if_differentiable)
+"""Decorates ``step``: gradients are enabled in it if the optimizer is ``differentiable``, and disabled if it is not."""
+
+check_capture = _first(
+    Optimizer,
+    "_accelerator_graph_capture_health_check",  # its name since torch 2.10
+    "_cuda_graph_capture_health_check",
+    otherwise=_check_capture,
+)
+"""Raises if a CUDA graph captures a step of the optimizer and a group is not ``capturable``."""
+
+_choose = _first(torchs, "_default_to_fused_or_foreach", otherwise=_fused_or_foreach)
+
+current_backward = _first(torch._C, "_current_graph_task_id", otherwise=_no_backward)
+"""A number for the backward pass that is under way; -1 if there is none, or if torch does not tell."""
+
+
+def foreach_by_default(params: Sequence[Tensor], *, differentiable: bool) -> bool:
+    """Whether torch.optim would take its foreach implementation for these parameters."""
+    _, foreach = _choose(list(params), differentiable, use_fused=False)
+    return foreach

@@ -1,0 +1,64 @@
+"""What adai takes from torch under a private name, and what it does where torch has no such name."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim import optimizer as torchs
+
+from adai import Adai
+from adai.optim import torch_private
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+def test_torchs_own_is_taken_where_there_is_one():
+    assert torch_private.use_grad_for_differentiable is torchs._use_grad_for_differentiable
+    assert torch_private.current_backward is torch._C._current_graph_task_id
+    assert torch_private.check_capture.__module__ == torchs.__name__
+
+
+def test_conventions_hold_without_any_of_the_names():
+    chosen = "differentiable or closure or every_option or defaults"
+    command = [sys.executable, "-m", "pytest", "-p", "tests.without_torch_private", "tests/test_conventions.py"]
+    result = subprocess.run(
+        [*command, "-k", chosen], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-2000:]
+
+
+@pytest.mark.parametrize("differentiable", [False, True])
+@pytest.mark.parametrize("kind", [torch.Tensor, torch.nn.Parameter, Subclass])
+def test_the_fallback_chooses_foreach_where_torch_does(kind, differentiable):
+    params = [kind(torch.zeros(2))]
+    expected = torch_private.foreach_by_default(params, differentiable=differentiable)
+    assert torch_private._fused_or_foreach(params, differentiable)[1] == expected
+
+
+class OnGPU:
+    """What is asked of a parameter on a GPU."""
+
+    device = torch.device("cuda")
+
+
+def test_the_fallback_chooses_foreach_on_gpus_alone(monkeypatch):
+    monkeypatch.setattr(torch_private, "Tensor", OnGPU)
+    assert torch_private._fused_or_foreach([OnGPU()], differentiable=False) == (False, True)
+    assert torch_private._fused_or_foreach([OnGPU()], differentiable=True) == (False, False)
+    assert torch_private._fused_or_foreach([OnGPU(), torch.nn.Parameter(torch.zeros(1))], False) == (False, False)
+
+
+@pytest.mark.parametrize(("capturing", "capturable"), [(True, False), (True, True), (False, False)])
+def test_the_fallback_refuses_a_capture_that_could_not_be_replayed(capturing, capturable, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: capturing)
+    optimizer = Adai([torch.zeros(1, requires_grad=True)], capturable=capturable)
+    if capturing and not capturable:
+        with pytest.raises(RuntimeError, match="cannot capture a step of Adai without capturable=True"):
+            torch_private._check_capture(optimizer)
+    else:
+        torch_private._check_capture(optimizer)
