@@ -69,7 +69,7 @@ env-slow: $(VENV)/ready-slow
 
 # Ray, three trainers and JAX, which nothing else needs.
 $(VENV)/ready-slow: $(VENV)/ready
-	$(PIP_INSTALL) --editable '.[lab,dev,ray,integrations]'
+	$(PIP_INSTALL) --editable '.[lab,dev,docs,ray,integrations]'
 	touch $@
 
 env-docs: $(VENV)/ready-docs
