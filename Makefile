@@ -67,7 +67,7 @@ $(VENV)/ready: pyproject.toml constraints.txt setup.py $(wildcard adai/optim/eng
 
 env-slow: $(VENV)/ready-slow
 
-# Ray, three trainers and JAX, which nothing else needs.
+# Ray, three trainers, JAX and MkDocs, which nothing else needs.
 $(VENV)/ready-slow: $(VENV)/ready
 	$(PIP_INSTALL) --editable '.[lab,dev,docs,ray,integrations]'
 	touch $@
