@@ -31,7 +31,7 @@ class BuildWheel(bdist_wheel):
 KERNEL = Extension(
     "adai.optim.engines.cpu._kernel",
     [str(FOLDER / "kernel.c")],
-    depends=[str(FOLDER / name) for name in ("half.h", "tensor.h", "variant.h")],
+    depends=[str(FOLDER / name) for name in ("half.h", "rounding.h", "states.h", "tensor.h", "variant.h")],
     # No contraction: if one CPU had a fused multiply-add and another did not, results would depend on the CPU.
     extra_compile_args=["-O3", "-g0", "-std=gnu11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"],
     libraries=["m"],

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from adai import Adai, AdaiW
+from adai.optim.engines.rounding import LEAST_ELEMENTS
 
 BASELINE = "AdamW fused"
 
@@ -137,6 +138,19 @@ def contenders(load: Load, *, core: bool) -> dict[str, Callable[[], Contender]]:
         "Adai fused": lambda: of_class(Adai, load, 40, fused=True),
         "Adai fused, settled": lambda: settled(Adai, load, 32, fused=True),
     }
+    if load.device == "cpu":  # CUDA devices have no kernels for these
+        all_of_them |= {
+            "Adai fused, one pass": lambda: of_class(Adai, load, 36, fused=True, mean="previous"),
+            "Adai fused, one pass, settled": lambda: settled(Adai, load, 28, fused=True, mean="previous"),
+        }
+    if load.device == "cpu" and any(torch.Size(shape).numel() >= LEAST_ELEMENTS for shape in load.shapes):
+        narrow: dict[str, Any] = {"fused": True, "state_dtype": torch.bfloat16}
+        all_of_them |= {
+            "Adai fused, bf16": lambda: of_class(Adai, load, 28, **narrow),
+            "Adai fused, bf16, settled": lambda: settled(Adai, load, 24, **narrow),
+            "Adai fused, bf16, one pass": lambda: of_class(Adai, load, 24, mean="previous", **narrow),
+            "Adai fused, bf16, one pass, settled": lambda: settled(Adai, load, 20, mean="previous", **narrow),
+        }
     if core:
         return all_of_them
     all_of_them |= {

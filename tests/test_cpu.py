@@ -23,7 +23,8 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 def engine_of(optimizer):
     batch, group = Batch.empty(), optimizer.param_groups[0]
-    optimizer._init_group(group, *batch, [])
+    optimizer._init_group(group, *batch[:-1], [], [])
+    batch.places.extend(optimizer._sharing.places)
     return choose(group, Hyper.of(group), batch, [optimizer.state[p] for p in group["params"]])
 
 

@@ -9,7 +9,7 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from adai.optim.engines.batch import Batch
 from adai.optim.engines.choice import missing
-from adai.optim.hyper import TENSOR_LR, check, check_beta0, tensor_lr_is_refused
+from adai.optim.hyper import TENSOR_LR, check, check_beta0, check_mean, check_state_dtype, tensor_lr_is_refused
 from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.saving.from_sgd import WARMUP_STEPS, groups_from_sgd
 from adai.optim.saving.state import fresh, modernise
@@ -83,11 +83,27 @@ class Adai(Optimizer):
         max_grad_norm: clip the gradients of all groups to this norm together, as `torch.nn.utils.clip_grad_norm_`
             called just before would, but within the step: the gradients are not written, and the fused kernels need
             no further pass over them. None does not clip. The norm is of the raw gradients, before any decay.
+        state_dtype: ``torch.bfloat16`` keeps ``exp_avg``, ``exp_avg_sq`` and ``bias_correction`` of tensors with 4,096
+            elements or more in bfloat16, with stochastic rounding: half the memory, and on CPUs with the fused engine
+            fewer bytes to move. Arithmetic stays in float32. None and ``torch.float32``: no state in less than float32.
+            State of float64 and complex parameters stays as it is. On CUDA devices the foreach engine takes it, which
+            makes float32 copies for the time of the step.
+        rounding_seed: a whole number from which the random bits of the rounding follow, together with the step and the
+            element's place in the whole tensor: they are the same for any number of threads and of DTensor shards. It
+            is not saved. To continue bit for bit, give the same one.
+        mean: ``"current"`` is the paper's rule. ``"previous"`` divides v̂ by the mean of the step before, over the
+            parameters of this step that have moved before, and by its own in the first step. This is an approximation,
+            since that mean is an average over about 1 / (1 - beta2) steps. Then no gradient has to be read before the
+            first parameter moves: on CPUs, where the fused engine takes all groups, a step is one pass over memory,
+            and a second one over the gradients only with ``max_grad_norm``, which clips as ever. Other engines save
+            nothing, and on a GPU the host waits for the device in each step. Not for ``capturable`` or
+            `torch.compile`. It is not saved.
 
     State of a parameter: ``step`` (0-dim), and with the parameter's shape ``exp_avg`` (m), ``exp_avg_sq`` (v) and
     ``bias_correction`` (1 - Π mu). The last is dropped once it is 1 to rounding whatever the gradients were, which is
     after ln(2^-25) / ln(1 - eps) steps in float32, 17,321 at the default eps; eps is taken to have been the same all
-    along. Half-precision parameters keep their state in float32, and are computed with in float32.
+    along. Half-precision parameters keep their state in float32 unless ``state_dtype`` says otherwise, and are computed
+    with in float32.
     State may be edited or replaced between steps, but not through ``.data`` or NumPy, which torch does not see.
     Every engine continues from every other's state.
 
@@ -111,6 +127,9 @@ class Adai(Optimizer):
     """
 
     process_group: Any = None
+    state_dtype: torch.dtype | None = None
+    rounding_seed = 0
+    mean = "current"
     _sharing = Sharing([], None)
     _beta0s: tuple[float, ...] = ()
     """beta0 of each group, as no scheduler has cycled it."""
@@ -134,6 +153,9 @@ class Adai(Optimizer):
         fused: bool | None = None,
         process_group: Any = None,
         max_grad_norm: float | None = None,
+        state_dtype: torch.dtype | None = None,
+        rounding_seed: int = 0,
+        mean: str = "current",
     ) -> None:
         defaults = {
             "lr": lr,
@@ -152,7 +174,10 @@ class Adai(Optimizer):
             "max_grad_norm": max_grad_norm,
         }
         check(defaults)
+        check_mean(mean)
         check_process_group(process_group)
+        # Not among the defaults: strict loaders would miss them in what another optimizer has saved.
+        self.state_dtype, self.rounding_seed, self.mean = state_dtype, rounding_seed, mean
         super().__init__(params, defaults)
         # Not one of the defaults: those are saved with the state, and a process group cannot be.
         self.process_group = process_group
@@ -197,9 +222,12 @@ class Adai(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as `torch.optim.Optimizer` does; its options are checked as the constructor's are."""
         if isinstance(param_group, dict):
-            if "process_group" in param_group:
-                raise ValueError("process_group is an option of the whole optimizer, not of a parameter group")
-            check({**self.defaults, **param_group})
+            for name in ("process_group", "state_dtype", "rounding_seed", "mean"):
+                if name in param_group:
+                    raise ValueError(f"{name} is an option of the whole optimizer, not of a parameter group")
+            options = {**self.defaults, **param_group}
+            check(options)
+            check_state_dtype(self.state_dtype, self.rounding_seed, options)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         self._beta0s = (*self._beta0s, group["betas"][0])
@@ -212,7 +240,8 @@ class Adai(Optimizer):
         """What is pickled and copied."""
         if self.process_group is not None:
             raise TypeError(f"{type(self).__name__} with a process_group cannot be copied; copy its state_dict()")
-        return super().__getstate__()
+        own = {"state_dtype": self.state_dtype, "rounding_seed": self.rounding_seed, "mean": self.mean}
+        return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over a pickle or a checkpoint, also an older one or one of the authors' own optimizer."""
@@ -235,14 +264,15 @@ class Adai(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this class or of the authors' Adai, AdaiW and AdaiV2.
 
-        Unlike its base class it keeps the state in float32 where the parameters have less, and shares no memory with
-        ``state_dict``.
+        Unlike its base class it keeps the state in float32, or in ``state_dtype``, where the parameters have less, and
+        shares no memory with ``state_dict``.
+        ``state_dtype`` is not saved: this optimizer keeps its own, whatever dtype it loads.
 
         Raises:
             ValueError: it is that of another optimizer, or of another model: the message names the parameter and the
                 shapes or dtypes. The optimizer stays as it was.
         """
-        with loaded_in_full(self):
+        with loaded_in_full(self, self.state_dtype):
             super().load_state_dict(state_dict)
 
     def v_mean(self) -> float:
@@ -294,7 +324,8 @@ class Adai(Optimizer):
     def _share_out(self) -> None:
         """Find what each parameter is on this process, where parameters are new."""
         if not self._sharing.fits(self.param_groups):
-            self._sharing = Sharing(self.param_groups, self.process_group, self._sharing)
+            seed = self.rounding_seed if self.state_dtype == torch.bfloat16 else None
+            self._sharing = Sharing(self.param_groups, self.process_group, self._sharing, seed)
             if self.process_group is None:
                 warn_of_parts(self)
 
@@ -308,8 +339,9 @@ class Adai(Optimizer):
         bias_corrections: list[Tensor | None],
         steps: list[Tensor],
         shares: list[int],
+        numbers: list[int],
     ) -> bool:
-        """Fill the lists with the group's tensors that have a gradient, and their shares; whether one is complex.
+        """Fill the lists with the group's tensors that have a gradient, their shares and numbers; is one complex?
 
         NOTE torch.compile runs this outside the graph, by its name: empty lists in, tensors and constants appended, a
         constant out.
@@ -328,7 +360,7 @@ class Adai(Optimizer):
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients; use dense ones")
             state = self.state[param]
             if not state:
-                state.update(fresh(param, group))
+                state.update(fresh(param, group, self.state_dtype))
             if differentiable and state["step"].requires_grad:
                 raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
             has_complex |= param.is_complex()
@@ -339,6 +371,7 @@ class Adai(Optimizer):
             bias_corrections.append(state.get("bias_correction"))
             steps.append(state["step"])
             shares.append(self._sharing.share(param))
+            numbers.append(self._sharing.number(param))
         return has_complex
 
     @property
@@ -377,10 +410,12 @@ class Adai(Optimizer):
         for index, group in enumerate(self.param_groups):
             batch = Batch.empty()
             shares: list[int] = []
-            has_complex = self._init_group(group, *batch, shares)
+            numbers: list[int] = []
+            has_complex = self._init_group(group, *batch[:-1], shares, numbers)
+            batch.places.extend(self._sharing.places[number] for number in numbers)
             work += work_of_group(self, index, batch, shares, self._sharing, self._engines, has_complex=has_complex)
         if work or not self._sharing.alone:
-            carry_out(self, work, self._sharing)
+            carry_out(self, work, self._sharing, previous=self.mean == "previous")
             mark_as_begun(self)
         return loss
 
@@ -424,6 +459,9 @@ class AdaiW(Adai):
         fused: bool | None = None,
         process_group: Any = None,
         max_grad_norm: float | None = None,
+        state_dtype: torch.dtype | None = None,
+        rounding_seed: int = 0,
+        mean: str = "current",
     ) -> None:
         super().__init__(
             params,
@@ -442,6 +480,9 @@ class AdaiW(Adai):
             fused=fused,
             process_group=process_group,
             max_grad_norm=max_grad_norm,
+            state_dtype=state_dtype,
+            rounding_seed=rounding_seed,
+            mean=mean,
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

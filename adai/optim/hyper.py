@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from adai.optim.rule import Count
@@ -100,6 +101,22 @@ def check(options: dict[str, Any]) -> None:
     if max_grad_norm is not None and not max_grad_norm >= 0.0:
         raise ValueError(f"Invalid max_grad_norm value: {max_grad_norm}")
     _check_engine(options)
+
+
+def check_mean(mean: str) -> None:
+    """Raise where this is not one of the means by which v̂ can be divided."""
+    if mean not in ("current", "previous"):
+        raise ValueError(f'Invalid mean: {mean!r}; it has to be "current" or "previous"')
+
+
+def check_state_dtype(state_dtype: torch.dtype | None, rounding_seed: int, options: dict[str, Any]) -> None:
+    """Raise where the state cannot be kept in this dtype, or not with these options of a parameter group."""
+    if state_dtype not in (None, torch.float32, torch.bfloat16):
+        raise ValueError(f"Invalid state_dtype: {state_dtype}; it has to be torch.bfloat16, torch.float32 or None")
+    if isinstance(rounding_seed, bool) or not isinstance(rounding_seed, int):
+        raise ValueError(f"Invalid rounding_seed value: {rounding_seed}; it has to be a whole number")
+    if state_dtype == torch.bfloat16 and options["differentiable"]:
+        raise RuntimeError("`state_dtype=torch.bfloat16` does not support `differentiable`: rounding has no derivative")
 
 
 def _check_engine(options: dict[str, Any]) -> None:

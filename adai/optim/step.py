@@ -11,7 +11,7 @@ from adai.optim.engines.base import Engine
 from adai.optim.engines.batch import Batch
 from adai.optim.engines.choice import choose
 from adai.optim.hyper import Hyper
-from adai.optim.rule import Count
+from adai.optim.rule import Count, Mean
 from adai.optim.saving.state import drop_settled
 from adai.optim.shared.mean import accumulator, clip_factor, gated
 from adai.optim.shared.scaling import Scaled
@@ -82,8 +82,11 @@ def keeps_off_host(groups: Sequence[dict[str, Any]], sharing: Sharing) -> bool:
     return torch.compiler.is_compiling() or sharing.unreal or any(group["capturable"] for group in groups)
 
 
-def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing) -> None:
-    """Step the tensors of this process, which may be none, together with all processes that share in them."""
+def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previous: bool) -> None:
+    """Step the tensors of this process, which may be none, together with all processes that share in them.
+
+    ``previous`` takes the mean of v̂ of the step before, where there was one.
+    """
     off_host, shares = keeps_off_host(optimizer.param_groups, sharing), [w.share for w in work]
     # Only engines that do everything in their last pass can leave all as it was once the gradients are in.
     on_device = all(w.engine.on_device for w in work)
@@ -94,6 +97,13 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing) -> None:
     if any(group["max_grad_norm"] is not None for group in optimizer.param_groups):
         norm = sharing.total([w.engine.squares(w.batch, w.hyper) for w in work], shares).sqrt()
         clips = [clip_factor(norm, w.hyper.max_grad_norm, scaled.inverse) for w in work]
+    mean = _mean_before(work, sharing, shares, off_host=off_host) if previous else None
+    if mean is not None:
+        for w, clip in zip(work, clips, strict=True):
+            if not w.engine.one_pass:
+                w.engine.accumulate(w.batch, w.hyper, w.counts, clip)
+        _update(work, clips, scaled.gated(mean), off_host=off_host)
+        return
     told = [None if off_host else _told(w) for w in work]
     hats = [w.engine.accumulate(w.batch, w.hyper, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
     v_mean = sharing.mean(hats, [sum(p.numel() for p in w.batch.params) for w in work], told, shares)
@@ -107,7 +117,22 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing) -> None:
             if squares is not None:  # v holds weight decay alone, which does not count before the first gradient
                 torch._foreach_zero_(w.batch.exp_avg_sqs)
         return
-    mean = scaled.gated(mean)
+    _update(work, clips, scaled.gated(mean), off_host=off_host)
+
+
+def _mean_before(work: list[Work], sharing: Sharing, shares: list[int], *, off_host: bool) -> Mean | None:
+    """The mean of v̂ of the step before, over the tensors of this step that had one; None where it is 0."""
+    if off_host:
+        raise RuntimeError(
+            'mean="previous" has to know on the host whether there was a step before; leave mean at "current" for '
+            "capturable=True, torch.compile and tensors without numbers"
+        )
+    sums = [w.engine.total_before(w.batch, w.hyper, w.counts) for w in work]
+    elements = [sum(p.numel() for p, count in zip(w.batch.params, w.counts, strict=True) if count.t > 1) for w in work]
+    return gated(sharing.mean(sums, elements, [None] * len(work), shares), wait=True)
+
+
+def _update(work: list[Work], clips: list[Any], mean: Mean, *, off_host: bool) -> None:
     for w, clip in zip(work, clips, strict=True):
         w.engine.update(w.batch, w.hyper, w.counts, clip, mean)
     if not off_host:

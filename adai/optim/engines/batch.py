@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from adai.optim.engines.rounding import Place
+
 PLAIN = (Tensor, torch.nn.Parameter)
 """The types whose memory holds their numbers; a subclass may hold them elsewhere."""
 
@@ -18,15 +20,16 @@ class Batch(NamedTuple):
     exp_avg_sqs: list[Tensor]
     bias_corrections: list[Tensor | None]
     steps: list[Tensor]
+    places: list[Place]
 
     @classmethod
     def empty(cls) -> "Batch":
         """A batch to be filled."""
-        return cls([], [], [], [], [], [])
+        return cls([], [], [], [], [], [], [])
 
     def real(self) -> "Batch":
         """The same memory with complex tensors seen as pairs of real numbers."""
-        return _batch([[torch.view_as_real(t) if t is not None and t.is_complex() else t for t in ts] for ts in self])
+        return _batch([*([None if t is None else _real(t) for t in ts] for ts in self[:-1]), self.places])
 
     def alike(self) -> list[tuple["Batch", list[int]]]:
         """Parts whose tensors share device and dtypes, which foreach kernels need; each with its positions here.
@@ -58,6 +61,10 @@ class Batch(NamedTuple):
     def take(self, where: list[int]) -> "Batch":
         """The tensors at these positions."""
         return _batch([[ts[i] for i in where] for ts in self])
+
+
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _batch(lists: Any) -> Batch:

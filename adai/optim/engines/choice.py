@@ -10,6 +10,7 @@ from adai.optim.engines.base import Engine
 from adai.optim.engines.batch import Batch
 from adai.optim.engines.foreach import Foreach
 from adai.optim.engines.loop import Loop
+from adai.optim.engines.narrow import Narrow, is_narrow
 from adai.optim.hyper import Hyper
 from adai.optim.torch_private import foreach_by_default
 
@@ -49,6 +50,8 @@ def choose(
         use_foreach = foreach_by_default(batch.params, differentiable=group["differentiable"])
         if isinstance(group["lr"], Tensor) and not group["capturable"]:
             use_foreach = False
-    plain = Foreach() if use_foreach else Loop()
+    plain: Engine = Foreach() if use_foreach else Loop()
+    if is_narrow(batch):
+        plain = Narrow(plain)
     plain.prepare(batch, states, hyper)
     return plain

@@ -14,13 +14,14 @@ from torch import Tensor
 from adai.optim.engines.batch import Batch
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean, typical
-from adai.optim.shared.mean import accumulator, advance, total_hat
+from adai.optim.shared.mean import accumulator, advance, total_before, total_hat
 
 
 class Foreach:
     """The engine of lists. It keeps nothing between steps."""
 
     on_device = False
+    one_pass = False
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
         """Check the shapes; any tensors will do."""
@@ -36,6 +37,10 @@ class Foreach:
             # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
             norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
         return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
+
+    def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
+        """Σ v̂ of the step before."""
+        return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Bring every v of the batch to this step; returns Σ v̂ over the batch."""

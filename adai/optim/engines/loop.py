@@ -9,13 +9,14 @@ from torch import Tensor
 from adai.optim import rule
 from adai.optim.engines.batch import Batch
 from adai.optim.hyper import Hyper
-from adai.optim.shared.mean import accumulator, advance, total_hat
+from adai.optim.shared.mean import accumulator, advance, total_before, total_hat
 
 
 class Loop:
     """The reference of the other engines. It keeps nothing between steps."""
 
     on_device = False
+    one_pass = False
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
         """Check the shapes; any tensors will do."""
@@ -28,6 +29,10 @@ class Loop:
         del hyper
         norms = [torch.linalg.vector_norm(g, dtype=accumulator(g.device)) for g in batch.grads]
         return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()
+
+    def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count]) -> Tensor:
+        """Σ v̂ of the step before."""
+        return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count], clip: Any) -> Tensor:
         """Bring every v of the batch to this step; returns Σ v̂ over the batch."""

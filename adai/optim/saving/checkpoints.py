@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
@@ -28,7 +29,7 @@ def saved_strictly(optimizer: Optimizer) -> Iterator[None]:
 
 
 @contextmanager
-def loaded_in_full(optimizer: Optimizer) -> Iterator[None]:
+def loaded_in_full(optimizer: Optimizer, state_dtype: torch.dtype | None) -> Iterator[None]:
     """Within it `torch.optim.Optimizer.load_state_dict` keeps every digit, and shares no memory with what it loads.
 
     Where loading fails, the optimizer is left as it was.
@@ -49,7 +50,7 @@ def loaded_in_full(optimizer: Optimizer) -> Iterator[None]:
         for group in optimizer.param_groups:
             for param in group["params"]:
                 state = optimizer.state.get(param, {})
-                restore(state, handed["state"].get(next(ids), {}), param, group)
+                restore(state, handed["state"].get(next(ids), {}), param, group, state_dtype)
                 states.append(state)
                 groups.append(group)
         drop_all_settled(states, groups)

@@ -6,18 +6,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adai.optim.engines.memory import is_unreal
+from adai.optim.engines.memory import STATE_DTYPES, is_unreal
+from adai.optim.engines.rounding import LEAST_ELEMENTS, NARROW
 from adai.optim.hyper import ADDED, Hyper
 from adai.optim.rule import Count
 
-# The state tensors that have the parameter's shape and are never kept in less than float32.
+# The state tensors that have the parameter's shape.
 MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
-def fresh(param: Tensor, group: dict[str, Any]) -> dict[str, Any]:
+def fresh(param: Tensor, group: dict[str, Any], state_dtype: torch.dtype | None) -> dict[str, Any]:
     """The state of a parameter of a group before its first step."""
-    zeros = {key: torch.zeros_like(param, dtype=_dtype(param), memory_format=torch.preserve_format) for key in MOMENTS}
+    dtype = _dtype(param, state_dtype)
+    zeros = {key: torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format) for key in MOMENTS}
     return {"step": _new_step(param, group), **zeros}
 
 
@@ -54,7 +56,13 @@ def to_save(state: dict[str, Any]) -> dict[str, Any]:
     return saved
 
 
-def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: dict[str, Any]) -> None:
+def restore(
+    state: dict[str, Any],
+    saved: dict[str, Any],
+    param: Tensor,
+    group: dict[str, Any],
+    state_dtype: torch.dtype | None,
+) -> None:
     """Put the tensors of a saved state into a state that `torch.optim.Optimizer` has cast and may share with it."""
     saved = dict(saved)
     if "beta1_prod" in saved:
@@ -62,7 +70,7 @@ def restore(state: dict[str, Any], saved: dict[str, Any], param: Tensor, group: 
     for key, value in saved.items():
         if key in MOMENTS:
             # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
-            state[key] = torch.empty_like(param, dtype=_dtype(param)).copy_(value)
+            state[key] = torch.empty_like(param, dtype=_dtype(param, state_dtype)).copy_(value)
         elif key == "step" and isinstance(value, Tensor):
             # NOTE fused=True makes torch.optim.Optimizer move it to the parameter's device.
             state[key] = state[key].reshape(()).to(device=param.device if group["capturable"] else "cpu", copy=True)
@@ -93,11 +101,17 @@ def drop_all_settled(states: Sequence[dict[str, Any]], groups: Sequence[dict[str
 def drop_settled(state: dict[str, Any], count: Count) -> None:
     """Let go of the bias correction if it is 1 for good."""
     c = state.get("bias_correction")
-    if c is not None and count.settled(c.dtype):
+    # In bfloat16 it is kept as long as in float32, in which it is computed.
+    if c is not None and count.settled(torch.promote_types(c.dtype, torch.float32)):
         del state["bias_correction"]
 
 
-def _dtype(param: Tensor) -> torch.dtype:
+def _dtype(param: Tensor, state_dtype: torch.dtype | None) -> torch.dtype:
+    """Float32 or wider, but bfloat16 where that is asked for and the tensor is large enough."""
+    # Shards of FullyShardedDataParallel differ in size from process to process, but must not differ in dtype.
+    large = param.numel() >= LEAST_ELEMENTS or hasattr(param, "_fsdp_flattened")
+    if state_dtype == NARROW and STATE_DTYPES.get(param.dtype) == torch.float32 and large:
+        return NARROW
     return _WIDER.get(param.dtype, param.dtype)
 
 

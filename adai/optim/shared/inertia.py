@@ -52,6 +52,7 @@ def inertia(optimizer: Optimizer, param: Tensor, mean: float) -> Tensor:
             "call step() with a gradient other than zero first"
         )
     hyper, v = Hyper.of(group), state["exp_avg_sq"]
+    v = v.to(torch.promote_types(v.dtype, torch.float32))
     w = weight(
         torch.view_as_real(v) if v.is_complex() else v,
         count=hyper.count_at(t),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adai.optim.engines.memory import is_unreal
-from adai.optim.rule import Count, Mean
+from adai.optim.rule import Count, Mean, debias
 
 
 def accumulator(device: torch.device) -> torch.dtype:
@@ -19,6 +19,16 @@ def total_hat(sums: Sequence[Tensor], counts: Sequence[Count]) -> Tensor:
     """Σ v̂ over several tensors, v̂ = v / (1 - beta2^t) with each tensor's own t, from the Σ v of each."""
     hats = torch._foreach_div(list(sums), [count.bias_correction2 for count in counts])
     return total(hats)
+
+
+def total_before(vs: Sequence[Tensor], counts: Sequence[Count], beta2: float) -> Tensor:
+    """Σ v̂ of the step before, from v as it left it, over the tensors that had one; 0-dim."""
+    hats = [
+        v.sum(dtype=accumulator(v.device)) / debias(beta2, count.t - 1)
+        for v, count in zip(vs, counts, strict=True)
+        if count.t > 1
+    ]
+    return total(hats) if hats else torch.zeros((), dtype=accumulator(vs[0].device), device=vs[0].device)
 
 
 def total(numbers: Sequence[Tensor]) -> Tensor:

@@ -5,6 +5,7 @@ DTensors share, over their mesh, by one all-reduce for each mesh; then, where th
 over the group, by one more. A DTensor that several processes of a mesh hold alike counts once.
 """
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.memory import is_unreal
+from adai.optim.engines.rounding import Place
 from adai.optim.shared.mean import accumulator, total
 
 
@@ -36,9 +38,16 @@ class Sharing:
     """The shares of all parameters of an optimizer."""
 
     def __init__(
-        self, param_groups: Sequence[dict[str, Any]], process_group: Any, made: "Sharing | None" = None
+        self,
+        param_groups: Sequence[dict[str, Any]],
+        process_group: Any,
+        made: "Sharing | None" = None,
+        rounding_seed: int | None = None,
     ) -> None:
-        """Find the shares; process groups that ``made`` has created serve again. All processes do this together."""
+        """Find the shares; process groups that ``made`` has created serve again. All processes do this together.
+
+        Without a ``rounding_seed`` nothing is rounded, and `places` are not looked for.
+        """
         self._params = _params(param_groups)  # kept, so that no other tensor can take their addresses
         self._ids = [id(p) for p in self._params]
         self._created: dict[tuple[int, ...], Any] = made._created if made else {}
@@ -46,10 +55,13 @@ class Sharing:
         self.groups: list[Group] = []
         self.shares = [Share()]
         self._index: dict[int, int] = {}
+        self._numbers = {identity: number for number, identity in enumerate(self._ids)}
         self.plain = all(type(p) in PLAIN and not _padding(p) for p in self._params)
         """Whether every parameter is just its elements on this process, and needs no `local`."""
         self.unreal = any(is_unreal(getattr(p, "_local_tensor", p)) for p in self._params)
         """Whether there are parameters without numbers, for which nothing can be decided on the host."""
+        self.places = self._find_places(rounding_seed)
+        """Where in the whole tensor the part of each parameter on this process lies, by the parameter's number."""
         self._find_shares()
         if self.alone:
             return
@@ -69,6 +81,10 @@ class Sharing:
     def share(self, param: Tensor) -> int:
         """The position of the parameter's share in `shares`."""
         return self._index.get(id(param), 0)
+
+    def number(self, param: Tensor) -> int:
+        """The parameter's number among all of them."""
+        return self._numbers[id(param)]
 
     def mean(
         self, sums: Sequence[Tensor], elements: Sequence[int], told: Sequence[Tensor | None], shares: Sequence[int]
@@ -124,6 +140,12 @@ class Sharing:
             return device
         return torch.device("cuda" if "nccl" in dist.get_backend(self.process_group) else "cpu")
 
+    def _find_places(self, seed: int | None) -> list[Place]:
+        holder = 0 if self.process_group is None else dist.get_rank(self.process_group)
+        if seed is None:
+            return [Place(number) for number in range(len(self._params))]
+        return [Place(number, seed, holder, *_start(param)) for number, param in enumerate(self._params)]
+
     def _find_shares(self) -> None:
         meshes: dict[Any, list[Tensor]] = {}
         for p in self._params:
@@ -171,7 +193,7 @@ class Sharing:
 
 def local(batch: Batch) -> Batch:
     """What lies on this process of a batch, in plain tensors on the same memory."""
-    rows = [_row(*row) for row in zip(*batch, strict=True)]
+    rows = [(*_row(*row), place) for *row, place in zip(*batch, strict=True)]
     return Batch(*(list(column) for column in zip(*rows, strict=True)))
 
 
@@ -212,6 +234,16 @@ def _cut(param: Any) -> list[int]:
     """The dimensions of its mesh along which a DTensor is cut into parts."""
     mesh = param.device_mesh
     return [i for i, placement in enumerate(param.placements) if mesh.size(i) > 1 and not placement.is_replicate()]
+
+
+def _start(param: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | tuple[()]:
+    """The index of a DTensor's first element on this process, and the strides of the whole; none for other tensors."""
+    if type(param) in PLAIN or not hasattr(param, "device_mesh"):
+        return ()
+    # NOTE torch keeps this private, and had it elsewhere before 2.5; torch.distributed.checkpoint lives on it.
+    utils = importlib.import_module("torch.distributed.tensor._utils")
+    _, start = utils.compute_local_shape_and_global_offset(param.shape, param.device_mesh, param.placements)
+    return tuple(start) or (0,) * param.ndim, tuple(param.stride())
 
 
 def _ranks(mesh: Any, dims: list[int]) -> tuple[int, ...]:

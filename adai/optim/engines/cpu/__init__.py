@@ -16,8 +16,10 @@ from torch import Tensor
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.cpu import library
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
+from adai.optim.engines.narrow import without_least
+from adai.optim.engines.rounding import NARROW, Place, stream
 from adai.optim.hyper import Hyper
-from adai.optim.rule import Count, Mean
+from adai.optim.rule import Count, Mean, debias
 from adai.optim.shared.watch import Watch
 
 NOT_BUILT = "the package was installed without its compiled CPU kernel"
@@ -45,17 +47,30 @@ def refusal(batch: Batch) -> str | None:
     for step in batch.steps:
         if step.dtype not in COUNT_DTYPES or not step.is_cpu:
             return f"a step count is {step.dtype} on {step.device}"
-    for p, m, v, c in zip(batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, strict=True):
-        if type(p) not in PLAIN or not p.is_cpu or p.layout != torch.strided:
-            return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
-        dtype = STATE_DTYPES.get(p.dtype)
-        if dtype is None:
-            return f"a parameter has dtype {p.dtype}"
-        for state in (m, v) if c is None else (m, v, c):
-            if state.dtype != dtype or not state.is_cpu:
-                return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
-            if not same_layout(p, state):
-                return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
+    for p, m, v, c, place in zip(
+        batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.places, strict=True
+    ):
+        reason = _refusal(p, m, v, c)
+        if reason is None and m.dtype == NARROW and place.runs(m) is None:
+            reason = f"a parameter with bfloat16 state is cut along several inner dimensions, to {tuple(p.shape)}"
+        if reason is not None:
+            return reason
+    return None
+
+
+def _refusal(p: Tensor, m: Tensor, v: Tensor, c: Tensor | None) -> str | None:
+    if type(p) not in PLAIN or not p.is_cpu or p.layout != torch.strided:
+        return f"a parameter is a {type(p).__name__} on {p.device}, not a dense tensor on the CPU"
+    dtype = STATE_DTYPES.get(p.dtype)
+    if dtype is None:
+        return f"a parameter has dtype {p.dtype}"
+    if m.dtype == NARROW and dtype == torch.float32:
+        dtype = NARROW
+    for state in (m, v) if c is None else (m, v, c):
+        if state.dtype != dtype or not state.is_cpu:
+            return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
+        if not same_layout(p, state):
+            return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
     return None
 
 
@@ -63,6 +78,7 @@ class Fused:
     """The engine for the tensors of one group; its table serves every step, as long as they stay where they are."""
 
     on_device = False
+    one_pass = True
 
     def __init__(self) -> None:
         self._forms: list[_Form] = []
@@ -84,9 +100,16 @@ class Fused:
         """Whether the table is of these tensors; without one no address is asked for, as some tensors have none."""
         if not self._forms:
             return False
-        return _forms(batch) == self._forms and [g.shape for g in batch.grads] == self._forms[0].shapes
+        return (
+            batch.places == self._places
+            and _forms(batch) == self._forms
+            and [g.shape for g in batch.grads] == self._forms[0].shapes
+        )
 
     def _make_table(self, batch: Batch) -> None:
+        self._places = batch.places
+        narrow = [m.dtype == NARROW for m in batch.exp_avgs]
+        runs = [_runs(*row) for row in zip(batch.places, batch.exp_avgs, strict=True)]
         self._kernel: Any = library.load()
         self._sums = array("d", bytes(8 * len(batch.params)))  # Σ v of each tensor, as long as the watch sees no change
         self._watch = Watch()
@@ -96,7 +119,12 @@ class Fused:
         self._columns: dict[str, array[Any]] = {}
         self._add_columns(
             wide_step=array("B", [step.dtype == torch.float64 for step in batch.steps]),
+            narrow=array("B", narrow),
             size=array("q", [p.numel() for p in batch.params]),
+            first_place=array("q", [first for first, _, _ in runs]),
+            run=array("q", [run for _, run, _ in runs]),
+            pitch=array("q", [pitch for _, _, pitch in runs]),
+            stream=array("I", [stream(place) for place in batch.places]),
             **dict(zip("pmvc", (form.addresses for form in forms), strict=False)),
             step=forms[-1].addresses,
         )
@@ -121,18 +149,18 @@ class Fused:
         self._parts = self._read(_PARTS if hyper.l2 else _PLAIN, hyper, 1.0)
         return _number(sum(self._parts[::3]))
 
+    def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
+        """Σ v̂ of the step before."""
+        self._count(batch, counts)
+        self._take_totals()
+        sums = zip(self._sums, counts, strict=True)
+        return _number(sum(v / debias(hyper.beta2, count.t - 1) for v, count in sums if count.t > 1))
+
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
-        del batch
-        self._add_columns(
-            t=array("d", [count.t for count in counts]),
-            bias_correction2=array("d", [count.bias_correction2 for count in counts]),
-            least=array("d", [count.least for count in counts]),
-            warmed=array("d", [count.warmed for count in counts]),
-        )
+        self._count(batch, counts)
         squares = self._squared_gradients(hyper, 1.0 if clip is None else float(clip))
-        if not self._known:
-            _done(self._kernel.adai_totals(self._crew, self._tensors, _address(self._sums)))
+        self._take_totals()
         total = self._kernel.adai_accumulate(
             self._tensors, _options(hyper, 1.0), _address(squares), _address(self._sums)
         )
@@ -148,6 +176,20 @@ class Fused:
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
         written([*batch.params, *batch.exp_avg_sqs])
         self._watch.leave(batch.exp_avg_sqs)
+
+    def _count(self, batch: Batch, counts: Sequence[Count]) -> None:
+        self._add_columns(
+            t=array("d", [count.t for count in counts]),
+            bias_correction2=array("d", [count.bias_correction2 for count in counts]),
+            least=array("d", [count.least for count in without_least(batch, counts)]),
+            warmed=array("d", [count.warmed for count in counts]),
+        )
+
+    def _take_totals(self) -> None:
+        """Have Σ v of each tensor as it is."""
+        if not self._known:
+            _done(self._kernel.adai_totals(self._crew, self._tensors, _address(self._sums)))
+            self._known = True
 
     def _add_columns(self, **columns: "array[Any]") -> None:
         self._columns.update(columns)  # which keeps them alive
@@ -175,6 +217,11 @@ class Fused:
         sums = array("d", bytes(8 * 3 * self._tensors.count))
         _done(self._kernel.adai_squares(self._crew, self._tensors, _options(hyper, clip), what, _address(sums)))
         return sums
+
+
+def _runs(place: Place, m: Tensor) -> tuple[int, int, int]:
+    """The places of a tensor's elements as the kernel takes them; one run where nothing is rounded."""
+    return (place.runs(m) if m.dtype == NARROW else None) or (0, max(m.numel(), 1), 0)
 
 
 def _options(hyper: Hyper, clip: float) -> library.Options:

@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "half.h"
+#include "rounding.h"
 
 #define LANES 16
 #define PIECE 65536 /* elements: long enough to stream, short enough to share evenly */
@@ -33,10 +33,18 @@ struct count {
     double v_mean, least, warmed;
 };
 
+/* The places of a tensor's elements in the whole tensor, of which it may be a shard: runs of `run` elements in memory
+ * follow on one another, the first from `first` on, each starting `pitch` after the start of the one before. Places are
+ * taken modulo 2^32: elements so far apart may share random words. */
+struct places {
+    struct keys keys;
+    int64_t first, run, pitch;
+};
+
 struct passes {
     void (*squares)(const void *p, const void *g, int64_t n, double a, double lambda, double *sums, enum squares what);
-    double (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t n, const struct options *o,
-                   struct count count);
+    double (*step)(void *p, const void *g, void *m, void *v, void *c, int64_t first, int64_t n, const struct options *o,
+                   struct count count, struct places where);
     double (*total)(const void *v, int64_t n);
 };
 
@@ -71,7 +79,7 @@ int adai_best_variant(void) {
     return 0;
 }
 
-static const struct passes *variant_passes(int variant) {
+static const struct passes (*variant_passes(int variant))[2] {
 #if defined(__x86_64__)
     if (variant == 2) return passes_avx512;
     if (variant == 1) return passes_avx2;
@@ -89,21 +97,23 @@ struct crew {
 };
 
 /* Columns with one entry per tensor; c is 0 where the tensor has none any more. A step is a float or, where wide_step, a
- * double. t, bias_correction2, least and warmed are rule.py's Count of this step. */
+ * double. t, bias_correction2, least and warmed are rule.py's Count of this step. `narrow` says that the state is in bfloat16; then
+ * stream is rounding.py's, and the rest struct places. */
 struct tensors {
     int64_t count;
-    const uint8_t *type, *wide_step;
-    const int64_t *size;
+    const uint8_t *type, *wide_step, *narrow;
+    const int64_t *size, *first_place, *run, *pitch;
+    const uint32_t *stream;
     void *const *p, *const *g, *const *m, *const *v, *const *c, *const *step;
     const double *t, *bias_correction2, *least, *warmed;
 };
 
 /* What the caller has to agree with: the version, which a change of any struct or argument raises, and sizes. */
-const int64_t adai_layout[] = {2, sizeof(struct crew), sizeof(struct tensors), sizeof(struct options)};
+const int64_t adai_layout[] = {3, sizeof(struct crew), sizeof(struct tensors), sizeof(struct options)};
 
 struct job {
     const struct tensors *tensors;
-    const struct passes *passes;
+    const struct passes (*passes)[2];
     const int64_t *first; /* number of each tensor's first piece, and of all pieces at the end */
     int64_t next;
     int backwards;
@@ -118,29 +128,32 @@ struct job {
 static const int64_t STORED_SIZE[] = {4, 8, 2, 2, 2, 2}, GRADIENT_SIZE[] = {4, 8, 2, 2, 4, 4};
 static const int64_t REAL_SIZE[] = {4, 8, 4, 4, 4, 4};
 
+static int64_t kept_size(const struct tensors *t, int64_t k) { return t->narrow[k] ? 2 : REAL_SIZE[t->type[k]]; }
+
 static void *at(void *base, int64_t bytes) { return base ? (char *)base + bytes : base; }
 
 static void squares_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {
     const struct tensors *t = job->tensors;
     const int type = t->type[k];
-    job->passes[type].squares(at(t->p[k], offset * STORED_SIZE[type]), at(t->g[k], offset * GRADIENT_SIZE[type]), n,
+    job->passes[type][0].squares(at(t->p[k], offset * STORED_SIZE[type]), at(t->g[k], offset * GRADIENT_SIZE[type]), n,
                               job->options->a, job->options->lambda, job->sums + 3 * number, job->what);
 }
 
 static void step_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {
     const struct tensors *t = job->tensors;
     const int type = t->type[k];
-    const int64_t real = offset * REAL_SIZE[type];
+    const int64_t kept = offset * kept_size(t, k);
     const struct count count = {job->v_mean * t->bias_correction2[k], t->least[k], t->warmed[k]};
-    job->sums[number] = job->passes[type].step(at(t->p[k], offset * STORED_SIZE[type]),
-                                               at(t->g[k], offset * GRADIENT_SIZE[type]), at(t->m[k], real),
-                                               at(t->v[k], real), at(t->c[k], real), n, job->options, count);
+    const struct places where = {keys_of(t->stream[k], t->t[k]), t->first_place[k], t->run[k], t->pitch[k]};
+    job->sums[number] = job->passes[type][t->narrow[k]].step(
+        at(t->p[k], offset * STORED_SIZE[type]), at(t->g[k], offset * GRADIENT_SIZE[type]), at(t->m[k], kept),
+        at(t->v[k], kept), at(t->c[k], kept), offset, n, job->options, count, where);
 }
 
 static void total_piece(const struct job *job, int64_t number, int64_t k, int64_t offset, int64_t n) {
     const struct tensors *t = job->tensors;
-    const int type = t->type[k];
-    job->sums[number] = job->passes[type].total(at(t->v[k], offset * REAL_SIZE[type]), n);
+    const void *v = at(t->v[k], offset * kept_size(t, k));
+    job->sums[number] = job->passes[t->type[k]][t->narrow[k]].total(v, n);
 }
 
 static void work(void *data) {

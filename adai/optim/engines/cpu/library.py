@@ -11,7 +11,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 VARIANTS = ("plain", "avx2", "avx512")
-VERSION = 2
+VERSION = 3
 """Of what is mirrored here from kernel.c."""
 
 # The second and later ones are what builds of earlier versions left in a source folder.
@@ -24,7 +24,10 @@ class Crew(ctypes.Structure):
     _fields_ = (("run", ctypes.c_void_p), ("threads", ctypes.c_uint), ("variant", ctypes.c_int))
 
 
-_COLUMNS = ("type", "wide_step", "size", "p", "g", "m", "v", "c", "step", "t", "bias_correction2", "least", "warmed")
+_COLUMNS = (
+    *("type", "wide_step", "narrow", "size", "first_place", "run", "pitch", "stream"),
+    *("p", "g", "m", "v", "c", "step", "t", "bias_correction2", "least", "warmed"),
+)
 
 
 class Tensors(ctypes.Structure):

@@ -6,7 +6,10 @@
  *   LOAD, STORE    from it to REAL and back
  *   GRADIENT       type of the gradient in memory: STORED or REAL
  *   LOAD_GRADIENT  from it to REAL
- *   REAL           type of the state, and of all arithmetic
+ *   KEPT           type of the state in memory: REAL, or uint16_t for bfloat16
+ *   LOAD_KEPT      from it to REAL
+ *   KEEP           from REAL to it, given 16 random bits
+ *   REAL           type of all arithmetic
  *   POW            of REAL, and its smallest positive numbers: TINY (normal) and LEAST
  *
  * The loops are written for the compiler to vectorise. No result depends on the width of the vectors: every element
@@ -64,10 +67,12 @@ INLINE TARGET REAL NAME(lerp)(REAL start, REAL end, REAL w) {
     return w < (REAL)0.5 ? start + w * way : end - ((REAL)1 - w) * way;
 }
 
-/* rule.py's second_moment and update. Comparisons are written so that NaN passes through. */
-INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, REAL *restrict m, REAL *restrict v,
-                              REAL *restrict c, int64_t n, const struct options *o, struct count count,
-                              const int decayed, const int corrected, const int dampened) {
+/* rule.py's second_moment and update. Comparisons are written so that NaN passes through. `place` is the first element's
+ * in the whole tensor. */
+INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, KEPT *restrict m, KEPT *restrict v,
+                              KEPT *restrict c, int64_t n, const struct options *o, struct count count,
+                              const uint32_t place, const struct keys keys, const int decayed, const int corrected,
+                              const int dampened) {
     const REAL a = (REAL)o->a, lambda = (REAL)o->lambda;
     const REAL shrink = (REAL)(1 - o->decay * count.warmed), step = (REAL)(o->step * count.warmed);
     const REAL beta0 = (REAL)o->beta0, one_minus_beta2 = (REAL)o->one_minus_beta2, eps = (REAL)o->eps;
@@ -75,34 +80,39 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, RE
     const REAL most = (REAL)(1 - o->min_inertia);
     const REAL mean = (REAL)count.v_mean < LEAST ? LEAST : (REAL)count.v_mean, least_c = (REAL)count.least;
     for (int64_t i = 0; i < n; i++) {
+        const uint32_t word = random_word(place + (uint32_t)i, keys);
+        (void)word; /* which a KEEP that does not round leaves out */
         REAL theta = LOAD(p[i]), x = a * LOAD_GRADIENT(g[i]);
         if (decayed) x += lambda * theta;
-        v[i] = NAME(lerp)(v[i], x * x, one_minus_beta2);
-        REAL w = v[i] / mean;
+        REAL v_i = NAME(lerp)(LOAD_KEPT(v[i]), x * x, one_minus_beta2);
+        v[i] = KEEP(v_i, word >> 16);
+        REAL w = v_i / mean;
         if (dampened) w = POW(w, exponent);
         w *= beta0;
         w = w < eps ? eps : w;
         w = w > most ? most : w;
-        m[i] = dampened ? (one - w) * m[i] + POW(w, dampening) * x : NAME(lerp)(m[i], x, w);
-        REAL m_hat = m[i];
+        REAL m_i = LOAD_KEPT(m[i]);
+        m_i = dampened ? (one - w) * m_i + POW(w, dampening) * x : NAME(lerp)(m_i, x, w);
+        m[i] = KEEP(m_i, word & 0xFFFFu);
         if (corrected) {
-            REAL c_i = NAME(lerp)(c[i], one, w);
-            c[i] = c_i < least_c ? least_c : c_i;
-            m_hat /= c[i] < TINY ? TINY : c[i];
+            REAL c_i = NAME(lerp)(LOAD_KEPT(c[i]), one, w);
+            c_i = c_i < least_c ? least_c : c_i;
+            c[i] = KEEP(c_i, next_word(word) >> 16);
+            m_i /= c_i < TINY ? TINY : c_i;
         }
-        p[i] = STORE(theta * shrink - step * m_hat);
+        p[i] = STORE(theta * shrink - step * m_i);
     }
 }
 
 /* Adds to the lanes Σ v. A sum may be taken in parts, all but the last of whole WIDE: the additions are the same. */
-INLINE TARGET void NAME(add_up)(const REAL *v, int64_t n, double *restrict lanes) {
+INLINE TARGET void NAME(add_up)(const KEPT *v, int64_t n, double *restrict lanes) {
     double sums[WIDE];
     const int64_t whole = n / WIDE * WIDE;
     for (int j = 0; j < WIDE; j++) sums[j] = lanes[j];
     for (int64_t i = 0; i < whole; i += WIDE)
-        for (int j = 0; j < WIDE; j++) sums[j] += v[i + j];
+        for (int j = 0; j < WIDE; j++) sums[j] += LOAD_KEPT(v[i + j]);
     for (int j = 0; j < WIDE; j++) lanes[j] = sums[j];
-    for (int64_t i = whole; i < n; i++) lanes[i - whole] += v[i];
+    for (int64_t i = whole; i < n; i++) lanes[i - whole] += LOAD_KEPT(v[i]);
 }
 
 INLINE TARGET double NAME(sum_of)(const double *lanes) {
@@ -117,27 +127,36 @@ static TARGET double NAME(total)(const void *v, int64_t n) {
     return NAME(sum_of)(lanes);
 }
 
-/* Returns Σ v as `total` would afterwards: v is added up while it is in the cache. */
-static TARGET double NAME(step)(void *p_, const void *g_, void *m_, void *v_, void *c_, int64_t n,
-                                const struct options *o, struct count count) {
-    const int kind = (o->lambda != 0) | (c_ != 0) << 1 | (o->dampening != 1) << 2;
+/* Moves elements whose places follow on one another. */
+INLINE TARGET void NAME(move_run)(STORED *p, const GRADIENT *g, KEPT *m, KEPT *v, KEPT *c, int64_t n,
+                                  const struct options *o, struct count count, uint32_t place, struct keys keys) {
+    switch ((o->lambda != 0) | (c != 0) << 1 | (o->dampening != 1) << 2) {
+        case 0: NAME(move)(p, g, m, v, c, n, o, count, place, keys, 0, 0, 0); break;
+        case 1: NAME(move)(p, g, m, v, c, n, o, count, place, keys, 1, 0, 0); break;
+        case 2: NAME(move)(p, g, m, v, c, n, o, count, place, keys, 0, 1, 0); break;
+        case 3: NAME(move)(p, g, m, v, c, n, o, count, place, keys, 1, 1, 0); break;
+        case 4: NAME(move)(p, g, m, v, c, n, o, count, place, keys, 0, 0, 1); break;
+        case 5: NAME(move)(p, g, m, v, c, n, o, count, place, keys, 1, 0, 1); break;
+        case 6: NAME(move)(p, g, m, v, c, n, o, count, place, keys, 0, 1, 1); break;
+        case 7: NAME(move)(p, g, m, v, c, n, o, count, place, keys, 1, 1, 1); break;
+    }
+}
+
+/* Returns Σ v as `total` would afterwards: v is added up while it is in the cache. The piece starts at the element
+ * `first` of the tensor. */
+static TARGET double NAME(step)(void *p_, const void *g_, void *m_, void *v_, void *c_, int64_t first, int64_t n,
+                                const struct options *o, struct count count, struct places where) {
     double lanes[WIDE] = {0};
     for (int64_t i = 0; i < n; i += CACHED) {
-        const int64_t k = n - i < CACHED ? n - i : CACHED;
-        STORED *p = (STORED *)p_ + i;
-        const GRADIENT *g = (const GRADIENT *)g_ + i;
-        REAL *m = (REAL *)m_ + i, *v = (REAL *)v_ + i, *c = c_ ? (REAL *)c_ + i : 0;
-        switch (kind) {
-            case 0: NAME(move)(p, g, m, v, c, k, o, count, 0, 0, 0); break;
-            case 1: NAME(move)(p, g, m, v, c, k, o, count, 1, 0, 0); break;
-            case 2: NAME(move)(p, g, m, v, c, k, o, count, 0, 1, 0); break;
-            case 3: NAME(move)(p, g, m, v, c, k, o, count, 1, 1, 0); break;
-            case 4: NAME(move)(p, g, m, v, c, k, o, count, 0, 0, 1); break;
-            case 5: NAME(move)(p, g, m, v, c, k, o, count, 1, 0, 1); break;
-            case 6: NAME(move)(p, g, m, v, c, k, o, count, 0, 1, 1); break;
-            case 7: NAME(move)(p, g, m, v, c, k, o, count, 1, 1, 1); break;
+        const int64_t end = n - i < CACHED ? n : i + CACHED;
+        KEPT *m = m_, *v = v_, *c = c_;
+        for (int64_t j = i, rest; j < end; j += rest) {
+            const int64_t run = (first + j) / where.run, along = (first + j) % where.run;
+            rest = where.run - along < end - j ? where.run - along : end - j;
+            NAME(move_run)((STORED *)p_ + j, (const GRADIENT *)g_ + j, m + j, v + j, c ? c + j : 0, rest, o, count,
+                           (uint32_t)(where.first + run * where.pitch + along), where.keys);
         }
-        NAME(add_up)(v, k, lanes);
+        NAME(add_up)(v + i, end - i, lanes);
     }
     return NAME(sum_of)(lanes);
 }

@@ -14,7 +14,7 @@
 #define STORE(x) (x)
 #define GRADIENT STORED
 #define LOAD_GRADIENT LOAD
-#include "tensor.h"
+#include "states.h"
 #undef TYPE
 #undef STORED
 #undef LOAD
@@ -24,7 +24,7 @@
 #define STORED uint16_t
 #define LOAD(x) from_bfloat16(x)
 #define STORE(x) to_bfloat16(x)
-#include "tensor.h"
+#include "states.h"
 #undef TYPE
 #undef GRADIENT
 #undef LOAD_GRADIENT
@@ -32,7 +32,7 @@
 #define TYPE bfloat16_wide
 #define GRADIENT REAL
 #define LOAD_GRADIENT(x) (x)
-#include "tensor.h"
+#include "states.h"
 #undef TYPE
 #undef LOAD
 #undef STORE
@@ -40,7 +40,7 @@
 #define TYPE float16_wide
 #define LOAD(x) from_float16(x)
 #define STORE(x) to_float16(x)
-#include "tensor.h"
+#include "states.h"
 #undef TYPE
 #undef GRADIENT
 #undef LOAD_GRADIENT
@@ -48,7 +48,7 @@
 #define TYPE float16
 #define GRADIENT STORED
 #define LOAD_GRADIENT LOAD
-#include "tensor.h"
+#include "states.h"
 #undef TYPE
 #undef STORED
 #undef LOAD
@@ -68,7 +68,13 @@
 #define STORED double
 #define LOAD(x) (x)
 #define STORE(x) (x)
+#define KEPT REAL
+#define LOAD_KEPT(x) (x)
+#define KEEP(x, bits) (x)
 #include "tensor.h"
+#undef KEPT
+#undef LOAD_KEPT
+#undef KEEP
 #undef TYPE
 #undef STORED
 #undef LOAD
@@ -85,14 +91,16 @@
 #define PASSES(isa) PASSES_(isa)
 #define PASSES_OF_(type, isa) {squares_##type##_##isa, step_##type##_##isa, total_##type##_##isa}
 #define PASSES_OF(type, isa) PASSES_OF_(type, isa)
-/* In the order of the codes in __init__.py. */
-static const struct passes PASSES(ISA)[] = {
-    PASSES_OF(float32, ISA), PASSES_OF(float64, ISA), PASSES_OF(bfloat16, ISA),
-    PASSES_OF(float16, ISA), PASSES_OF(bfloat16_wide, ISA), PASSES_OF(float16_wide, ISA)};
+#define BOTH(type, isa) {PASSES_OF(type, isa), PASSES_OF(type##_narrow, isa)}
+/* In the order of the codes in __init__.py; each for state in REAL and in bfloat16. */
+static const struct passes PASSES(ISA)[][2] = {
+    BOTH(float32, ISA), {PASSES_OF(float64, ISA)}, BOTH(bfloat16, ISA),
+    BOTH(float16, ISA), BOTH(bfloat16_wide, ISA), BOTH(float16_wide, ISA)};
 #undef PASSES_
 #undef PASSES
 #undef PASSES_OF_
 #undef PASSES_OF
+#undef BOTH
 #undef NAME_
 #undef NAME__
 #undef NAME

@@ -25,7 +25,7 @@ from adai.optim.engines.triton import table
 from adai.optim.engines.triton.table import CHUNK, Part
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
-from adai.optim.shared.mean import total
+from adai.optim.shared.mean import total, total_before
 
 BLOCK, WARPS = 1024, 4
 TRY_AGAIN_AFTER = 60.0
@@ -81,6 +81,7 @@ class Fused:
     """The engine for the tensors of one group."""
 
     on_device = False
+    one_pass = False
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
         """Send the table; returns why the kernels cannot work on these tensors, or None."""
@@ -98,6 +99,10 @@ class Fused:
         """Σ g² of the gradients as they are."""
         del batch, hyper
         return total([passes.squares() for passes in self._passes])
+
+    def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
+        """Σ v̂ of the step before."""
+        return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step; v itself is brought to it by `update`."""
