@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where it is set, as in many containers, every process compiles torch's modules again, which takes seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo small test test-slow test-optimizer lint format release-check env env-slow clean
+.PHONY: demo small test test-slow test-optimizer lint format docs release-check env env-slow env-docs clean
 
 demo: env
 	$(BIN)/adai compare --flatness --jobs 2 --out runs/demo
@@ -29,6 +29,10 @@ test: lint
 
 test-slow: env-slow
 	$(BIN)/python -m pytest -n 2 -m slow
+
+# The site, in site/: open site/index.html. It is built without the network.
+docs: env-docs
+	$(BIN)/mkdocs build --strict
 
 # The optimizer's fast tests, with the Python and the torch that are installed; they need pytest and numpy besides.
 OPTIMIZER := amp checkpoints conventions cpu degenerate doctor engines from_sgd inertia memory precision rule \
@@ -63,10 +67,17 @@ $(VENV)/ready: pyproject.toml constraints.txt setup.py $(wildcard adai/optim/eng
 
 env-slow: $(VENV)/ready-slow
 
-# Ray, three trainers and JAX, which nothing else needs.
+# Ray, three trainers, JAX and MkDocs, which nothing else needs.
 $(VENV)/ready-slow: $(VENV)/ready
-	$(PIP_INSTALL) --editable '.[lab,dev,ray,integrations]'
+	$(PIP_INSTALL) --editable '.[lab,dev,docs,ray,integrations]'
+	touch $@
+
+env-docs: $(VENV)/ready-docs
+
+# MkDocs, and what draws docstrings and formulas.
+$(VENV)/ready-docs: $(VENV)/ready
+	$(PIP_INSTALL) --editable '.[lab,dev,docs]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adai.lab.measure.range_test.find import find_lr
     from adai.lab.measure.stability.margin import stability
-    from adai.lab.optimizers.recipes import Recipe
+    from adai.lab.optimizers.recipes import Range, Recipe
     from adai.lab.python import compare
     from adai.lab.results.comparison import Comparison
     from adai.lab.results.learning_rates import load
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from adai.lab.tasks.task import Task
     from adai.lab.training.train import train
 
-__all__ = ["Comparison", "Recipe", "Settings", "Task", "compare", "find_lr", "load", "stability", "train"]
+__all__ = ["Comparison", "Range", "Recipe", "Settings", "Task", "compare", "find_lr", "load", "stability", "train"]
 
 # The modules of the exports. They are imported on first use, so that importing one does not import the others.
 _HOMES = {
     "Comparison": "adai.lab.results.comparison",
+    "Range": "adai.lab.optimizers.recipes",
     "Recipe": "adai.lab.optimizers.recipes",
     "Settings": "adai.lab.settings",
     "Task": "adai.lab.tasks.task",

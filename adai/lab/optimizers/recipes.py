@@ -27,7 +27,7 @@ WRAPPED = ("optimizer", "base_optimizer")
 
 
 class Range(NamedTuple):
-    """Between what ends tuning searches the values of an option; on a logarithmic scale with ``log``."""
+    """The values of an option that tuning searches: from ``low`` to ``high``, on a logarithmic scale with ``log``."""
 
     low: float
     high: float
