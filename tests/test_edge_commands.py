@@ -185,7 +185,7 @@ def test_bad_input_is_answered_in_one_line(comparison, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for path, what in (
         (tmp_path / "net.pt", "net.pt has no optimizer state; give the folder of a run"),
-        (tmp_path / "empty", "is no run and no comparison"),
+        (tmp_path / "empty", "is neither a run nor a comparison"),
         (tmp_path / "none", "none"),
         (comparison / "yogi" / "seed0", "no stability limit is known for Yogi"),
     ):

@@ -112,7 +112,7 @@ def test_batch_statistics_leave_no_sample_a_gradient_of_its_own():
 
 
 def test_batch_statistics_of_one_sample_are_refused():
-    with pytest.raises(UserError, match="9 samples in minibatches of 4 leave one alone"):
+    with pytest.raises(UserError, match="9 samples in minibatches of 4 leave a minibatch of one"):
         case(n=9, batch_norm="batch")
 
 
@@ -136,7 +136,7 @@ def test_layers_without_running_statistics_take_the_minibatchs_whatever_is_asked
     assert objective.about()["batch_norm"] == "statistics of each minibatch of 4"
     with pytest.raises(UserError, match="no sample has a gradient of its own"):
         list(objective.sample_gradients())
-    with pytest.raises(UserError, match="leave one alone"):
+    with pytest.raises(UserError, match="leave a minibatch of one"):
         Objective(net, x, y, batch=11)
 
 
@@ -183,7 +183,7 @@ def test_what_is_not_finite_is_refused_wherever_it_is():
 
 def test_what_is_random_is_refused():
     net, x, y, _ = case()
-    with pytest.raises(UserError, match="take out what is random"):
+    with pytest.raises(UserError, match="remove what is random"):
         Objective(net, x, y, prepare=lambda t: t + torch.randn_like(t))
     with torch.no_grad():
         net.first.weight.fill_(float("nan"))

@@ -149,7 +149,7 @@ def test_an_interruption_is_one_line_and_status_130(command, tmp_path, monkeypat
         monkeypatch.setattr("adai.commands.saddle.displacements", interrupted)
         arguments = ["--replicas", "20", "--out", str(tmp_path)]
     else:
-        monkeypatch.setattr("adai.commands.report.write", interrupted)
+        monkeypatch.setattr("adai.commands.report.report_of", interrupted)
         arguments = [str(comparison(tmp_path / "runs", {"adai": [3.0]}))]
     assert main([command, *arguments]) == 130
     assert capsys.readouterr().err == f"adai {command}: interrupted\n"

@@ -454,7 +454,7 @@ def test_the_table_of_a_comparison_has_its_place(comparison, tmp_path, capsys):
 def test_a_run_that_diverged_is_refused_in_one_line(tmp_path, capsys):
     train(Settings.of("digits", optimizer="sgd", lr=1e30, epochs=2, limit=100, warmup_steps=0), tmp_path)
     assert main(["curvature", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
-    assert "diverged before its first checkpoint, so there is nothing to look at" in capsys.readouterr().err
+    assert "diverged before its first checkpoint, so there is nothing to measure" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["curvature", "noise"])
@@ -463,7 +463,10 @@ def test_other_folders_are_refused_in_one_line(command, comparison, tmp_path, ca
     bare = comparison / "sgd" / "seed0"
     for file in bare.glob("*.pt"):
         file.unlink()
-    for path, what in ((tmp_path / "empty", "is no run and no comparison"), (bare, "has no undamaged checkpoint")):
+    for path, what in (
+        (tmp_path / "empty", "is neither a run nor a comparison"),
+        (bare, "has no undamaged checkpoint"),
+    ):
         assert main([command, str(path), "--out", str(tmp_path / "out")]) == 2
         error = capsys.readouterr().err
         assert what in error

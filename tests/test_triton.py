@@ -341,9 +341,10 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     monkeypatch.setattr(table, "refusal", lambda *_, **__: refusal)
     monkeypatch.setattr(gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], lay_out=lambda _: None, counted=list))
     monkeypatch.setattr(table, "is_capturing", lambda _: False)
-    monkeypatch.setattr(engines, "_default_to_fused_or_foreach", lambda *_, **__: (False, True))
+    monkeypatch.setattr(engines, "foreach_by_default", lambda *_, **__: True)
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
-    batch = SimpleNamespace(params=[SimpleNamespace(device=torch.device("cuda"))], check_shapes=lambda: None)
+    state = {name: [] for name in ("exp_avgs", "exp_avg_sqs", "bias_corrections")}
+    batch = SimpleNamespace(params=[SimpleNamespace(device=torch.device("cuda"))], check_shapes=lambda: None, **state)
     return engines.choose(group, Hyper.of(group), batch, [])
 
 

@@ -160,7 +160,7 @@ class Measure:
             found = self.at(run, device=device, data_dir=data_dir, progress=progress)
             if found.epoch != epoch:
                 raise UserError(
-                    f"{run} has no sound checkpoint of epoch {epoch}, its last; move it away and train it again"
+                    f"{run} has no undamaged checkpoint of epoch {epoch}, its last; move it away and train it again"
                 )
             asked = [found.as_dict()]
         with writing_to(run, "make it writable, and the same command goes on from there"):
