@@ -4,7 +4,7 @@ Where tensors are small a GPU waits for the host, so this is what bounds a step 
 the CPU and launches return at once, so neither Triton's own time for a launch nor a copy to a device is in it. This
 version and an earlier one of the repository are measured in turns, in processes of their own::
 
-    python benchmarks/host_time.py --before 58e7c1a --json benchmarks/results/host_time.json
+    python benchmarks/host_time.py --before 643d61f --json benchmarks/results/host_time.json
 
 A row is one mode: gradients that stay where they are, or are new in each step, as after ``zero_grad``; ``capturable``;
 clipping with an L2 penalty. A time is the processor time of the whole of ``optimizer.step()``, which other work on the
