@@ -136,6 +136,10 @@ def compare(
         for job in part.jobs(seed, measured, **common)
     ]
     watch(jobs)
+    # One run of each model is enough: what cannot be measured of it cannot be measured of the others.
+    firsts = {job.settings.model: job for job in reversed(jobs) if job.measures and job.run.status == "unfinished"}
+    for job in firsts.values():
+        job.try_to_measure()
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 
 

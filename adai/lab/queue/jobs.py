@@ -77,8 +77,6 @@ class Job(NamedTuple):
             tick: called about every second of training.
         """
         steps = Steps(self.folder / STEPS, tick)
-        if self.measures and self.run.status == "unfinished":
-            self._try_to_measure()
 
         def after_an_epoch(rows: list[Row]) -> None:
             for asked in self.measures:
@@ -102,8 +100,8 @@ class Job(NamedTuple):
         except UserError as error:  # what is wrong with the minimum of one run need not be with the next
             raise Unmeasured(f"it has finished, but cannot be measured: {error}") from error
 
-    def _try_to_measure(self) -> None:
-        """See to it that what cannot be measured shows before hours of training.
+    def try_to_measure(self) -> None:
+        """Check, before hours of training, that such a run can be measured.
 
         Raises:
             UserError: it cannot.
