@@ -67,9 +67,11 @@ $(VENV)/ready: pyproject.toml constraints.txt setup.py $(wildcard adai/optim/eng
 
 env-slow: $(VENV)/ready-slow
 
-# Ray, three trainers, JAX and MkDocs, which nothing else needs.
+# Ray, trainers, JAX and MkDocs, which nothing else needs. timm and torchtune go without what they ask for: PyPI's
+# torchvision needs CUDA, and torchtune an old torchao. The tests import only the parts of them that make optimizers.
 $(VENV)/ready-slow: $(VENV)/ready
 	$(PIP_INSTALL) --editable '.[lab,dev,docs,ray,integrations]'
+	$(PIP_INSTALL) --no-deps timm torchtune
 	touch $@
 
 env-docs: $(VENV)/ready-docs

@@ -28,19 +28,19 @@ needs_mnist = pytest.mark.skipif(
 )
 
 
-def blocks(path):
-    """The Python blocks of a document, or the examples in the docstrings of a source file."""
+def blocks(path, language="python"):
+    """The blocks of a document in this language, or the examples in the docstrings of a source file."""
     text = path.read_text()
     if path.suffix == ".md":
-        return re.findall(r"```python\n(.*?)```", text, re.S)
+        return re.findall(rf"```{language}\n(.*?)```", text, re.S)
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docs = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, documented)]
     return ["\n".join(re.findall(r"^ *(?:>>>|\.\.\.) (.*)$", doc, re.M)) for doc in docs]
 
 
-def block_with(path, text):
+def block_with(path, text, language="python"):
     """The one block of a document that holds this text."""
-    (block,) = [block for block in blocks(path) if text in block]
+    (block,) = [block for block in blocks(path, language) if text in block]
     return block
 
 

@@ -1,17 +1,25 @@
-"""Hugging Face Trainer, Accelerate and Lightning drive `Adai`: a few steps each, equal to a loop by hand.
+"""Libraries that choose or drive optimizers take `Adai`: a few steps each, equal to a loop by hand.
 
-Then each trains on MNIST with the line that docs/sharding.md shows for it.
+Then the snippets of docs/integrations.md run as they stand, those of trainers on MNIST.
 """
+
+import functools
+import importlib
+import io
+import sys
+from importlib.util import find_spec, module_from_spec
 
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from adai import Adai
+from adai import Adai, AdaiW
 from tests import snippets
 
 pytestmark = pytest.mark.slow
+
+PAGE = snippets.ROOT / "docs" / "integrations.md"
 
 STEPS = 6
 
@@ -31,17 +39,27 @@ def optimizer_of(model):
     return Adai(model.parameters(), lr=0.1, weight_decay=0.01)
 
 
-@pytest.fixture
-def expected():
+def undecayed_biases(model):
+    """The groups of timm and of Hugging Face Trainer."""
+    weights, biases = ([p for p in model.parameters() if (p.dim() > 1) is is_weight] for is_weight in (True, False))
+    return [{"params": biases, "weight_decay": 0.0}, {"params": weights, "weight_decay": 0.01}]
+
+
+def trained_by_hand(model, optimizer):
     """The parameters after two epochs of a plain loop."""
-    model, (x, y) = net(), rows()
-    optimizer = optimizer_of(model)
+    x, y = rows()
     for step in range(STEPS):
         here = slice(4 * (step % 3), 4 * (step % 3) + 4)
         optimizer.zero_grad()
         nn.functional.mse_loss(model(x[here]), y[here]).backward()
         optimizer.step()
     return [p.detach() for p in model.parameters()]
+
+
+@pytest.fixture
+def expected():
+    model = net()
+    return trained_by_hand(model, optimizer_of(model))
 
 
 def assert_trained(model, expected):
@@ -62,7 +80,8 @@ def test_accelerate(expected):
     assert_trained(accelerator.unwrap_model(model), expected)
 
 
-def test_hugging_face_trainer(expected, tmp_path):
+@pytest.mark.parametrize("given", ["an optimizer", "its class"])
+def test_hugging_face_trainer(given, expected, tmp_path):
     pytest.importorskip("accelerate")  # which Trainer needs
     transformers = pytest.importorskip("transformers")
 
@@ -83,15 +102,23 @@ def test_hugging_face_trainer(expected, tmp_path):
     arguments = transformers.TrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, num_train_epochs=2, per_device_train_batch_size=4, max_grad_norm=0.0,
         lr_scheduler_type="constant", report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
+        weight_decay=0.01,
     )  # fmt: skip
     data = [{"x": x, "labels": y} for x, y in zip(*rows(), strict=True)]
-    trainer = InOrder(model, arguments, train_dataset=data, optimizers=(optimizer_of(model), None))
+    if given == "an optimizer":
+        optimizer = {"optimizers": (optimizer_of(model), None)}
+    else:
+        # The decay of the arguments holds, not this one, and not for biases.
+        optimizer = {"optimizer_cls_and_kwargs": (Adai, {"lr": 0.1, "weight_decay": 0.3})}
+        other = net()
+        expected = trained_by_hand(other, Adai(undecayed_biases(other), lr=0.1))
+    trainer = InOrder(model, arguments, train_dataset=data, **optimizer)
     trainer.train()
     assert_trained(model.net, expected)
 
 
-def test_lightning(expected, tmp_path):
-    lightning = pytest.importorskip("lightning")
+def regression(lightning):
+    """The net as Lightning takes it, without an optimizer."""
 
     class Regression(lightning.LightningModule):
         def __init__(self):
@@ -102,6 +129,13 @@ def test_lightning(expected, tmp_path):
             x, y = batch
             return nn.functional.mse_loss(self.net(x), y)
 
+    return Regression
+
+
+def test_lightning(expected, tmp_path):
+    lightning = pytest.importorskip("lightning")
+
+    class Regression(regression(lightning)):
         def configure_optimizers(self):
             return optimizer_of(self)
 
@@ -115,10 +149,10 @@ def test_lightning(expected, tmp_path):
 
 
 def carried_out(text, **names):
-    """The names that a block of docs/sharding.md, the one with this text, leaves behind."""
-    path = snippets.ROOT / "docs" / "sharding.md"
+    """The names that a block of docs/integrations.md, the one with this text, leaves behind."""
     names |= {"Adai": Adai}
-    exec(snippets.block_with(path, "options = {") + snippets.block_with(path, text), names)
+    exec(snippets.block_with(PAGE, "options = {"), names)
+    exec(snippets.block_with(PAGE, text), names)
     return names
 
 
@@ -137,18 +171,21 @@ class Classifier(nn.Module):
 
 @snippets.needs_mnist
 @pytest.mark.parametrize("clipping", [{}, {"max_grad_norm": 0.0}], ids=["Trainer's default", "none"])
-def test_the_documented_trainer_trains(clipping, tmp_path):
+def test_the_documented_trainer_trains(clipping, tmp_path, monkeypatch):
     pytest.importorskip("accelerate")
     transformers = pytest.importorskip("transformers")
     model = Classifier()
-    arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path), use_cpu=True, num_train_epochs=1, per_device_train_batch_size=snippets.BATCH,
-        lr_scheduler_type="constant", report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
-        **clipping,
-    )  # fmt: skip
     data = [{"x": x, "labels": y} for x, y in zip(*snippets.mnist()[0], strict=True)]
-    names = {"Trainer": transformers.Trainer, "model": model, "arguments": arguments, "data": data}
-    carried_out("trainer = Trainer(", **names)["trainer"].train()
+    settings = {
+        "use_cpu": True, "num_train_epochs": 1, "per_device_train_batch_size": snippets.BATCH, "report_to": [],
+        "save_strategy": "no", "disable_tqdm": True, "logging_strategy": "no", **clipping,
+    }  # fmt: skip
+    whole = transformers.TrainingArguments
+    monkeypatch.setattr(transformers, "TrainingArguments", functools.partial(whole, **settings))
+    monkeypatch.chdir(tmp_path)
+    trainer = carried_out("trainer = Trainer(", model=model, data=data)["trainer"]
+    trainer.train()
+    assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.0, 5e-4}
     assert snippets.error(model.net) < snippets.BOUND
 
 
@@ -189,3 +226,97 @@ def test_the_documented_lightning_trains(tmp_path):
     )  # fmt: skip
     trainer.fit(model, DataLoader(TensorDataset(*snippets.mnist()[0]), snippets.BATCH, shuffle=True))
     assert snippets.error(model.net) < snippets.BOUND
+
+
+def without_their_init(monkeypatch, *packages):
+    """Let parts of these packages be imported where the whole cannot: their ``__init__`` does not run."""
+    for name in packages:
+        spec = find_spec(name)
+        if spec is None:
+            pytest.skip(f"could not import {name!r}: not installed; `make env-slow` installs it")
+        monkeypatch.setitem(sys.modules, name, module_from_spec(spec))
+
+
+@pytest.fixture
+def timm_optim(monkeypatch):
+    """`timm.optim`; alone where torchvision is missing, without which the rest of timm cannot be imported."""
+    if find_spec("torchvision") is None:
+        without_their_init(monkeypatch, "timm", "timm.models")
+        sys.modules["timm.models"].group_parameters = None  # for layer decay
+    pytest.importorskip("timm")
+    return importlib.import_module("timm.optim")
+
+
+def test_timm(timm_optim):
+    importlib.import_module("adai.integrations.timm").register()
+    model, other = net(), net()
+    optimizer = timm_optim.create_optimizer_v2(model, "adai", lr=0.1, weight_decay=0.01, momentum=0.9, eps=1e-8)
+    expected = trained_by_hand(other, Adai(undecayed_biases(other), lr=0.1))
+    for p, q in zip(trained_by_hand(model, optimizer), expected, strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-6)
+    assert [group["eps"] for group in optimizer.param_groups] == [1e-3, 1e-3]
+    options = {"lr": 0.1, "betas": (0.2, 0.9), "min_inertia": 0.5, "foreach": True}
+    (group,) = timm_optim.create_optimizer_v2(model.parameters(), "AdaiW", weight_decay=0.1, **options).param_groups
+    (made,) = AdaiW(model.parameters(), weight_decay=0.1, **options).param_groups
+    assert {**group, "params": None} == {**made, "params": None}
+
+
+def test_timm_lists_the_names_once_however_often_they_are_registered(timm_optim, caplog):
+    register = importlib.import_module("adai.integrations.timm").register
+    register()
+    register()
+    assert timm_optim.list_optimizers("adai*") == ["adai", "adaiw"]
+    assert caplog.records == []
+
+
+def test_the_documented_timm(timm_optim):
+    model = net()
+    optimizer = carried_out("create_optimizer_v2(", model=model)["optimizer"]
+    expected = {"lr": 1.0, "min_inertia": 0.9, "warmup_steps": 100}
+    for group, decay in zip(optimizer.param_groups, (0.0, 5e-4), strict=True):
+        assert group.items() >= {**expected, "weight_decay": decay}.items()
+
+
+def assert_documented(optimizer):
+    """It has the options of the page, and a checkpoint of it can be loaded with torch alone."""
+    assert type(optimizer) is Adai
+    options = carried_out("options = {")["options"]
+    assert optimizer.param_groups[0].items() >= options.items()
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    assert torch.load(file, weights_only=True)["param_groups"][0]["betas"] == (0.1, 0.99)
+
+
+def test_the_documented_lightning_cli(tmp_path):
+    lightning = pytest.importorskip("lightning")
+    pytest.importorskip("jsonargparse")
+    lightning_cli = pytest.importorskip("lightning.pytorch.cli").LightningCLI
+
+    class Regression(regression(lightning)):
+        def train_dataloader(self):
+            return DataLoader(TensorDataset(*rows()), 4)
+
+    (tmp_path / "config.yaml").write_text(snippets.block_with(PAGE, "class_path", "yaml"))
+    quiet = ["accelerator=cpu", "max_epochs=1", "logger=false", "enable_checkpointing=false",
+             "enable_progress_bar=false", "enable_model_summary=false", f"default_root_dir={tmp_path}"]  # fmt: skip
+    arguments = ["fit", f"--config={tmp_path / 'config.yaml'}", *(f"--trainer.{setting}" for setting in quiet)]
+    cli = lightning_cli(Regression, args=arguments, save_config_callback=None)
+    assert_documented(cli.trainer.optimizers[0])
+
+
+def test_the_documented_hydra():
+    hydra, omegaconf = pytest.importorskip("hydra"), pytest.importorskip("omegaconf")
+    pytest.importorskip("hydra.utils")
+    config = omegaconf.OmegaConf.create(snippets.block_with(PAGE, "_target_", "yaml"))
+    config.optimizer.betas = [0.1, 0.99]
+    names = {"hydra": hydra, "config": config, "model": net()}
+    assert_documented(carried_out("hydra.utils.instantiate", **names)["optimizer"])
+
+
+def test_the_documented_torchtune(monkeypatch):
+    omegaconf = pytest.importorskip("omegaconf")
+    without_their_init(monkeypatch, "torchtune", "torchtune.config")
+    made = importlib.import_module("torchtune.config._instantiate")
+    config = omegaconf.OmegaConf.create(snippets.block_with(PAGE, "_component_", "yaml"))
+    assert_documented(made.instantiate(config.optimizer, net().parameters()))

@@ -54,6 +54,23 @@ import adai.jax
     assert "During handling" not in done.stderr
 
 
+@pytest.mark.parametrize("there", ["None", "ModuleType('timm.optim')"], ids=["no timm", "an old timm"])
+def test_without_timm_one_line_says_how_to_install_it(there):
+    name = "timm" if there == "None" else "timm.optim"
+    code = f"""
+import sys
+from types import ModuleType
+sys.modules["timm"] = ModuleType("timm")
+sys.modules[{name!r}] = {there}
+import adai.integrations.timm
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    needs = "adai.integrations.timm needs timm 1.0.12 or later; install it with: pip install 'timm>=1.0.12'"
+    assert done.stderr.splitlines()[-1].endswith(needs)
+    assert "During handling" not in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("compiler", "platform", "has_kernel"),

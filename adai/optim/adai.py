@@ -230,6 +230,7 @@ class Adai(Optimizer):
             check_state_dtype(self.state_dtype, self.rounding_seed, options)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        group["betas"] = tuple(group["betas"])  # a configuration's own kind of list could not be loaded with the state
         self._beta0s = (*self._beta0s, group["betas"][0])
         for device in {param.device for param in group["params"]} if group["fused"] else ():
             reason = missing(device)
