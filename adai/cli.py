@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
     _survive_any_encoding()
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
+    options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
         status: int = options.run(options)
     except UserError as error:
@@ -52,7 +52,8 @@ def _survive_any_encoding() -> None:
             stream.reconfigure(errors=ENCODING_ERRORS)
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """What parses the arguments of the command."""
     parser = Parser(prog="adai", description="Adaptive Inertia: compare optimizers.")
     parser.add_argument("--version", action="version", version=f"adai {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import os
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,9 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from adai import Adai, AdaiW
 from adai.lab.tasks.data import load
+from tests import documents
 
-ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOT = documents.ROOT
 SOURCES = sorted((ROOT / "adai").rglob("*.py"))
 
 BATCH, STEPS, TEST = 128, 120, 1_000
@@ -30,9 +29,9 @@ needs_mnist = pytest.mark.skipif(
 
 def blocks(path, language="python"):
     """The blocks of a document in this language, or the examples in the docstrings of a source file."""
-    text = path.read_text()
     if path.suffix == ".md":
-        return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+        return [block.code for block in documents.blocks(path, language)]
+    text = path.read_text()
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docs = [ast.get_docstring(node) or "" for node in ast.walk(ast.parse(text)) if isinstance(node, documented)]
     return ["\n".join(re.findall(r"^ *(?:>>>|\.\.\.) (.*)$", doc, re.M)) for doc in docs]
@@ -84,7 +83,7 @@ def documented():
     Two that have the same options, to rounding, are the same.
     """
     makers = {}
-    for path in [*DOCUMENTS, *SOURCES]:
+    for path in [*documents.PAGES, *SOURCES]:
         found, names = constructions(path)
         for expression in found:
             make = functools.partial(_made, expression, names)

@@ -238,16 +238,6 @@ def test_the_example_is_short_and_has_an_optimizer_of_the_readers_own():
 
 
 @pytest.mark.slow
-def test_the_example_runs(tmp_path):
-    script = tmp_path / "example.py"
-    script.write_text(EXAMPLE + "\nprint(result.verdict())\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BROWSER": "true"}
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"Adai" in done.stdout
-
-
-@pytest.mark.slow
 def test_a_notebook_shows_progress_table_and_figure(tmp_path):
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

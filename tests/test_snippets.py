@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from adai import Adai
-from tests import snippets
+from tests import documents, snippets
 
 DOCUMENTED = snippets.documented()
 
@@ -22,7 +22,7 @@ def test_the_first_snippet_is_from_sgd_of_what_it_replaces():
 
 def test_every_place_is_read():
     """A block that is no longer found would silently no longer be tested."""
-    paths = [*snippets.DOCUMENTS, *snippets.SOURCES]
+    paths = [*documents.PAGES, *snippets.SOURCES]
     found = {str(path.relative_to(snippets.ROOT)): len(snippets.constructions(path)[0]) for path in paths}
     assert {path: count for path, count in found.items() if count} == {
         "README.md": 1,

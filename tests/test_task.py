@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
 def test_the_documented_example_runs_as_it_stands(here, capsys):
     section = DOCS.read_text().partition("## Your own model and data")[2]
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    (commands,) = re.findall(r"```\n(adai .*?)```", section, re.DOTALL)
+    (commands,) = re.findall(r"```sh\n(adai .*?)```", section, re.DOTALL)
     assert len(code.splitlines()) < 25
     (here / "moons.py").write_text(code)
     for command in commands.splitlines():
