@@ -81,6 +81,11 @@ def test_formulas_and_docstrings_are_drawn(site):
     rule = (site / "optimizer.html").read_text(encoding="utf-8")
     assert "<math" in rule
     assert "\\beta" not in rule
+    for page in ("theory", "stability"):
+        text = (site / f"{page}.html").read_text(encoding="utf-8")
+        assert "<math" in text
+        assert "dfrac" not in text
+        assert "#!math" not in text
     reference = (site / "reference.html").read_text(encoding="utf-8")
     for name in [*adai.__all__, *adai.lab.__all__, "adaiw", "share_mean"]:
         assert re.search(rf'<h3 id="[\w.]*\.{name}"', reference), name

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from adai.theory import tex
 from adai.theory.bounds import Array, checked
 from adai.theory.escape import Escape
 from adai.theory.record import KINDS, Result, Value, number
@@ -95,7 +96,7 @@ def _section(result: Result) -> str:
         f"**{result.name}** ({result.reference}). {result.kind}: {KINDS[result.kind]}.",
         "",
     ]
-    lines += [f"- {what}: `{formula.text}`" for what, formula in result.formulas]
+    lines += [f"- {what}: {tex.markdown(formula.text)}" for what, formula in result.formulas]
     lines += [f"- valid: {result.valid}", "", result.note, ""]
     if result.inputs:
         lines += _example(result)
@@ -111,11 +112,13 @@ def _example(result: Result) -> list[str]:
     lines = [f"`adai theory {result.key} {given(result.inputs)}`", "", f"| {result.quantity} | value |", "|--|--|"]
     if result.limits:
         lines[2:] = [f"| {result.quantity} | value | {judgement(result, result.inputs)} |", "|--|--|--|"]
+    kinds = [what for what, _ in result.formulas]
     for what, formula in result.formulas:
         value = formula.value(result.inputs)
         if value is not None:
+            name = what if kinds.count(what) == 1 else f"{what}: {tex.markdown(formula.text)}"
             last = f" {judged(result, result.inputs, value)} |" if result.limits else ""
-            lines.append(f"| {what}: {formula.text.replace('|', chr(92) + '|')} | {shown(value)} |{last}")
+            lines.append(f"| {name} | {shown(value)} |{last}")
     return [*lines, ""]
 
 

@@ -194,7 +194,7 @@ RESULTS: tuple[Result, ...] = (
         note="The factor γM = (1-β1)/β3 is missing. It is 1 for an EMA; for SGD-style momentum with β1 = 0.9 the "
         "printed time is 10 times too long. Proof: SGD-style with η and EMA with η/(1-β1) follow the same path, but "
         "the formula gives them different numbers of iterations; in eq. 8, 1/|H| is not a time, γM/|H| is. Origin: "
-        "eq. 42 needs D̂/(γM)², eqs. 40 and 58 need (2π/γM)^{n/2}. H_a replaces |H_b|: see eq47. 'Reduces to SGD' "
+        "eq. 42 needs D̂/(γM)², eqs. 40 and 58 need (2π/(γM))^{n/2}. H_a replaces |H_b|: see eq47. 'Reduces to SGD' "
         "holds only with the factor.",
         quantity=_TAU,
         inputs={**_ESCAPE, "eta": 0.002, "beta1": 0.9, "beta3": 1.0},
@@ -233,7 +233,7 @@ RESULTS: tuple[Result, ...] = (
         printed=Formula(
             "J = D ∇[…] in eqs. 41-43, 49, 50;  (2πγM)^{n/2} in eqs. 40, 58;  D⁻¹ in eq. 43;  S_a in eq. 34"
         ),
-        corrected=Formula("J = -D ∇[…];  (2π/γM)^{n/2};  D̂⁻¹ with D̂/(γM)² in eq. 42;  S_b"),
+        corrected=Formula("J = -D ∇[…];  (2π/(γM))^{n/2};  D̂⁻¹ with D̂/(γM)² in eq. 42;  S_b"),
         valid="always",
         note="The powers of γM do not cancel: here Theorem 3.2 loses its factor. Appendix B's 6-sigma rule, "
         "ΔL > 3D/(γM), is 2.45 sigma on one side.",
@@ -333,7 +333,7 @@ RESULTS: tuple[Result, ...] = (
         corrected=Formula("⟨Δθ_i²⟩ = Σ|H_i| η²/(2 β0 n B)", saddle.adai_drift),
         exact=(
             Formula(
-                "η²V_i μ_i²/(1 - μ_i²), V = |H|/B, μ_i = 1 - β0 V_i/mean V in [0, 1-ε]",
+                "η²V_i μ_i²/(1 - μ_i²), V = |H|/B, μ_i = 1 - β0 V_i/mean(V) in [0, 1-ε]",
                 lambda eta, beta0, B, H_all, eps: exact.adai_drift(
                     eta, beta0, dynamics.noise_covariance(B, H_all), eps
                 ),

@@ -1,7 +1,7 @@
 """Writes formulas as MathML, which browsers draw without a script or fonts of ours.
 
-In pages a formula stands in a block fenced with ``math``, as on GitHub; in docstrings after ``.. math::`` or in
-``:math:``, as for Sphinx.
+In pages a formula stands in a block fenced with ``math``, or in a sentence between ``$`` and backquotes, as on GitHub;
+in docstrings after ``.. math::`` or in ``:math:``, as for Sphinx.
 """
 
 import re
@@ -14,6 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 
 BLOCK = re.compile(r"^( *)\.\. math::\n((?:\1 +.*\n|\n(?=\1 ))+)", re.M)
 INLINE = re.compile(r":math:`([^`]+)`")
+IN_A_PAGE = re.compile(r"\$`([^`]+)`\$")
 EXAMPLE = re.compile(r"^Example:$", re.M)
 LITERAL = re.compile(r"(\S)::\n\n(?=    )|^::\n\n(?=    )", re.M)
 
@@ -27,6 +28,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Make GitHub's formulas in a sentence this site's."""
+    return IN_A_PAGE.sub(r"`#!math \1`", markdown)
+
+
 def block(source: str, *_: Any, **__: Any) -> str:
     """A formula that stands by itself."""
     # latex2mathml knows align* but not aligned, which GitHub wants; Sphinx aligns without being told.
@@ -37,7 +43,7 @@ def block(source: str, *_: Any, **__: Any) -> str:
 
 def in_a_line(source: str, *_: Any) -> str:
     """A formula within a sentence."""
-    return str(convert(source))
+    return f'<span class="formula">{convert(source)}</span>'
 
 
 def in_markdown(docstring: str) -> str:
