@@ -9,7 +9,7 @@ import pytest
 
 from adai.cli import main
 from adai.paper.claims import page, simulated, trained
-from adai.paper.claims.claim import DOES_NOT_HOLD, HOLDS, HOLDS_WHEN, NOT_SHOWN, VERDICTS
+from adai.paper.claims.claim import DOES_NOT_HOLD, HOLDS, HOLDS_WHEN, NOT_SHOWN, VERDICTS, NotRunError
 from adai.paper.claims.listed import CLAIMS
 
 ROOT = Path(__file__).parents[1]
@@ -30,10 +30,42 @@ def test_every_claim_has_one_verdict_and_a_link_that_leads_somewhere():
 
 
 def test_without_results_nothing_is_shown(tmp_path):
-    from_files = [claim for claim in CLAIMS if claim.files or claim.commands]
-    assert {claim.found(tmp_path).verdict for claim in from_files} == {NOT_SHOWN}
+    assert {claim.found(tmp_path).verdict for claim in CLAIMS} == {NOT_SHOWN}
     assert main(["paper", "claims", str(tmp_path), "--out", str(tmp_path / "claims.md")]) == 0
     assert "Not run yet" in (tmp_path / "claims.md").read_text(encoding="utf-8")
+
+
+def nothing(file: Path) -> str:
+    """What a file of results is where nothing has been run: only headings, an object without numbers, only settings."""
+    if file.name == "config.json":
+        return file.read_text(encoding="utf-8")
+    return {".csv": file.read_text(encoding="utf-8").splitlines()[0], ".json": "{}", ".jsonl": '{"cut": '}[file.suffix]
+
+
+@pytest.mark.parametrize("content", [lambda _: "", nothing], ids=["empty", "without numbers"])
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.key)
+def test_files_without_results_show_nothing(claim, content, tmp_path):
+    for file in claim.files or [f"{folder}/config.json" for folder in trained.TABLE1]:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        committed = ROOT / "results" / file
+        (tmp_path / file).write_text(content(committed) if committed.exists() else "", encoding="utf-8")
+    found = claim.found(tmp_path)
+    assert found.verdict == NOT_SHOWN
+    assert found.sentence.startswith("Not run yet: ")
+
+
+def test_results_of_other_optimizers_show_nothing(tmp_path):
+    csv_with(tmp_path / simulated.SADDLE, [{"optimizer": "lion", "msd": 1}])
+    (tmp_path / "stability").mkdir()
+    (tmp_path / trained.BLOW_UPS).write_text("".join(runs("sgd", None, 0, 10)))
+    for name in trained.MEASURED:
+        comparison(tmp_path / name, {"lion": [1.0, 2.0, 3.0]})
+    for file in {*simulated.VALLEYS.values(), simulated.WELL}:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text('{"r_squared": {"lion": {}}, "ratios": {}, "slope_and_mean_over_theory": {}}')
+    drawn_from_others = [claim for claim in CLAIMS if not claim.key.startswith("noise")]
+    for claim in drawn_from_others:
+        assert claim.found(tmp_path).sentence.startswith("Not run yet: "), claim.key
 
 
 def test_bad_input_gets_one_line(tmp_path, capsys):
@@ -101,12 +133,17 @@ def test_a_rule_that_dies_where_sgd_trains_is_not_robust(tmp_path, dead, verdict
     found = trained.robust(tmp_path)
     assert found.verdict == verdict
     assert f"Adai {dead} of 10" in found.sentence
+    # Then four hyperparameters are not enough.
+    four = trained.no_more_hyperparameters(tmp_path)
+    assert four.verdict == (HOLDS_WHEN if dead else HOLDS)
+    assert f"Adai blew up in {dead} of 10" in four.sentence
+    assert "an argument, not a measurement" in four.sentence
 
 
 def comparison(folder: Path, errors: dict[str, list[float]]) -> None:
     """A folder of one epoch a run, with these test errors by optimizer and seed."""
     folder.mkdir(parents=True)
-    seeds = len(errors["adai"])
+    seeds = len(next(iter(errors.values())))
     config = {"task": "cifar10", "model": "resnet8", "epochs": 1, "seeds": seeds, "optimizers": dict.fromkeys(errors)}
     (folder / "config.json").write_text(json.dumps({**config, "optimizers": {name: {} for name in errors}}))
     for name, values in errors.items():
@@ -133,14 +170,16 @@ def test_better_than_sgd(tmp_path, gap, verdict):
 def test_flatness_that_was_never_measured_shows_nothing(tmp_path, judge):
     for name in trained.MEASURED:
         comparison(tmp_path / name, {"adai": [1.0, 2.0, 3.0], "sgd": [1.0, 2.0, 3.0], "adam": [1.0, 2.0, 3.0]})
-    assert judge(tmp_path).verdict == NOT_SHOWN
+    with pytest.raises(NotRunError, match="both sharpnesses at equal loss"):
+        judge(tmp_path)
 
 
 def test_escape_times_of_no_optimizer_show_nothing(tmp_path):
     for file in simulated.VALLEYS.values():
         (tmp_path / file).parent.mkdir()
         (tmp_path / file).write_text('{"r_squared": {}}')
-    assert simulated.adam_escape(tmp_path).verdict == NOT_SHOWN
+    with pytest.raises(NotRunError, match="no escape time of Adam was fitted"):
+        simulated.adam_escape(tmp_path)
 
 
 @pytest.mark.parametrize(("ratio", "verdict"), [(1.01, HOLDS_WHEN), (10.0, DOES_NOT_HOLD)])

@@ -25,6 +25,10 @@ class Found(NamedTuple):
     sentence: str
 
 
+class NotRunError(Exception):
+    """What a judge needs has not been run. The message says what is missing, as the end of a sentence."""
+
+
 class Claim(NamedTuple):
     """A claim of the paper.
 
@@ -32,8 +36,8 @@ class Claim(NamedTuple):
         key: a short name, the anchor on the page.
         said: what the paper says, in its words where they are in quotation marks.
         where: the place in the paper.
-        judge: reads our results in a folder and gives the verdict.
-        files: the files that the judge reads, within the folder; empty if the numbers are computed from formulas.
+        judge: reads our results in a folder and gives the verdict; it raises `NotRunError` if they do not suffice.
+        files: the files that the judge needs, within the folder.
         commands: the commands that make them.
     """
 
@@ -45,32 +49,66 @@ class Claim(NamedTuple):
     commands: Sequence[str] = ()
 
     def found(self, folder: Path) -> Found:
-        """The verdict from our results in the folder; "not shown" if a file is missing."""
+        """The verdict from our results in the folder; "not shown" if a file, or what it should hold, is missing."""
         missing = [file for file in self.files if not (folder / file).exists()]
         if missing:
-            return Found(NOT_SHOWN, f"Not run yet: there is no {' and no '.join(missing)}.")
-        return self.judge(folder)
+            return _not_run(f"there is no {' and no '.join(missing)}")
+        try:
+            return self.judge(folder)
+        except NotRunError as error:
+            return _not_run(str(error))
+
+
+def _not_run(what: str) -> Found:
+    return Found(NOT_SHOWN, f"Not run yet: {what}.")
 
 
 Line = dict[str, str]
 
 
-def table(file: Path) -> list[Line]:
-    """The lines of a CSV file, by its headings."""
+def table(file: Path, optimizer: str | None = None) -> list[Line]:
+    """The lines of a CSV file, by its headings; with an optimizer, its lines alone.
+
+    Raises:
+        NotRunError: there is no such line.
+    """
     with file.open(newline="", encoding="utf-8") as opened:
-        return list(csv.DictReader(opened))
+        lines = [line for line in csv.DictReader(opened) if optimizer in (None, line.get("optimizer"))]
+    if not lines:
+        raise NotRunError(f"{_name(file)} has no numbers{f' of {optimizer}' if optimizer else ''}")
+    return lines
 
 
-def numbers(file: Path) -> dict[str, Any]:
-    """The object in a JSON file."""
-    content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+def numbers(file: Path, *keys: str) -> Any:
+    """What a JSON file has under these keys, each within the one before.
+
+    Raises:
+        NotRunError: it does not have that, or is empty.
+    """
+    text = file.read_text(encoding="utf-8")
+    content: Any = json.loads(text) if text.strip() else {}
+    for key in keys:
+        if key not in content:
+            raise NotRunError(f"{_name(file)} has no {key}")
+        content = content[key]
     return content
 
 
 def json_lines(file: Path) -> list[dict[str, Any]]:
-    """The objects in a file with one JSON object per line; a last line that was cut off is left out."""
+    """The objects in a file with one JSON object per line; a last line that was cut off is left out.
+
+    Raises:
+        NotRunError: there is no line.
+    """
     lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    found = [json.loads(line) for line in lines if line.endswith("\n") and line.strip()]
+    if not found:
+        raise NotRunError(f"{_name(file)} has no runs")
+    return found
+
+
+def _name(file: Path) -> str:
+    return f"{file.parent.name}/{file.name}"
 
 
 def between(values: Sequence[float], form: str = ".3g") -> str:

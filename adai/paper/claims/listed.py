@@ -44,6 +44,8 @@ CLAIMS = (
         "“Without introducing extra hyperparameters”",
         "Sections 4 and 6",
         trained.no_more_hyperparameters,
+        (trained.BLOW_UPS,),
+        ("python benchmarks/blow_up.py",),
     ),
     Claim(
         "as-flat-as-sgd",
