@@ -41,7 +41,7 @@ CPU = torch.device("cpu")
 KINDS = {
     "lion": ("pytorch_optimizer:Lion", {"lr": 0.01, "betas": (0.8, 0.95)}, 1),
     "nadam": ("torch:NAdam", {"lr": 0.01}, 1),
-    "free": ("pytorch_optimizer:ScheduleFreeAdamW", {"lr": 0.01}, 1),
+    "free": ("schedulefree:AdamWScheduleFree", {"lr": 0.01}, 1),
     "sam": ("pytorch_optimizer:SAM", {"base_optimizer": "torch:SGD", "lr": 0.1, "rho": 0.1}, 2),
     "sam of a function": (f"{HERE}:sam", {"rho": 0.1}, 2),
     "lbfgs": ("torch:LBFGS", {"lr": 0.1, "max_iter": 4}, None),
