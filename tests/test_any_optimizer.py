@@ -21,7 +21,6 @@ from adai.lab.optimizers.named import importable
 from adai.lab.optimizers.recipes import RECIPES, Range, Recipe, recipe
 from adai.lab.queue.compare import compare
 from adai.lab.queue.executors import Processes
-from adai.lab.queue.tuning import Tuning
 from adai.lab.results.chosen import how
 from adai.lab.results.comparison import read
 from adai.lab.results.run import Run
@@ -97,7 +96,7 @@ def test_all_are_tuned_compared_and_drawn(tmp_path, capsys):
         "sam": {"rho": Range(0.01, 0.5, log=True)},
         "lbfgs": {"max_iter": Range(2, 6)},
     }
-    given = {"task": TASK, "seeds": 1, "overrides": options, "ranges": searched, "tune": Tuning(2), **SHORT}
+    given = {"task": TASK, "seeds": 1, "overrides": options, "ranges": searched, "tune": 2, **SHORT}
     assert compare(tmp_path, optimizers=["adai", *names], **{**given, "epochs": 2}) == []
     tuned = json.loads((tmp_path / "tuning" / "tuning.json").read_text())
     assert tuned["ranges"]["mine"]["beta"] == [0.5, 0.99]
@@ -234,7 +233,7 @@ def test_classes_functions_and_recipes_of_python_have_names_too():
     local = contender("local", lambda model: torch.optim.SGD(model.parameters(), lr=0.3))
     assert not importable(local.spec)
     assert recipe(local.spec).build(nn.Linear(2, 1)).param_groups[0]["lr"] == 0.3
-    with pytest.raises(UserError, match="local cannot be imported by other processes; move it to a module"):
+    with pytest.raises(UserError, match="other processes cannot import the optimizer local; define what they run"):
         compare("runs", optimizers=[local], task=TASK, execute=Processes(2))
     with pytest.raises(UserError, match="was defined in another process"):
         recipe("__main__:Mine as mine")
@@ -266,8 +265,11 @@ def test_a_run_without_a_label_is_what_it_was_for_earlier_versions(tmp_path):
         ([f"{HERE}:elsewhere"], "elsewhere has no parameter of the model"),
         ([f"{HERE}:Unable"], "Unable cannot take a step with this model: RuntimeError: no step today"),
         ([f"{HERE}:Unkept"], "Unkept cannot be kept in a checkpoint (it holds torch.nn.modules.linear.Linear)"),
-        ([f"{HERE}:NoRate"], "NoRate has no default for lr; give it one, with --lr NoRate=0.1"),
-        (["pytorch_optimizer:SAM"], "SAM has no default for base_optimizer; give it one, with --option SAM.base_opt"),
+        ([f"{HERE}:NoRate"], "NoRate has no default for lr; give NoRate.lr a value in --option"),
+        (
+            ["pytorch_optimizer:SAM"],
+            "SAM has no default for base_optimizer; give SAM.base_optimizer a value in --opt",
+        ),
         (["a=adai", "a=sgd"], "two optimizers have the label 'a'"),
         (["sgd=torch:SGD"], "the label 'sgd' is the name of a recipe, but stands for 'torch:SGD'"),
         (["tuning=adai"], "the label 'tuning' names another folder"),

@@ -3,7 +3,7 @@
 import re
 
 # Arguments whose flag has another name. Each of the others has the flag --its-name.
-FLAGS = {"folder": "folder with --out"}
+FLAGS = {"folder": "folder with --out", "options": "--option"}
 ARGUMENTS = {
     *FLAGS,
     "address",
@@ -13,6 +13,7 @@ ARGUMENTS = {
     "executor",
     "flatness",
     "gpus",
+    "highest",
     "image_size",
     "jobs",
     "limit",
@@ -21,7 +22,6 @@ ARGUMENTS = {
     "measures",
     "model",
     "models",
-    "options",
     "optimizers",
     "reference",
     "seeds",

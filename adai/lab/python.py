@@ -10,16 +10,15 @@ from typing import Any
 from adai.errors import UserError
 from adai.lab.host.terminal import terminal
 from adai.lab.measure.base import Asked, Measure
-from adai.lab.optimizers.contenders import Thing, contender, importable, split
-from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, Range, Recipe
+from adai.lab.optimizers.contenders import Ends, Thing, contender, split
+from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, Recipe
 from adai.lab.queue import compare as queue
-from adai.lab.queue.executors import in_process
 from adai.lab.queue.standings import standings
 from adai.lab.queue.where import executor_named
 from adai.lab.results.comparison import Comparison
 from adai.lab.results.folders import default_folder
 from adai.lab.results.learning_rates import load
-from adai.lab.tasks.task import Task, known_here_alone, name_of
+from adai.lab.tasks.task import Task, name_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ def compare(
     seeds: int = 3,
     folder: Path | str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    ranges: Mapping[str, Mapping[str, Range]] | None = None,
+    ranges: Mapping[str, Mapping[str, Ends]] | None = None,
     tune: int = 0,
     lr_grid: Sequence[float] = (),
     measures: Sequence[Measure | Asked | str] = (),
@@ -62,7 +61,8 @@ def compare(
         folder: where the results go; default ``runs/<task>``.
         options: of the optimizers, by label: ``{"mine": {"lr": 0.1}}``. The others are the recipe's, or the optimizer's
             own defaults.
-        ranges: what ``tune`` searches, by label and option.
+        ranges: what ``tune`` searches, by label and option: ``{"mine": {"beta": (0.5, 0.99)}}``, or a `Range` for a
+            logarithmic scale.
         tune: choose learning rate, weight decay and what has a range by so many trials for each optimizer.
         lr_grid: factors on each optimizer's own learning rate; it is then compared at its best.
         measures: what to measure of every run: ``flatness``, ``stability``, or a `Measure` of your own.
@@ -95,8 +95,6 @@ def compare(
     name = task if isinstance(task, str) else name_of(task)
     recipes = [contender(label, thing) for label, thing in _labelled(optimizers)]
     execute = executor_named(executor, jobs=jobs, address=address, cpus=cpus, gpus=gpus)
-    if execute is not in_process:
-        _check_importable(name, recipes)
     place = Path(folder) if folder is not None else default_folder(name)
     with standings(terminal()) if progress else nullcontext(queue.unwatched) as watch:
         failures = queue.compare(
@@ -107,7 +105,7 @@ def compare(
             seeds=seeds,
             overrides=options,
             ranges=ranges,
-            tune=_tuning(tune),
+            tune=tune,
             lr_grid=lr_grid,
             measures=measures,
             every=every,
@@ -128,26 +126,3 @@ def _labelled(optimizers: Mapping[str, Thing] | Sequence[str | Recipe]) -> list[
     if isinstance(optimizers, str):
         raise UserError(f"`optimizers` is {optimizers!r}; give a list, such as [{optimizers!r}]")
     return [split(each) if isinstance(each, str) else (each.name, each) for each in optimizers]
-
-
-def _check_importable(task: str, recipes: Sequence[Recipe]) -> None:
-    """See to it that other processes find the task and the optimizers.
-
-    Raises:
-        UserError: they do not.
-    """
-    here = [f"the task {task}"] if known_here_alone(task) else []
-    here += [f"the optimizer {each.name}" for each in recipes if not importable(each.spec)]
-    if here:
-        raise UserError(
-            f"other processes cannot import {' and '.join(here)}; define what they run in a module, not in a notebook, "
-            "a script or another function, or leave `jobs` and `executor` out"
-        )
-
-
-def _tuning(trials: int) -> Any:
-    if not trials:
-        return None
-    from adai.lab.queue.tuning import Tuning
-
-    return Tuning(trials)

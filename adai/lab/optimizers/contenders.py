@@ -13,6 +13,9 @@ from adai.lab.optimizers.recipes import RECIPES, WRAPPED, Range, Recipe, default
 # The name of an optimizer (adai, torch:NAdam, package.module:thing), a class or function that makes it, or a recipe.
 Thing = str | Maker | Recipe
 
+# What tuning searches of an option, as users give it.
+Ends = Range | tuple[float, float]
+
 LONGEST = 60  # letters of a label, which is the name of a folder and stands in tables
 _LABEL = re.compile(r"\w[\w.+-]*( [\w.+-]+)*")
 _FOLDERS = ("figures", "lr-grid", "tuning")  # of a comparison, beside those of its optimizers
@@ -22,7 +25,7 @@ def contender(
     label: str,
     thing: Thing,
     options: Mapping[str, Any] | None = None,
-    ranges: Mapping[str, Range] | None = None,
+    ranges: Mapping[str, Ends] | None = None,
 ) -> Recipe:
     """The recipe of an optimizer that takes part under a label.
 
@@ -32,11 +35,11 @@ def contender(
             returns an optimizer; or a `Recipe`. Anything that cannot be imported, such as a lambda, runs in this
             process only: see `adai.lab.optimizers.named.importable`.
         options: keyword arguments other than the recipe's.
-        ranges: what tuning searches, other than the recipe's.
+        ranges: what tuning searches, other than the recipe's; a pair is ``(low, high)``.
 
     Raises:
-        UserError: the label cannot be a folder's name or is that of another recipe; there is no such optimizer; or it
-            does not take one of the options, lacks one, or has a range that is empty.
+        UserError: the label cannot be a folder's name or is that of another recipe; there is no such optimizer; it does
+            not take one of the options, or lacks one; or a range is no pair of numbers, or is empty.
         ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
 
     Example:
@@ -46,7 +49,7 @@ def contender(
     """
     base = labelled(label, thing)
     own = {**base.options, **{name: plain(value, name, base.name) for name, value in (options or {}).items()}}
-    chosen = {**base.ranges, **(ranges or {})}
+    chosen = {name: _range(ends, name, base.name) for name, ends in {**base.ranges, **(ranges or {})}.items()}
     _check_options(base.name, base.maker, own)
     _check_ranges(base.name, base.maker, chosen, own)
     return base._replace(options=own, ranges=chosen)
@@ -151,8 +154,16 @@ def _check_options(label: str, make: Maker, given: Mapping[str, Any]) -> None:
     missing = [n for n, default in takes.defaults.items() if default is inspect.Parameter.empty and n not in given]
     if missing:
         name = missing[0]
-        how = f"--lr {label}=0.1" if name == "lr" else f"--option {label}.{name}=VALUE"
-        raise UserError(f"{label} has no default for {name}; give it one, with {how}")
+        raise UserError(f"{label} has no default for {name}; give {label}.{name} a value in `options`")
+
+
+def _range(ends: Ends, name: str, label: str) -> Range:
+    """The range between the ends, of a pair too."""
+    if isinstance(ends, tuple) and len(ends) in (2, 3) and all(isinstance(end, int | float) for end in ends):
+        return Range(*ends)
+    raise UserError(
+        f"the range of {label}.{name} is {ends!r}; give two numbers, (low, high), or Range(low, high, log=True)"
+    )
 
 
 def _check_ranges(label: str, make: Maker, ranges: Mapping[str, Range], given: Mapping[str, Any]) -> None:
@@ -170,4 +181,4 @@ def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(names) or "none"
 
 
-__all__ = ["Thing", "contender", "importable", "labelled", "plain", "split", "together"]
+__all__ = ["Ends", "Thing", "contender", "importable", "labelled", "plain", "split", "together"]

@@ -12,24 +12,25 @@ from torch.optim import Optimizer
 
 from adai.errors import UserError
 from adai.lab.host import random_state
+from adai.lab.host.extras import needed
 from adai.lab.host.machine import about, device_named
 from adai.lab.host.ranks import world_size
 from adai.lab.measure.base import Asked, Measure
 from adai.lab.measure.table import asked
 from adai.lab.models.copies import copied
-from adai.lab.optimizers.contenders import contender, labelled, split, together
+from adai.lab.optimizers.contenders import Ends, contender, labelled, split, together
 from adai.lab.optimizers.named import importable
-from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Range, Recipe, own_name, recipe
+from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Recipe, own_name, recipe
 from adai.lab.queue.attempts import Failure
 from adai.lab.queue.executors import Executor, elsewhere, in_process
 from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
-from adai.lab.tasks.task import checked
+from adai.lab.tasks.task import checked, known_here_alone
 from adai.lab.training.tryout import needs_closure
 
-if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not
+if TYPE_CHECKING:  # it needs Optuna; see `_tuning`
     from adai.lab.queue.tuning import Tuning
 
 
@@ -48,8 +49,8 @@ def compare(
     optimizers: Sequence[str | Recipe] = DEFAULT_OPTIMIZERS,
     seeds: int = 3,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    ranges: Mapping[str, Mapping[str, Range]] | None = None,
-    tune: "Tuning | None" = None,
+    ranges: Mapping[str, Mapping[str, Ends]] | None = None,
+    tune: int = 0,
     lr_grid: Sequence[float] = (),
     measures: Sequence[Measure | Asked | str] = (),
     every: int = 0,
@@ -74,9 +75,10 @@ def compare(
             label.
         seeds: how many; seed i is the same initial weights and data order for every optimizer.
         overrides: options other than the recipe's, by label.
-        ranges: what ``tune`` searches beside learning rate and weight decay, or between other ends, by label.
-        tune: chooses learning rate, weight decay and what else has a range, with so many trials for each optimizer; the
-            runs compared are fresh ones.
+        ranges: what ``tune`` searches beside learning rate and weight decay, or in place of their usual ranges, by
+            label and option.
+        tune: the number of trials for each optimizer that choose its learning rate, its weight decay and the options
+            that have a range; 0 for none. The runs that are compared are new ones.
         lr_grid: factors on each optimizer's own learning rate; all is run and measured at each of these too, in
             ``lr-grid/<factor>`` within `folder`. Factor 1 is always run, in `folder` itself.
         measures: what to measure of every run after its last epoch: names from `adai.lab.measure.table.MEASURES`,
@@ -95,8 +97,10 @@ def compare(
         The runs that failed twice.
 
     Raises:
-        UserError: an optimizer, a model, a data set, a measure or a device is not there, an optimizer does not take an
-            option or cannot take a step, a folder is of no use, or none of the optimizers can be measured as asked.
+        UserError: an optimizer, a model, a data set, a measure or a device does not exist; an optimizer does not take
+            an option or cannot take a step; other processes cannot import the task or an optimizer; the folder holds
+            something else; none of the optimizers can be measured as asked; or ``tune`` is given and Optuna is not
+            installed.
         ModuleNotFoundError: an optimizer comes from a package that is not installed.
     """
     if world_size() > 1:
@@ -104,12 +108,11 @@ def compare(
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     data_dir = Path(data_dir) if data_dir else None
     recipes = together(_contenders(optimizers, overrides or {}, ranges or {}))
-    if local := [name for name, own in recipes.items() if elsewhere(execute) and not importable(own.spec)]:
-        raise UserError(
-            f"{local[0]} cannot be imported by other processes; move it to a module, or run one job at a time"
-        )
+    if elsewhere(execute):
+        _check_importable(task, recipes)
     if tune and lr_grid:
         raise UserError("`tune` and `lr_grid` both choose learning rates; leave one of them out")
+    tuning = _tuning(tune)
     if without := [name for name, own in recipes.items() if lr_grid and "lr" not in own.options]:
         raise UserError(f"{without[0]} has no option lr, which `lr_grid` would change; leave one of them out")
     parts = [
@@ -123,11 +126,11 @@ def compare(
     made = [part.checked(data_dir) for part in parts]
     wanted = [_measurable(asked(given, every), made[0]) for given in measures]
     common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
-    if tune:
-        parts = [part.tuned(tune, execute, watch, common) for part in parts]
+    if tuning:
+        parts = [part.tuned(tuning, execute, watch, common) for part in parts]
     parts = [part.at(factor) for part in parts for factor in sorted({1.0, *map(float, lr_grid)})]
     for part in parts:
-        part.open(seeds, tune.trials if tune else 0, command)
+        part.open(seeds, tune, command)
     alike = [[_alike(one, part.folder.path) for one in wanted] for part in parts]
     jobs = [
         job
@@ -143,6 +146,34 @@ def compare(
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 
 
+def _check_importable(task: str, recipes: Mapping[str, Recipe]) -> None:
+    """Check that other processes can import the task and the optimizers.
+
+    Raises:
+        UserError: they cannot.
+    """
+    here = [f"the task {task}"] if known_here_alone(task) else []
+    here += [f"the optimizer {name}" for name, own in recipes.items() if not importable(own.spec)]
+    if here:
+        raise UserError(
+            f"other processes cannot import {' and '.join(here)}; define what they run in a module, not in a notebook, "
+            "a script or another function, or leave `jobs` and `executor` out"
+        )
+
+
+def _tuning(trials: int) -> "Tuning | None":
+    """What chooses the options; None without trials.
+
+    Raises:
+        UserError: Optuna is not installed.
+    """
+    if not trials:
+        return None
+    with needed("optuna", by="`tune`", install="'adai[tune]'"):
+        from adai.lab.queue.tuning import Tuning
+    return Tuning(trials)
+
+
 def _alike(wanted: Asked, comparison: Path) -> Asked:
     """The measure with the settings that the runs of a folder were measured with so far."""
     return wanted._replace(measure=wanted.measure.like(comparison, along=wanted.every > 0))
@@ -151,7 +182,7 @@ def _alike(wanted: Asked, comparison: Path) -> Asked:
 def _contenders(
     optimizers: Sequence[str | Recipe],
     overrides: Mapping[str, Mapping[str, Any]],
-    ranges: Mapping[str, Mapping[str, Range]],
+    ranges: Mapping[str, Mapping[str, Ends]],
 ) -> list[Recipe]:
     """Those that take part, with their options and ranges.
 
@@ -225,10 +256,10 @@ class Part(NamedTuple):
         """What all runs share, and more."""
         return next(iter(self.runs.values()))
 
-    def tuned(self, tune: "Tuning", execute: Executor, watch: Watch, common: dict[str, Any]) -> "Part":
+    def tuned(self, tuning: "Tuning", execute: Executor, watch: Watch, common: dict[str, Any]) -> "Part":
         """The same with the options that came out best."""
         ranges = {name: own.ranges for name, own in self.recipes.items()}
-        chosen = tune(self.folder.path.absolute() / "tuning", self.runs, execute, watch, ranges=ranges, **common)
+        chosen = tuning(self.folder.path.absolute() / "tuning", self.runs, execute, watch, ranges=ranges, **common)
         runs = {n: replace(own, options={**own.options, **chosen[n]}) for n, own in self.runs.items()}
         return self._replace(runs=runs)
 

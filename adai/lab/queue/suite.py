@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adai.errors import UserError
 from adai.lab.optimizers.recipes import Recipe
@@ -16,16 +16,13 @@ from adai.lab.tasks.kinds import kind_of
 from adai.lab.tasks.named import file_of
 from adai.lab.tasks.suite import SuiteTask
 
-if TYPE_CHECKING:  # it needs Optuna, and a suite without tuning does not
-    from adai.lab.queue.tuning import Tuning
-
 
 def suite(
     folder: Path,
     tasks: Mapping[str, SuiteTask],
     *,
     optimizers: Sequence[str | Recipe],
-    tune: "Tuning | None" = None,
+    tune: int = 0,
     execute: Executor = in_process,
     watch: Watch = unwatched,
     **given: Any,
@@ -40,7 +37,7 @@ def suite(
         folder: where the results go.
         tasks: by name; the name is that of the comparison's folder.
         optimizers: as `adai.lab.queue.compare.compare` takes them.
-        tune: chooses learning rate, weight decay and what else has a range.
+        tune: as of `compare`.
         execute: carries out the runs.
         watch: as of `compare`.
         given: what else `compare` takes: ``seeds``, ``overrides``, ``ranges``, ``data_dir``, ``command``, and settings

@@ -1,6 +1,7 @@
 """Where the runs of a comparison are carried out, by name."""
 
 from adai.errors import UserError
+from adai.lab.host.extras import needed
 from adai.lab.queue.executors import Executor, Processes, in_process
 
 
@@ -22,16 +23,15 @@ def executor_named(
         gpus: of each run on ``ray``; default 0.
 
     Raises:
-        UserError: there is no such executor, or it does not take one of the arguments.
-        ModuleNotFoundError: Ray is not installed.
+        UserError: there is no such executor, it does not take one of the arguments, or Ray is not installed.
     """
     if executor not in ("local", "ray"):
         raise UserError(f"unknown `executor` {executor!r}; choose from local, ray")
     if executor == "ray":
         if jobs is not None:
             raise UserError("`jobs` is for `executor` local; leave it out, Ray runs as many as it has room for")
-        from adai.lab.queue.on_ray import OnRay
-
+        with needed("ray", by="`executor` ray", install="'adai[ray]'"):
+            from adai.lab.queue.on_ray import OnRay
         return OnRay(address, cpus=cpus or 1, gpus=gpus or 0.0)
     for name, given in {"address": address, "cpus": cpus, "gpus": gpus}.items():
         if given is not None:

@@ -17,7 +17,7 @@ def how(comparison: Comparison) -> str:
     """The beginning of a verdict: *At untuned CIFAR settings*, *After 20 tuning trials of each optimizer*, …
 
     If each optimizer has the best of several rates (`adai.report.learning_rates`), it says on which data these were
-    chosen. Only values chosen by ``--tune`` are called tuned. Values that differ from the recipe's were chosen by hand.
+    chosen. Only values chosen by ``tune`` are called tuned. Values that differ from the recipe's were chosen by hand.
     The recipes are the paper's for CIFAR: in the paper's own runs they are its settings, in all others they are
     untuned. An optimizer without a recipe has its constructor's defaults.
     """
@@ -86,7 +86,7 @@ def _is_papers(comparison: Comparison) -> bool:
 
 
 def edges(comparison: Comparison) -> str:
-    """How far the best learning rates are from the ends of the range of ``--tune``, or of a grid; else empty."""
+    """How far the best learning rates are from the ends of the tuning's range or of a grid; empty without either."""
     if comparison.config.get("lr_grid"):
         return _best_of_grid(comparison)
     ranges = _ranges(comparison) if comparison.config.get("trials") else {}

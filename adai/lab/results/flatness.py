@@ -90,8 +90,8 @@ def not_compared(measured: Flatness) -> str:
         return ""
     return (
         f"Flatness after the last epoch is not compared: the mean losses are {_plain(min(known))} to "
-        f"{_plain(max(known))}, and curvature shrinks as the loss does. adai compare --flatness N measures along "
-        "training and compares at equal loss."
+        f"{_plain(max(known))}, and curvature shrinks as the loss does. Measure it along training too to compare "
+        "it at equal loss."
     )
 
 

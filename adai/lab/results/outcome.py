@@ -25,7 +25,7 @@ Status = Literal["unfinished", "finished", "did not learn", "diverged"]
 # The runs that ended with nothing to show, which no mean takes in.
 DIED: tuple[Status, ...] = ("did not learn", "diverged")
 
-CURE = "a smaller learning rate, a longer warm-up (--warmup-steps) or --clip-norm 1 may help"
+CURE = "a smaller learning rate, a longer warm-up or clipped gradients may help"
 
 MARGIN = 1.0
 """In points of error. A net that is dead and answers by its noise may be a little better than chance."""

@@ -39,7 +39,7 @@ class Task(NamedTuple):
     Attributes:
         model: on any device.
         train: a map-style `torch.utils.data.Dataset` of (input, target) pairs. A `TensorDataset` of two tensors, or a
-            `Subset` of one, moves to the training device as a whole; any other is read by ``--workers`` processes.
+            `Subset` of one, moves to the training device as a whole; any other is read by ``workers`` processes.
         test: the same for the test examples.
         loss: of the model's outputs and the targets, a mean over the batch; default cross entropy. If the targets are
             classes and the outputs have one more dimension, with the classes in the second, the run also counts errors.

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from adai.errors import UserError
+from adai.lab.host.extras import needed
 from adai.lab.results.run import Row
 
 
@@ -19,10 +19,8 @@ class Board:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.shown = 0
-        try:
+        with needed("tensorboard", by="`tensorboard`", install="tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UserError("`tensorboard` needs the package tensorboard; pip install tensorboard") from error
         self._writer = SummaryWriter
 
     def show(self, rows: list[Row]) -> None:
