@@ -6,7 +6,7 @@ instead, add it to `adai.lab.measure.table.MEASURES`.
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch.optim import Optimizer
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from adai.errors import UserError
 from adai.lab.host.boundary import theirs
 from adai.lab.measure.objective import Progress, silent
-from adai.lab.measure.stored import in_training
+from adai.lab.measure.stored import Stored
 from adai.lab.measure.subject import Subject
 from adai.lab.results import measured
 from adai.lab.results.measured import Measured
@@ -68,7 +68,20 @@ class Measure:
             subject: its model, with the parameters after that epoch, its training data and its loss.
             optimizer: with the state after that epoch.
         """
-        raise NotImplementedError(f"{type(self).__name__} has to define of(subject, optimizer), or at(path, ...)")
+        raise NotImplementedError(f"{type(self).__name__} has to define of(subject, optimizer), or found(stored, ...)")
+
+    def found(self, stored: Stored, progress: Progress) -> Measured:
+        """Measure at a checkpoint; default the numbers of `of`.
+
+        Override it if a measure describes its computation, does not need the optimizer, or takes long.
+
+        Args:
+            stored: the checkpoint.
+            progress: called with what is computed.
+        """
+        subject, optimizer = stored.in_training()
+        numbers = {key: float(value) for key, value in self.of(subject, optimizer).items()}
+        return Measured(subject.epoch or 0, self.settings, {}, finite(numbers))
 
     def at(
         self,
@@ -78,22 +91,20 @@ class Measure:
         data_dir: Path | None = None,
         progress: Progress = silent,
     ) -> Measured:
-        """Measure at the last checkpoint of a run's folder.
+        """Measure at the last checkpoint of a run's folder, or at one of its checkpoints.
 
         Args:
-            path: the folder.
-            device: where to compute; default the CPU.
-            data_dir: where data sets lie by name.
-            progress: told what is being done.
+            path: the folder or the checkpoint.
+            device: the device to compute on; default the CPU.
+            data_dir: the folder that contains the data sets.
+            progress: called with what is computed.
 
         Raises:
             Failed: the model, the loss, the data or the measure raise an error.
-            UserError: the run, its data or its task cannot be read.
+            UserError: the run, its data or its task cannot be read, or it cannot be measured.
         """
-        subject, optimizer = in_training(path, device=device, data_dir=data_dir)
         with theirs(f"measuring {self.said} of {path}"):
-            numbers = finite({key: float(value) for key, value in self.of(subject, optimizer).items()})
-        return Measured(subject.epoch or 0, self.settings, {}, numbers)
+            return self.found(Stored(path, device, data_dir), progress)
 
     def check(self, optimizer: Optimizer) -> None:
         """See to it that runs of this optimizer can be measured; default all can.
@@ -169,6 +180,43 @@ class Measure:
     def _is(self, entry: Any, epoch: int) -> bool:
         one = measured.understood(entry, self.defaults)
         return one is not None and (one.epoch, one.settings) == (epoch, self.settings)
+
+
+class MeasureSettings(Protocol):
+    """The settings of a measure as a record."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON stores them."""
+        ...
+
+
+S = TypeVar("S", bound=MeasureSettings)
+
+
+class Configured(Measure, Generic[S]):
+    """A measure whose settings are a record.
+
+    Args:
+        given: the settings; default `usual`.
+
+    Attributes:
+        usual: the default settings.
+    """
+
+    usual: S
+
+    def __init__(self, given: S | None = None) -> None:
+        self.given: S = self.usual if given is None else given
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the numbers, as JSON stores them."""
+        return self.given.as_dict()
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The settings that a record of an earlier version lacks: the defaults of the record's class."""
+        return type(self.given)().as_dict()
 
 
 class Asked(NamedTuple):

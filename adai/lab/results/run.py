@@ -138,7 +138,7 @@ class Run:
         return outcome(rows, self.config()["epochs"], self.start) if rows else "unfinished"
 
 
-def finite(row: Row) -> Row:
+def finite(row: Mapping[str, float | None]) -> Row:
     """The row with None for what is not finite."""
     return {key: value if value is not None and math.isfinite(value) else None for key, value in row.items()}
 
