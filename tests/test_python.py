@@ -213,7 +213,7 @@ def test_a_run_that_fails_is_in_failures(tmp_path, caplog):
             r"range of sgd.momentum is 0.9; give two numbers, \(low",
         ),
         ({"tune": 1, "ranges": {"sgd": {"momentum": ("a", "b")}}}, r"is \('a', 'b'\); give two numbers, \(low, high\)"),
-        ({"tune": 1, "ranges": {"sgd": {"momentum": (0.9, 0.5)}}}, "sgd.momentum is 0.9 to 0.5; the second has to be"),
+        ({"tune": 1, "ranges": {"sgd": {"momentum": (0.9, 0.5)}}}, "sgd.momentum is 0.9 to 0.5; the second number has"),
         ({"optimizers": [f"{HERE}:NoRate"]}, "NoRate has no default for lr; give NoRate.lr a value in `options`"),
     ],
 )

@@ -8,6 +8,7 @@ ARGUMENTS = {
     *FLAGS,
     "address",
     "augment",
+    "batch",
     "cpus",
     "data_dir",
     "executor",

@@ -1,4 +1,4 @@
-"""The rows of a run for TensorBoard."""
+"""Writes the rows of a run for TensorBoard."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from adai.lab.results.run import Row
 
 
 class Board:
-    """Event files in a folder, one scalar a column and epoch.
+    """Event files in a folder, with a scalar for each column and epoch.
 
     Args:
-        folder: where they go.
+        folder: the folder of the event files.
 
     Raises:
         UserError: the package tensorboard is not installed.
@@ -24,7 +24,7 @@ class Board:
         self._writer = SummaryWriter
 
     def show(self, rows: list[Row]) -> None:
-        """Write the epochs that are new; a run that goes on repeats none."""
+        """Write the rows that have not been written yet."""
         with self._writer(str(self.folder), purge_step=self.shown + 1) as writer:
             for row in rows[self.shown :]:
                 for name, value in row.items():
