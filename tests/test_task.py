@@ -316,7 +316,7 @@ def test_a_net_without_second_derivatives_is_refused_before_training_where_they_
     ]
     assert main([*command, "--flatness"]) == 2
     error = capsys.readouterr().err
-    assert "its flatness cannot be measured (NotImplementedError: " in error
+    assert "flatness cannot be measured (NotImplementedError: " in error
     assert error.endswith("leave --flatness out\n")
     assert not Run(here / "runs/sgd/seed0").rows()
     assert main(command) == 0

@@ -1,4 +1,4 @@
-"""Flatness as a measure of runs: after their last epochs and along training, computed once."""
+"""Flatness as a measure of runs, after their last epochs and along training."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -87,24 +87,24 @@ class Flatness(Configured[FlatnessSettings]):
         return Measured(subject.epoch or 0, self.settings, at.about(), finite(numbers))
 
     def try_out(self, subject: Subject) -> None:
-        """One product with the Hessian of two samples, with fresh weights.
+        """Compute a product with the Hessian of two samples, at the initial weights.
 
         Raises:
-            UserError: such a net has no second derivative that torch knows.
+            UserError: the second derivative of the net cannot be computed.
         """
         try:
             with theirs("measuring"):
                 few = subject.objective(samples=2, batch_norm=self.given.batch_norm, batch=2)
                 few.hvp(torch.ones_like(few.theta))
         except Failed as error:
-            raise UserError(f"its flatness cannot be measured ({error.reason}); leave `flatness` out") from error
+            raise UserError(f"flatness cannot be measured ({error.reason}); leave `flatness` out") from error
 
     def like(self, comparison: Path, *, along: bool) -> Self:
-        """The measure with the settings that most runs of a comparison were measured with, for runs to compare.
+        """The measure with the settings that most runs of a comparison were measured with, so that runs are comparable.
 
         Args:
-            comparison: the folder.
-            along: what counts is what they were measured with along training, before their last epoch, where any was.
+            comparison: the folder of the comparison.
+            along: whether to prefer the settings of measurements along training, before the last one of a run.
         """
         runs = sorted(file.parent for file in comparison.glob(f"*/seed*/{file_of(Path(), self.name)}"))
         measured = [self.kept_in(run) for run in runs]
@@ -112,5 +112,5 @@ class Flatness(Configured[FlatnessSettings]):
         settings = (most(before_last) if along else None) or most(measured)
         try:
             return type(self)(FlatnessSettings.of(settings)) if settings else self
-        except (TypeError, KeyError):  # of a later version: what it means is not known here
+        except (TypeError, KeyError):  # settings of a later version are unknown here
             return self

@@ -197,7 +197,7 @@ def _step(
 
     closure = Closure(parameters, list(model.buffers()), evaluate)
     before = closure.evaluate().item()
-    optimizer.step(closure)  # type: ignore[arg-type]  # which torch takes to return a float
+    optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation: a closure returns a float
     return before
 
 

@@ -1,4 +1,4 @@
-"""The stability margin as a measure of runs: after their last epochs and along training, computed once."""
+"""The stability margin as a measure of runs, after their last epochs and along training."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -84,9 +84,9 @@ class Stability(Configured[StabilitySettings]):
         return Measured(subject.epoch or 0, self.settings, at.about(), finite(numbers))
 
     def check(self, optimizer: Optimizer) -> None:
-        """See to it that a limit is known for this optimizer.
+        """Check that a stability limit is known for this optimizer.
 
         Raises:
-            UserError: none is.
+            UserError: no limit is known.
         """
         check(optimizer)
