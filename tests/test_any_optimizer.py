@@ -21,7 +21,6 @@ from adai.lab.optimizers.named import importable
 from adai.lab.optimizers.recipes import RECIPES, Range, Recipe, recipe
 from adai.lab.queue.compare import compare
 from adai.lab.queue.executors import Processes
-from adai.lab.queue.tuning import Tuning
 from adai.lab.results.chosen import how
 from adai.lab.results.comparison import read
 from adai.lab.results.run import Run
@@ -41,7 +40,7 @@ CPU = torch.device("cpu")
 KINDS = {
     "lion": ("pytorch_optimizer:Lion", {"lr": 0.01, "betas": (0.8, 0.95)}, 1),
     "nadam": ("torch:NAdam", {"lr": 0.01}, 1),
-    "free": ("pytorch_optimizer:ScheduleFreeAdamW", {"lr": 0.01}, 1),
+    "free": ("schedulefree:AdamWScheduleFree", {"lr": 0.01}, 1),
     "sam": ("pytorch_optimizer:SAM", {"base_optimizer": "torch:SGD", "lr": 0.1, "rho": 0.1}, 2),
     "sam of a function": (f"{HERE}:sam", {"rho": 0.1}, 2),
     "lbfgs": ("torch:LBFGS", {"lr": 0.1, "max_iter": 4}, None),
@@ -97,7 +96,7 @@ def test_all_are_tuned_compared_and_drawn(tmp_path, capsys):
         "sam": {"rho": Range(0.01, 0.5, log=True)},
         "lbfgs": {"max_iter": Range(2, 6)},
     }
-    given = {"task": TASK, "seeds": 1, "overrides": options, "ranges": searched, "tune": Tuning(2), **SHORT}
+    given = {"task": TASK, "seeds": 1, "overrides": options, "ranges": searched, "tune": 2, **SHORT}
     assert compare(tmp_path, optimizers=["adai", *names], **{**given, "epochs": 2}) == []
     tuned = json.loads((tmp_path / "tuning" / "tuning.json").read_text())
     assert tuned["ranges"]["mine"]["beta"] == [0.5, 0.99]
@@ -234,7 +233,7 @@ def test_classes_functions_and_recipes_of_python_have_names_too():
     local = contender("local", lambda model: torch.optim.SGD(model.parameters(), lr=0.3))
     assert not importable(local.spec)
     assert recipe(local.spec).build(nn.Linear(2, 1)).param_groups[0]["lr"] == 0.3
-    with pytest.raises(UserError, match="local cannot be imported by other processes; move it to a module"):
+    with pytest.raises(UserError, match="other processes cannot import the optimizer local; define what they run"):
         compare("runs", optimizers=[local], task=TASK, execute=Processes(2))
     with pytest.raises(UserError, match="was defined in another process"):
         recipe("__main__:Mine as mine")
@@ -261,17 +260,20 @@ def test_a_run_without_a_label_is_what_it_was_for_earlier_versions(tmp_path):
         (["torch:NAdm"], "torch.optim has no 'NAdm'; did you mean NAdam"),
         (["nowhere:Thing"], "cannot import the optimizer 'nowhere:Thing': No module named 'nowhere'"),
         (["torch:lr_scheduler"], "'torch:lr_scheduler' is a module; give a class of optimizers, or a function"),
-        (["collections:OrderedDict"], "'collections:OrderedDict' is a class, but no torch.optim.Optimizer"),
+        (["collections:OrderedDict"], "'collections:OrderedDict' is a class that does not derive from torch.optim"),
         ([f"{HERE}:number"], "number returns int; it has to return a torch.optim.Optimizer"),
         ([f"{HERE}:elsewhere"], "elsewhere has no parameter of the model"),
         ([f"{HERE}:Unable"], "Unable cannot take a step with this model: RuntimeError: no step today"),
         ([f"{HERE}:Unkept"], "Unkept cannot be kept in a checkpoint (it holds torch.nn.modules.linear.Linear)"),
-        ([f"{HERE}:NoRate"], "NoRate has no default for lr; give it one, with --lr NoRate=0.1"),
-        (["pytorch_optimizer:SAM"], "SAM has no default for base_optimizer; give it one, with --option SAM.base_opt"),
+        ([f"{HERE}:NoRate"], "NoRate has no default for lr; give NoRate.lr a value in --option"),
+        (
+            ["pytorch_optimizer:SAM"],
+            "SAM has no default for base_optimizer; give SAM.base_optimizer a value in --opt",
+        ),
         (["a=adai", "a=sgd"], "two optimizers have the label 'a'"),
         (["sgd=torch:SGD"], "the label 'sgd' is the name of a recipe, but stands for 'torch:SGD'"),
         (["tuning=adai"], "the label 'tuning' names another folder"),
-        (["../x=adai"], "the label '../x' may have letters, digits, spaces and _ . + - alone"),
+        (["../x=adai"], "the label '../x' may only have letters, digits, spaces and _ . + -;"),
         (["=adai"], "'=adai': give label=name"),
         (
             [f"mine={HERE}:Mine", "--option", "mine.gamma=1"],
@@ -281,13 +283,16 @@ def test_a_run_without_a_label_is_what_it_was_for_earlier_versions(tmp_path):
         ([f"mine={HERE}:Mine", "--option", "mine.beta"], "--option mine.beta: give a name and a value"),
         ([f"mine={HERE}:Mine", "--option", "mine.lr=1", "--lr", "mine=2"], "mine.lr is given twice, as 2.0 and 1"),
         ([f"mine={HERE}:Mine", "--option", "mine.beta=x"], "mine cannot take a step with this model: TypeError"),
-        (["--tune", "2", "--range", "adai.eps=0.9:0.5"], "the range of adai.eps is 0.9 to 0.5; the second has to be"),
-        (["--tune", "2", "--range", "adai.eps=0.5:0.5"], "the range of adai.eps is 0.5 to 0.5; the second has to be"),
-        (["--tune", "2", "--range", "adai.eps=0:1:log"], "the range of adai.eps begins at 0; a logarithmic one"),
+        (["--tune", "2", "--range", "adai.eps=0.9:0.5"], "the range of adai.eps is 0.9 to 0.5; the second number has"),
+        (["--tune", "2", "--range", "adai.eps=0.5:0.5"], "the range of adai.eps is 0.5 to 0.5; the second number has"),
+        (["--tune", "2", "--range", "adai.eps=0:1:log"], "the range of adai.eps begins at 0; a logarithmic range"),
         (["--tune", "2", "--range", "adai.gamma=0:1"], "adai takes no option 'gamma' to search"),
         (["--tune", "2", "--range", "adai.eps=1"], "--range adai.eps=1: give low:high or low:high:log"),
         (["--range", "adai.eps=0.1:1"], "--range says what --tune searches; add --tune N"),
-        (["torch:LBFGS", "--precision", "fp16"], "LBFGS evaluates each batch several times; fp16 cannot"),
+        (
+            ["torch:LBFGS", "--precision", "fp16"],
+            "LBFGS evaluates each batch several times, which fp16 does not support",
+        ),
         (["a=torch:LBFGS", "--option", "a.lr=-1"], "making the optimizer a with lr=-1"),
     ],
 )

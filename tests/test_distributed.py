@@ -64,5 +64,5 @@ def test_shares_are_all_of_a_batch_and_each_example_once():
 
 def test_a_comparison_under_torchrun_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="a comparison runs in one process; start adai train under torchrun instead"):
+    with pytest.raises(UserError, match="a comparison does not run under torchrun; run adai train"):
         compare(RunFolder(tmp_path))

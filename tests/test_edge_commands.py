@@ -74,8 +74,8 @@ def test_the_margin_kept_is_that_of_the_checkpoint(comparison):
     optimizer = Adai(task.model.parameters())
     optimizer.load_state_dict(state["optimizer"])
     found = stability(optimizer, task.model, cross_entropy, task.train.tensors, batch_norm="running")
-    settings = kept.StabilitySettings(batch_norm="running")
-    at = kept.margin_at(comparison / "adai" / "seed0" / "checkpoint-000004.pt", settings)
+    measure = kept.Stability(kept.StabilitySettings(batch_norm="running"))
+    at = measure.at(comparison / "adai" / "seed0" / "checkpoint-000004.pt")
     assert at.epoch == 4
     assert at.numbers["margin"] == pytest.approx(found.margin, rel=2e-3)
     assert at.numbers["lr"] == optimizer.param_groups[0]["lr"]

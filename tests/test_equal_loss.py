@@ -67,7 +67,7 @@ def test_flatness_is_said_by_both_measures_or_by_neither(along):
     found = read(along)
     (sentence,) = verdicts(found, at_equal_loss(courses(found)), "adai")
     assert sentence.startswith("No verdict at equal loss, 0.100 nats")
-    with pytest.raises(ValueError, match="compared at equal loss alone"):
+    with pytest.raises(ValueError, match="compared only at equal loss"):
         flatness.verdicts(found, flatness.after_last(found), "adai")
 
 
@@ -101,7 +101,7 @@ def test_runs_that_were_below_from_the_first_measurement_on_are_left_out(along):
     found = read(along)
     said, missing = verdicts(found, at_equal_loss(courses(found)), "adai")
     assert missing == "At equal loss: 4 finished runs are not in it."
-    assert said.startswith("No verdict at equal loss, 0.100 nats: fewer than 3 seeds")
+    assert said.startswith("No verdict at equal loss, 0.100 nats: at least 3 seeds have to pass")
     for seed in range(3):
         write_kept(along / "adai" / f"seed{seed}", course("adai", seed, LOSSES["adai"])[2:])
     found = read(along)

@@ -1,6 +1,7 @@
-"""Who reads what: run folders are read in `adai.lab.results` alone, and `adai.report` draws what that has read."""
+"""Who reads what, and who says what: only `adai.lab.results` reads run folders, and only the command names flags."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,16 @@ def test_the_lab_calls_the_report_only_when_asked(file):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert not any(name.startswith("adai.report") for name in names), file
+
+
+# What begins with two hyphens and is no flag of ours: one of Ray's own command, and variables of a style sheet.
+NO_FLAGS = {("on_ray.py", "--head"), ("style.py", "--c"), ("style.py", "--grid")}
+
+
+@pytest.mark.parametrize("folder", ["lab", "report"])
+def test_the_library_names_arguments_and_the_command_translates_them(folder):
+    for file in sorted((REPORT.parent / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                flags = {(file.name, flag) for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", node.value)}
+                assert flags <= NO_FLAGS, f"{file.name}:{node.lineno}"

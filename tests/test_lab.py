@@ -102,7 +102,7 @@ def test_a_folder_of_a_single_run_and_no_optimizer_at_all_are_refused(tmp_path, 
     assert main(["train", "--limit", "100", "--epochs", "1", "--out", str(tmp_path)]) == 0
     capsys.readouterr()
     for arguments, message in (
-        (["--epochs", "1", "--out", str(tmp_path)], "holds something else than a comparison; give another folder"),
+        (["--epochs", "1", "--out", str(tmp_path)], "holds something other than a comparison; give another folder"),
         (["--optimizers", ""], "--optimizers names none; give at least one, such as adai"),
     ):
         assert main(["compare", *arguments]) == 2

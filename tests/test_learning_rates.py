@@ -217,4 +217,4 @@ def test_bad_input_is_one_line(options, message, capsys):
 
 def test_tuning_and_a_grid_are_refused_together(tmp_path):
     with pytest.raises(UserError, match="`tune` and `lr_grid` both choose learning rates; leave one of them out"):
-        compare(tmp_path, **TINY, tune=lambda *_: {}, lr_grid=[3])
+        compare(tmp_path, **TINY, tune=2, lr_grid=[3])

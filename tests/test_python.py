@@ -20,6 +20,7 @@ from adai.errors import UserError
 from adai.lab import Recipe, Task, compare, load
 from adai.lab.queue.compare import compare as queue_compare
 from adai.lab.results.folders import RunFolder
+from adai.lab.results.run import read_json
 from tests import snippets
 from tests.untimed import alike
 
@@ -38,6 +39,13 @@ class Signs(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 p -= group["lr"] * p.grad.sign()
+
+
+class NoRate(Signs):
+    """Has no default for the learning rate."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
 
 
 def points():
@@ -200,12 +208,48 @@ def test_a_run_that_fails_is_in_failures(tmp_path, caplog):
         ({"tune": 1, "lr_grid": [0.1]}, "`tune` and `lr_grid` both choose learning rates"),
         ({"task": 3}, "the task is a int; give a function that returns a Task, or a name"),
         ({"model": "fc3"}, "brings its own model; leave `model` out"),
+        (
+            {"tune": 1, "ranges": {"sgd": {"momentum": 0.9}}},
+            r"range of sgd.momentum is 0.9; give two numbers, \(low",
+        ),
+        ({"tune": 1, "ranges": {"sgd": {"momentum": ("a", "b")}}}, r"is \('a', 'b'\); give two numbers, \(low, high\)"),
+        ({"tune": 1, "ranges": {"sgd": {"momentum": (0.9, 0.5)}}}, "sgd.momentum is 0.9 to 0.5; the second number has"),
+        ({"optimizers": [f"{HERE}:NoRate"]}, "NoRate has no default for lr; give NoRate.lr a value in `options`"),
     ],
 )
 def test_bad_input_names_arguments(given, message, tmp_path):
     with pytest.raises(UserError, match=message):
         compare(**{"task": points, "optimizers": ["sgd"], "folder": tmp_path / "runs", **OPTIONS, **given})
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("package", "given", "message"),
+    [
+        ("optuna", {"tune": 1}, "`tune` needs the package optuna; pip install 'adai[tune]'"),
+        ("ray", {"executor": "ray"}, "`executor` ray needs the package ray; pip install 'adai[ray]'"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named(package, given, message, tmp_path, monkeypatch, capsys):
+    for name in ("adai.lab.queue.tuning", "adai.lab.queue.on_ray"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError) as error:
+        compare(points, optimizers=["sgd"], folder=tmp_path / "runs", **OPTIONS, **given)
+    assert str(error.value) == message
+    flags = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    assert main(["compare", "--task", f"{HERE}:points", "--out", str(tmp_path / "runs"), *flags]) == 2
+    assert capsys.readouterr().err == f"adai compare: {in_flags(message)}\n"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_range_may_be_a_pair_of_numbers(tmp_path):
+    ranges = {"sgd": {"momentum": (0.5, 0.99), "lr": (0.01, 1.0, True)}}
+    found = compare(points, optimizers=["sgd"], folder=tmp_path, tune=1, ranges=ranges, **{**OPTIONS, "seeds": 1})
+    tuned = read_json(tmp_path / "tuning" / "tuning.json")
+    assert tuned["ranges"]["sgd"] == {"lr": [0.01, 1.0], "weight_decay": [pytest.approx(5e-4 / 30), 0.015],
+                                      "momentum": [0.5, 0.99]}  # fmt: skip
+    assert found.summary().loc["sgd", "finished"] == 1
 
 
 def test_the_command_says_it_in_flags(tmp_path, capsys):

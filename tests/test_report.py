@@ -386,18 +386,18 @@ def test_runs_that_nobody_asked_for_settings_nobody_knows_and_text_that_looks_li
         ("config.json", None, "holds no comparison"),
         ("config.json", "{", "is not JSON"),
         ("config.json", "[]", "holds [], not an object"),
-        ("config.json", '{"optimizers": {}}', "is not that of a comparison: it lacks optimizers and epochs"),
+        ("config.json", '{"optimizers": {}}', "is not the file of a comparison: it lacks optimizers or epochs"),
         (
             "config.json",
             '{"optimizers": 3, "epochs": 1}',
-            "is not that of a comparison: it lacks optimizers and epochs",
+            "is not the file of a comparison: it lacks optimizers or epochs",
         ),
         (
             "adai/seed0/metrics.jsonl",
             '{"epoch": 1\n{}\n',
-            "the command that trained the run makes it anew",
+            "run the command that trained the run again: it writes the file anew",
         ),
-        ("adai/seed0/metrics.jsonl", "3\n", "not one object a line"),
+        ("adai/seed0/metrics.jsonl", "3\n", "a line is no JSON object"),
     ],
 )
 def test_a_folder_that_is_not_one_gives_one_line_and_status_2(tmp_path, capsys, name, content, message):

@@ -234,7 +234,7 @@ def test_metrics_are_made_from_the_checkpoint_whatever_the_file_holds(factory, s
 def test_damaged_metrics_are_said_and_made_anew_from_the_checkpoint(factory, straight, tmp_path):
     train(settings(), tmp_path, factory=factory)
     (tmp_path / "metrics.jsonl").write_text("{no\n")
-    with pytest.raises(UserError, match="metrics.jsonl is damaged .*; delete it, and the command that trained"):
+    with pytest.raises(UserError, match="metrics.jsonl is damaged .*; delete it, and run the command that trained"):
         train(settings(), tmp_path, factory=factory)
     (tmp_path / "metrics.jsonl").unlink()
     assert untimed(train(settings(), tmp_path, factory=factory)) == untimed(straight())

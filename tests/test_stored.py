@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from adai.cli import main
 from adai.errors import UserError
+from adai.lab.measure import subject
 from adai.lab.measure.curvature import kept
 from adai.lab.measure.stored import finished_runs, is_comparison, settings_of, subject_at
 from adai.lab.measure.subject import by_name, by_settings, by_task
@@ -303,9 +304,9 @@ def test_a_run_that_cannot_be_measured_is_named_and_the_others_go_on(comparison,
 
 def test_a_net_that_is_fitted_is_measured_in_float64(comparison, monkeypatch):
     run = comparison / "adam" / "seed0"
-    monkeypatch.setattr(kept, "FITTED", 0.1)
+    monkeypatch.setattr(subject, "FITTED", 0.1)
     kept.Flatness().keep(run)
-    monkeypatch.setattr(kept, "FITTED", 100.0)
+    monkeypatch.setattr(subject, "FITTED", 100.0)
     kept.Flatness(kept.QUICK._replace(samples=20)).keep(run)
     assert [one.about["dtype"] for one in kept.Flatness().kept_in(run)] == ["float32", "float64"]
 

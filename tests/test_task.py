@@ -193,7 +193,7 @@ NOT_PAIRS = "it has to give pairs (input, target)"
         ("words", "the data set gives inputs that become a tuple; they have to be tensors, arrays or numbers"),
         ("beyond", "40 of 40 targets are not classes, such as "),
         ("negative", "targets are not classes, such as -1: the model scores the 3 classes 0 to 2"),
-        ("not_reduced", ": the loss is of shape (32,); it has to be one number, the mean over the batch"),
+        ("not_reduced", ": the loss is of shape (32,); it has to be a single number, the mean over the batch"),
         ("fixed", ": the model has no parameter that requires a gradient"),
         ("shared", ": the model, or its part Linear, was made before the factory was called"),
         ("wrapped", ": the model, or its part Linear, was made before the factory was called"),
@@ -316,7 +316,7 @@ def test_a_net_without_second_derivatives_is_refused_before_training_where_they_
     ]
     assert main([*command, "--flatness"]) == 2
     error = capsys.readouterr().err
-    assert "its flatness cannot be measured (NotImplementedError: " in error
+    assert "flatness cannot be measured (NotImplementedError: " in error
     assert error.endswith("leave --flatness out\n")
     assert not Run(here / "runs/sgd/seed0").rows()
     assert main(command) == 0

@@ -56,7 +56,7 @@ def test_a_short_text_is_refused(tmp_path, content):
 
 
 def test_a_text_of_one_character_is_refused(tmp_path):
-    with pytest.raises(UserError, match="has one character, 'x', over and over"):
+    with pytest.raises(UserError, match="only repeats the character 'x'"):
         read_text(text(tmp_path, "x" * 2000))
 
 

@@ -431,7 +431,8 @@ def test_tensorboard_gets_each_epoch_once(tmp_path, monkeypatch):
 
 
 def test_tensorboard_that_is_not_installed_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
     assert main(["train", "--tensorboard", "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err == (
         "adai train: --tensorboard needs the package tensorboard; pip install tensorboard\n"

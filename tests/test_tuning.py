@@ -8,7 +8,7 @@ from torch.utils.data import TensorDataset
 
 from adai.lab.queue.compare import compare
 from adai.lab.queue.executors import in_process
-from adai.lab.queue.tuning import SEED, VALIDATION, Tuning
+from adai.lab.queue.tuning import SEED, VALIDATION
 from adai.lab.results.folders import RunFolder
 from adai.lab.settings import Settings
 from adai.lab.tasks.sources import Tensors, held_out
@@ -20,7 +20,7 @@ OPTIONS = {"optimizers": ["adai", "sgd"], "seeds": 1, "epochs": 1, "limit": 200}
 
 def test_every_optimizer_has_as_many_trials_and_the_best_is_trained_afresh(tmp_path):
     folder = RunFolder(tmp_path)
-    compare(folder, **OPTIONS, tune=Tuning(3))
+    compare(folder, **OPTIONS, tune=3)
     tried = json.loads((tmp_path / "tuning" / "tuning.json").read_text())["trials"]
     assert {name: len(trials) for name, trials in tried.items()} == {"adai": 3, "sgd": 3}
     assert tried["sgd"][0]["lr"] == pytest.approx(0.1)  # the recipe's own values come first
@@ -36,7 +36,7 @@ def test_every_optimizer_has_as_many_trials_and_the_best_is_trained_afresh(tmp_p
 
 def test_an_interrupted_search_ends_the_same(tmp_path):
     straight, broken = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
-    compare(straight, **OPTIONS, tune=Tuning(3))
+    compare(straight, **OPTIONS, tune=3)
     done = []
 
     def interrupted(jobs, tick):
@@ -46,17 +46,15 @@ def test_an_interrupted_search_ends_the_same(tmp_path):
         return in_process(jobs, tick)
 
     with pytest.raises(KeyboardInterrupt):
-        compare(broken, **OPTIONS, tune=Tuning(3), execute=interrupted)
+        compare(broken, **OPTIONS, tune=3, execute=interrupted)
     started = []
-    compare(
-        broken, **OPTIONS, tune=Tuning(3), execute=lambda jobs, tick: started.extend(jobs) or in_process(jobs, tick)
-    )
+    compare(broken, **OPTIONS, tune=3, execute=lambda jobs, tick: started.extend(jobs) or in_process(jobs, tick))
     assert len(started) == 2 + 2  # the last round of trials, and the runs
     assert broken.config()["optimizers"] == straight.config()["optimizers"]
 
 
 def test_what_is_not_decayed_stays_so(tmp_path):
-    compare(RunFolder(tmp_path), **OPTIONS, overrides={"sgd": {"weight_decay": 0.0}}, tune=Tuning(2))
+    compare(RunFolder(tmp_path), **OPTIONS, overrides={"sgd": {"weight_decay": 0.0}}, tune=2)
     assert RunFolder(tmp_path).config()["optimizers"]["sgd"]["weight_decay"] == 0
 
 

@@ -5,7 +5,6 @@ import logging
 import shlex
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
 
 from adai.commands.options.training import listed, separated, settings, task
 from adai.commands.pairs import overrides, ranges
@@ -20,9 +19,6 @@ from adai.lab.optimizers.contenders import split
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, own_name
 from adai.lab.queue.compare import compare
 from adai.lab.results.folders import RunFolder, default_folder
-
-if TYPE_CHECKING:  # it needs Optuna
-    from adai.lab.queue.tuning import Tuning
 
 
 def run(options: argparse.Namespace) -> int:
@@ -48,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         seeds=options.seeds,
         overrides=overrides(labels, options.lr, options.weight_decay, options.option),
         ranges=ranges(labels, options.range),
-        tune=_tuning(options),
+        tune=options.tune,
         lr_grid=options.lr_grid,
         measures=[asked(n, every) for n in MEASURES if (every := getattr(options, n, None)) is not None],
         data_dir=options.data_dir,
@@ -65,11 +61,3 @@ def run(options: argparse.Namespace) -> int:
     if status == INTERRUPTED:
         print(GOES_ON, file=sys.stderr)
     return status
-
-
-def _tuning(options: argparse.Namespace) -> "Tuning | None":
-    if not options.tune:
-        return None
-    from adai.lab.queue.tuning import Tuning
-
-    return Tuning(options.tune)

@@ -3,16 +3,18 @@
 import re
 
 # Arguments whose flag has another name. Each of the others has the flag --its-name.
-FLAGS = {"folder": "folder with --out"}
+FLAGS = {"folder": "folder with --out", "options": "--option"}
 ARGUMENTS = {
     *FLAGS,
     "address",
     "augment",
+    "batch",
     "cpus",
     "data_dir",
     "executor",
     "flatness",
     "gpus",
+    "highest",
     "image_size",
     "jobs",
     "limit",
@@ -21,7 +23,6 @@ ARGUMENTS = {
     "measures",
     "model",
     "models",
-    "options",
     "optimizers",
     "reference",
     "seeds",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from adai.commands.flags import in_flags
 from adai.commands.options.training import task
 from adai.commands.pairs import options_of_one
 from adai.commands.subject import ELSEWHERE
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         report.write(folder, test, settings)
         report.draw(folder / "lr.png", test, subject)
     for line in report.lines(test, subject, default=chosen.options.get("lr")):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(in_flags(line), highlight=False, soft_wrap=True)
     console.print(f"Figure and numbers: {folder}/lr.png, lr.csv, lr.json", highlight=False, soft_wrap=True)
     return 0
 

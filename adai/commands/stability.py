@@ -12,7 +12,7 @@ from adai.commands.subject import ELSEWHERE, bars, names_of
 from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.machine import device_named
-from adai.lab.measure.stability.kept import StabilitySettings, margin_at
+from adai.lab.measure.stability.kept import Stability, StabilitySettings
 from adai.lab.measure.stored import is_comparison, trained_runs
 from adai.lab.results.measured import Measured
 from adai.lab.results.run import writing_to
@@ -22,12 +22,14 @@ from adai.report import margins as report
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status. The files are updated after each run."""
     logging.basicConfig(format="%(message)s")  # warnings, such as a damaged checkpoint, are one line
-    settings = StabilitySettings(
-        samples=options.samples,
-        batch=options.batch,
-        batch_norm=options.batch_norm,
-        dtype=options.dtype,
-        seed=options.seed,
+    stability = Stability(
+        StabilitySettings(
+            samples=options.samples,
+            batch=options.batch,
+            batch_norm=options.batch_norm,
+            dtype=options.dtype,
+            seed=options.seed,
+        )
     )
     places = _places(options.runs)
     device, folder, console = device_named(options.device), made(options.out), Console()
@@ -38,9 +40,7 @@ def run(options: argparse.Namespace) -> int:
         with bars(console) as named:
             for name, place in zip(names_of(places), places, strict=True):
                 try:
-                    found[name] = margin_at(
-                        place, settings, device=device, data_dir=options.data_dir, progress=named(name)
-                    )
+                    found[name] = stability.at(place, device=device, data_dir=options.data_dir, progress=named(name))
                 except UserError as error:  # the other runs may be fine
                     failures.append(f"{name}: {error}")
                     continue

@@ -5,7 +5,6 @@ import logging
 import shlex
 import sys
 from functools import partial
-from typing import TYPE_CHECKING
 
 from adai.commands.options.training import listed, machine, separated
 from adai.commands.pairs import overrides, ranges
@@ -20,9 +19,6 @@ from adai.lab.queue.suite import suite
 from adai.lab.results.suite import beside, read_suite
 from adai.lab.tasks.suite import chosen
 from adai.report import suite as report
-
-if TYPE_CHECKING:  # it needs Optuna
-    from adai.lab.queue.tuning import Tuning
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
             chosen(listed(options.tasks or ()), options.scale),
             optimizers=names,
             seeds=options.seeds,
-            tune=_tuning(options.tune),
+            tune=options.tune,
             overrides=overrides(labels, options.lr, options.weight_decay, options.option),
             ranges=ranges(labels, options.range),
             data_dir=options.data_dir,
@@ -66,11 +62,3 @@ def run(options: argparse.Namespace) -> int:
     if status == INTERRUPTED:
         print(GOES_ON, file=sys.stderr)
     return status
-
-
-def _tuning(trials: int) -> "Tuning | None":
-    if not trials:
-        return None
-    from adai.lab.queue.tuning import Tuning
-
-    return Tuning(trials)

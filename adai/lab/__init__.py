@@ -1,6 +1,6 @@
-"""Optimizers compared on models and data.
+"""Compares optimizers on models and data.
 
-What is offered here is imported when it is asked for: importing `adai.lab` costs nothing.
+The exports are imported on first use, so importing `adai.lab` alone is fast.
 """
 
 from importlib import import_module

@@ -42,7 +42,7 @@ def lines(test: RangeTest, subject: str, *, default: float | None = None) -> lis
     low, high = test.rates[0], test.rates[-1]
     said = [f"{subject}: rates from {low:g} to {high:g} in {len(test.rates)} steps, {seeds}."]
     if test.suggested is None:
-        return [*said, f"No blow-up up to {high:g}, so no rate is known to be too large; give a larger --highest."]
+        return [*said, f"No blow-up up to {high:g}, so no rate is known to be too large; give a larger `highest`."]
     said.append(f"The loss blows up at {_over(test.blow_ups)}.")
     if test.limit is not None:
         said.append(f"Largest stable rate at the start, by theory: {_over(test.limits)}.")

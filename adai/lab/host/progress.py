@@ -1,4 +1,4 @@
-"""What long work shows while it goes on: a bar, in a terminal and in a notebook."""
+"""The display of progress: a bar, in a terminal and in a notebook."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 
 def progress_bar(console: Console) -> Progress:
-    """A bar with what is being done, its share, and the time left."""
+    """A bar with a description, the share that is done, and the time left."""
     columns = (
         TextColumn("{task.description:30}", markup=False),
         BarColumn(),
@@ -22,10 +22,17 @@ def progress_bar(console: Console) -> Progress:
 
 @contextmanager
 def live(first: RenderableType, console: Console) -> Iterator[Callable[[RenderableType], None]]:
-    """Show something that changes, for as long as the block runs; call what is given with what to show next.
+    """Show something that changes while the block runs.
 
-    A terminal draws it in place and clears it at the end. A notebook does so in the cell's output, where the last state
-    stays. rich's own way needs ipywidgets there.
+    A terminal draws it in place and clears it at the end. A notebook draws it in the output of the cell, where the last
+    state stays; rich's own display would need ipywidgets there.
+
+    Args:
+        first: what to show first.
+        console: where to show it.
+
+    Yields:
+        A function that shows something else in its place.
     """
     if not console.is_jupyter:
         with Live(first, console=console, refresh_per_second=4, transient=True) as shown:
@@ -38,7 +45,7 @@ def live(first: RenderableType, console: Console) -> Iterator[Callable[[Renderab
 
 
 class _Cell(JupyterMixin):
-    """Makes a cell's output of anything that rich can draw."""
+    """The output of a cell for anything that rich can draw."""
 
     def __init__(self, shown: RenderableType) -> None:
         self.shown = shown

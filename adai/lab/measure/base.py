@@ -1,12 +1,12 @@
-"""What a measure is: something that is computed of a run after its last epoch, and along training if asked for.
+"""The base of measures: numbers that are computed for a run after its last epoch, and optionally along training.
 
-To add one, derive from `Measure`, and give an instance to ``compare(measures=[...])``. For a name that may stand there
+To add a measure, derive from `Measure`, and give an instance to ``compare(measures=[...])``. To give its name there
 instead, add it to `adai.lab.measure.table.MEASURES`.
 """
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch.optim import Optimizer
@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from adai.errors import UserError
 from adai.lab.host.boundary import theirs
 from adai.lab.measure.objective import Progress, silent
-from adai.lab.measure.stored import in_training
+from adai.lab.measure.stored import Stored
 from adai.lab.measure.subject import Subject
 from adai.lab.results import measured
 from adai.lab.results.measured import Measured
@@ -23,9 +23,9 @@ from adai.lab.results.run import Run, finite, writing_to
 
 
 class Measure:
-    """A measure with its settings. It goes to other processes, so it has to be picklable.
+    """A measure with its settings. It has to be picklable, because other processes may use it.
 
-    A measure of your own overrides `of`, and names itself and its columns::
+    A measure of your own defines `of`, its name and its columns::
 
         class WeightNorm(Measure):
             name = "weight-norm"
@@ -35,10 +35,10 @@ class Measure:
                 return {"norm": sum(p.square().sum().item() for p in subject.model.parameters()) ** 0.5}
 
     Attributes:
-        name: of its file in a run's folder, and in ``measures=``.
-        title: in words, default the name.
-        columns: of its numbers, with the headings that people read.
-        not_after: a run that ended so is not measured after its last epoch.
+        name: its name, also that of its file in a run's folder.
+        title: its name in sentences; default ``name``.
+        columns: the names of its numbers, with their headings in tables.
+        not_after: runs with one of these statuses are not measured after their last epoch.
     """
 
     name: ClassVar[str]
@@ -48,27 +48,40 @@ class Measure:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the numbers, as JSON has it; default nothing."""
+        """The settings that determine the numbers, as JSON stores them; default none."""
         return {}
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The settings that a record of an earlier version lacks; default its own."""
+        """Values for the settings that a record of an earlier version lacks; default `settings`."""
         return self.settings
 
     @property
     def said(self) -> str:
-        """Its name in words."""
+        """Its name in sentences."""
         return self.title or self.name
 
     def of(self, subject: Subject, optimizer: Optimizer) -> Mapping[str, float]:
         """The numbers of a run, by column.
 
         Args:
-            subject: its model, with the parameters after that epoch, its training data and its loss.
-            optimizer: with the state after that epoch.
+            subject: the model with the parameters after an epoch, the training data and the loss.
+            optimizer: the optimizer with its state after that epoch.
         """
-        raise NotImplementedError(f"{type(self).__name__} has to define of(subject, optimizer), or at(path, ...)")
+        raise NotImplementedError(f"{type(self).__name__} has to define of(subject, optimizer), or found(stored, ...)")
+
+    def found(self, stored: Stored, progress: Progress) -> Measured:
+        """Measure at a checkpoint; default the numbers of `of`.
+
+        Override it if a measure describes its computation, does not need the optimizer, or takes long.
+
+        Args:
+            stored: the checkpoint.
+            progress: called with what is computed.
+        """
+        subject, optimizer = stored.in_training()
+        numbers = {key: float(value) for key, value in self.of(subject, optimizer).items()}
+        return Measured(subject.epoch or 0, self.settings, {}, finite(numbers))
 
     def at(
         self,
@@ -78,55 +91,53 @@ class Measure:
         data_dir: Path | None = None,
         progress: Progress = silent,
     ) -> Measured:
-        """Measure at the last checkpoint of a run's folder.
+        """Measure at the last checkpoint of a run's folder, or at one of its checkpoints.
 
         Args:
-            path: the folder.
-            device: where to compute; default the CPU.
-            data_dir: where data sets lie by name.
-            progress: told what is being done.
+            path: the folder or the checkpoint.
+            device: the device to compute on; default the CPU.
+            data_dir: the folder that contains the data sets.
+            progress: called with what is computed.
 
         Raises:
             Failed: the model, the loss, the data or the measure raise an error.
-            UserError: the run, its data or its task cannot be read.
+            UserError: the run, its data or its task cannot be read, or it cannot be measured.
         """
-        subject, optimizer = in_training(path, device=device, data_dir=data_dir)
         with theirs(f"measuring {self.said} of {path}"):
-            numbers = finite({key: float(value) for key, value in self.of(subject, optimizer).items()})
-        return Measured(subject.epoch or 0, self.settings, {}, numbers)
+            return self.found(Stored(path, device, data_dir), progress)
 
     def check(self, optimizer: Optimizer) -> None:
-        """See to it that runs of this optimizer can be measured; default all can.
+        """Check that runs of this optimizer can be measured; default no check.
 
         Raises:
-            UserError: they cannot.
+            UserError: they cannot be measured.
         """
 
     def try_out(self, subject: Subject) -> None:
-        """See to it that what cannot be measured shows before hours of training; default nothing is tried.
+        """Check before training that a run can be measured; default no check.
 
         Args:
-            subject: the run's, with fresh weights.
+            subject: the model with its initial weights, the training data and the loss.
 
         Raises:
-            UserError: it cannot.
+            UserError: the run cannot be measured.
         """
 
     def like(self, comparison: Path, *, along: bool) -> Self:
         """The measure with the settings that most runs of a comparison were measured with; default its own.
 
         Args:
-            comparison: the folder.
-            along: it is to be measured along training too.
+            comparison: the folder of the comparison.
+            along: whether runs will be measured along training too.
         """
         return self
 
     def kept_in(self, run: Path) -> list[Measured]:
-        """What a run keeps of it, with whatever settings; what was asked for last comes last."""
+        """All its measurements of a run, with any settings. The one that was asked for last is at the end."""
         return measured.measured_in(run, self.name, self.defaults)
 
     def is_kept(self, run: Path, epoch: int) -> bool:
-        """Whether a run keeps it with these settings, after that epoch."""
+        """Whether the folder of a run holds a measurement with these settings after that epoch."""
         return any((one.epoch, one.settings) == (epoch, self.settings) for one in self.kept_in(run))
 
     def keep(
@@ -137,15 +148,15 @@ class Measure:
         data_dir: Path | None = None,
         progress: Progress = silent,
     ) -> None:
-        """Measure at a run's last checkpoint into its folder; nothing where that is done.
+        """Measure at a run's last checkpoint, and write the measurement into the run's folder, unless it is there.
 
-        What was measured before, after other epochs or with other settings, stays; what was asked for last comes last.
+        Measurements after other epochs or with other settings stay. The one that was asked for last is at the end.
 
         Args:
-            run: its folder.
-            device: where to compute; default the CPU.
-            data_dir: where data sets lie by name.
-            progress: told what is being done.
+            run: the folder of the run.
+            device: the device to compute on; default the CPU.
+            data_dir: the folder that contains the data sets.
+            progress: called with what is computed.
 
         Raises:
             Failed: as `at`.
@@ -163,7 +174,7 @@ class Measure:
                     f"{run} has no undamaged checkpoint of epoch {epoch}, its last; move it away and train it again"
                 )
             asked = [found.as_dict()]
-        with writing_to(run, "make it writable, and the same command goes on from there"):
+        with writing_to(run, "make it writable, and run the same command again"):
             measured.write(run, self.name, others + asked, self.columns)
 
     def _is(self, entry: Any, epoch: int) -> bool:
@@ -171,13 +182,50 @@ class Measure:
         return one is not None and (one.epoch, one.settings) == (epoch, self.settings)
 
 
-class Asked(NamedTuple):
-    """A measure as a comparison asks for it.
+class MeasureSettings(Protocol):
+    """The settings of a measure as a record."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON stores them."""
+        ...
+
+
+S = TypeVar("S", bound=MeasureSettings)
+
+
+class Configured(Measure, Generic[S]):
+    """A measure whose settings are a record.
 
     Args:
-        measure: which, with its settings.
-        every: after every so many epochs too; 0 for the last alone.
-        of: these optimizers alone; None for all.
+        given: the settings; default `usual`.
+
+    Attributes:
+        usual: the default settings.
+    """
+
+    usual: S
+
+    def __init__(self, given: S | None = None) -> None:
+        self.given: S = self.usual if given is None else given
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that determine the numbers, as JSON stores them."""
+        return self.given.as_dict()
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The settings that a record of an earlier version lacks: the defaults of the record's class."""
+        return type(self.given)().as_dict()
+
+
+class Asked(NamedTuple):
+    """A measure of a comparison, and when and for which optimizers it is computed.
+
+    Args:
+        measure: the measure.
+        every: measure also after each multiple of this number of epochs; 0 for the last epoch only.
+        of: the labels of the optimizers to measure; None for all.
     """
 
     measure: Measure

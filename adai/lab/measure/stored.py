@@ -4,7 +4,7 @@ import dataclasses
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.optim import Optimizer
@@ -85,27 +85,46 @@ def subject_at(
     return _subject_of(_state_at(path), path, otherwise, device=device, data_dir=data_dir)
 
 
-def in_training(
-    path: Path, *, device: torch.device | None = None, data_dir: Path | None = None
-) -> tuple[Subject, Optimizer]:
-    """The subject of a run or of one of its checkpoints, with the optimizer as it was after that epoch.
+class Stored(NamedTuple):
+    """A run at one of its checkpoints, for a measure to read.
 
-    Raises:
-        UserError: as `subject_at`; or the path has no optimizer state, for example a model's state dict.
+    Args:
+        path: the folder of the run, whose last undamaged checkpoint is used; or one of its checkpoints.
+        device: the device to compute on; default the CPU.
+        data_dir: the folder that contains the data sets.
     """
-    state = _state_at(path)
-    run = _run_of(path)
-    if not _of_a_run(state) or not (run / "config.json").is_file():
-        raise UserError(f"{path} has no optimizer state; give the folder of a run, or a checkpoint in it")
-    subject = _subject_of(state, path, None, device=device, data_dir=data_dir)
-    optimizer = settings_of(run).recipe.build(subject.model)
-    try:
-        optimizer.load_state_dict(state["optimizer"])
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"the optimizer in {path} does not fit this run: {' '.join(str(error).split())[:200]}"
-        ) from error
-    return subject, optimizer
+
+    path: Path
+    device: torch.device | None = None
+    data_dir: Path | None = None
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        return settings_of(_run_of(self.path))
+
+    def subject(self) -> Subject:
+        """The model with its parameters, the training data and the loss; raises as `subject_at`."""
+        return subject_at(self.path, device=self.device, data_dir=self.data_dir)
+
+    def in_training(self) -> tuple[Subject, Optimizer]:
+        """The same with the optimizer as it was after that epoch.
+
+        Raises:
+            UserError: as `subject_at`; or the path has no optimizer state, for example a model's state dict.
+        """
+        state = _state_at(self.path)
+        if not _of_a_run(state) or not (_run_of(self.path) / "config.json").is_file():
+            raise UserError(f"{self.path} has no optimizer state; give the folder of a run, or a checkpoint in it")
+        subject = _subject_of(state, self.path, None, device=self.device, data_dir=self.data_dir)
+        optimizer = self.settings.recipe.build(subject.model)
+        try:
+            optimizer.load_state_dict(state["optimizer"])
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"the optimizer in {self.path} does not fit this run: {' '.join(str(error).split())[:200]}"
+            ) from error
+        return subject, optimizer
 
 
 def _run_of(path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,6 +19,9 @@ from adai.lab.tasks.named import named_task
 from adai.lab.tasks.sources import Source, Tensors, close, held_out
 from adai.lab.tasks.targets import Loss
 from adai.lab.tasks.task import function_named, source
+
+# In nats. Below this loss the probabilities, which determine the curvature, have too few digits in float32.
+FITTED = 1e-6
 
 _READ = 256  # samples read at a time from a source that is not in memory
 
@@ -67,6 +70,21 @@ class Subject(NamedTuple):
             raise
         except Exception as error:  # a user's model, loss or data set may raise anything
             raise Failed(f"cannot compute the loss of this model on its data: {in_a_line(error)}") from error
+
+    def precise_objective(self, dtype: str, **options: Any) -> Objective:
+        """The loss in a dtype; in float64 if it is below `FITTED` and the device has float64.
+
+        Args:
+            dtype: ``float32`` or ``float64``.
+            options: the other arguments of `objective`.
+
+        Raises:
+            UserError: as `objective`.
+        """
+        at = self.objective(dtype=getattr(torch, dtype), **options)
+        if at.loss() < FITTED and at.theta.device.type != "mps":  # which has no float64
+            return self.objective(dtype=torch.float64, **options)
+        return at
 
     def _drawn(
         self, samples: int | None, seed: int, *, shuffled: bool = False

@@ -1,4 +1,4 @@
-"""The measures that have a name. To add one: its class (`adai.lab.measure.base.Measure`), and a line here."""
+"""The measures by name. To add one, write a class (`adai.lab.measure.base.Measure`), and add it here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +12,14 @@ MEASURES: dict[str, Measure] = {measure.name: measure for measure in (Flatness()
 
 
 def asked(given: "Measure | Asked | str", every: int = 0) -> Asked:
-    """A measure as `compare` takes it: by name, as an instance, or with how often.
+    """A measure as a comparison takes it: by name, as an instance, or as `Asked`.
 
     Args:
         given: the measure.
-        every: how often, where it does not say so itself.
+        every: `Asked.every`, unless ``given`` is an `Asked`.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no measure of that name.
     """
     if isinstance(given, Asked):
         return given
@@ -31,5 +31,5 @@ def asked(given: "Measure | Asked | str", every: int = 0) -> Asked:
 
 
 def defaults(name: str) -> Mapping[str, Any]:
-    """The settings that a record of an earlier version lacks; none for a measure that has no name here."""
+    """Values for the settings that a record of an earlier version lacks; empty for a measure of the user's own."""
     return MEASURES[name].defaults if name in MEASURES else {}

@@ -1,4 +1,4 @@
-"""A model copied whole."""
+"""Deep copies of models."""
 
 import copy
 

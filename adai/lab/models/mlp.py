@@ -7,8 +7,8 @@ class MLP(nn.Module):
     """Two hidden layers with rectifiers: features (N, features) to one number each, (N,).
 
     Args:
-        features: numbers of an example.
-        width: units of each hidden layer.
+        features: the number of features of an example.
+        width: the number of units in each hidden layer.
     """
 
     def __init__(self, features: int, width: int = 128) -> None:
@@ -18,6 +18,6 @@ class MLP(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """One number an example."""
+        """A number for each example, (N,)."""
         out: Tensor = self.layers(features)
         return out.squeeze(1)

@@ -1,4 +1,4 @@
-"""The networks by name."""
+"""The networks by name. To add one, write a function or class (`Constructor`), and add it here."""
 
 from typing import Protocol
 
@@ -23,7 +23,7 @@ class Constructor(Protocol):
         ...
 
 
-# Most nets average over all positions and so do not need the size; they take it for all to be called alike.
+# Most nets average over all positions and do not need the size; they take it so that all have the same arguments.
 MODELS: dict[str, Constructor] = {
     "smallnet": SmallNet,
     "convnet": ConvNet,

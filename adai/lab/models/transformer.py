@@ -6,18 +6,18 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class Transformer(nn.Module):
-    """Predicts each next token of a sequence from those before it: tokens (N, T) to logits (N, classes, T).
+    """Predicts each token of a sequence from the tokens before it: tokens (N, T) to logits (N, classes, T).
 
-    Pre-norm blocks of causal self-attention and a GELU layer four times as wide, learnt positions, no dropout. With the
-    defaults and 65 classes it has 0.82 million parameters. Logits have the classes in the second dimension, as
-    `torch.nn.functional.cross_entropy` takes them.
+    Its blocks are pre-norm, with causal self-attention and a GELU layer four times as wide; positions are learnt, and
+    there is no dropout. With the defaults and 65 classes it has 0.82 million parameters. Logits have the classes in the
+    second dimension, as `torch.nn.functional.cross_entropy` takes them.
 
     Args:
-        classes: different tokens.
-        context: the longest sequence.
-        width: of the embedding.
-        layers: blocks.
-        heads: of the attention; the width has to be a multiple of it.
+        classes: the number of different tokens.
+        context: the length of the longest sequence.
+        width: the size of the embedding.
+        layers: the number of blocks.
+        heads: the number of attention heads; ``width`` has to be a multiple of it.
     """
 
     def __init__(self, classes: int, context: int = 64, width: int = 128, layers: int = 4, heads: int = 4) -> None:
@@ -31,7 +31,7 @@ class Transformer(nn.Module):
             nn.init.normal_(table, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits of the token that follows each prefix."""
+        """The logits of the next token at each position, (N, classes, T)."""
         x = self.tokens(tokens) + self.positions[: tokens.shape[1]]
         logits: Tensor = self.head(self.norm(self.blocks(x)))
         return logits.transpose(1, 2)
@@ -47,7 +47,7 @@ class _Block(nn.Module):
         for layer in (self.attention, self.mix, self.wide, self.narrow):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
-        for layer in (self.mix, self.narrow):  # GPT-2: the sum over all blocks keeps its variance
+        for layer in (self.mix, self.narrow):  # as in GPT-2: the variance does not grow with the blocks
             nn.init.normal_(layer.weight, std=0.02 / (2 * layers) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""The optimizers of a comparison: recipes, and two that are written here."""
+"""The optimizers of a comparison: recipes, what a name means, and two optimizers that are written here."""

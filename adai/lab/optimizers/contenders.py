@@ -10,34 +10,38 @@ from adai.errors import UserError
 from adai.lab.optimizers.named import Maker, checked, importable, maker, options_of, spec_of
 from adai.lab.optimizers.recipes import RECIPES, WRAPPED, Range, Recipe, defaults, recipe
 
-# The name of an optimizer (adai, torch:NAdam, package.module:thing), a class or function that makes it, or a recipe.
+# An optimizer as users give it: a name (adai, torch:NAdam, package.module:thing), a class, a function or a recipe.
 Thing = str | Maker | Recipe
 
-LONGEST = 60  # letters of a label, which is the name of a folder and stands in tables
+# What tuning searches of an option, as users give it.
+Ends = Range | tuple[float, float]
+
+LONGEST = 60  # characters of a label, which is the name of a folder and is printed in tables
 _LABEL = re.compile(r"\w[\w.+-]*( [\w.+-]+)*")
-_FOLDERS = ("figures", "lr-grid", "tuning")  # of a comparison, beside those of its optimizers
+_FOLDERS = ("figures", "lr-grid", "tuning")  # other folders in the folder of a comparison
 
 
 def contender(
     label: str,
     thing: Thing,
     options: Mapping[str, Any] | None = None,
-    ranges: Mapping[str, Range] | None = None,
+    ranges: Mapping[str, Ends] | None = None,
 ) -> Recipe:
-    """The recipe of an optimizer that takes part under a label.
+    """The recipe of an optimizer that takes part in a comparison under a label.
 
     Args:
-        label: the name of its folder and, unless it is that of a recipe, in tables; empty for its own name.
-        thing: the name of an optimizer, see `recipe`; a class of optimizers; a function that takes the model and
-            returns an optimizer; or a `Recipe`. Anything that cannot be imported, such as a lambda, runs in this
-            process only: see `adai.lab.optimizers.named.importable`.
-        options: keyword arguments other than the recipe's.
-        ranges: what tuning searches, other than the recipe's.
+        label: the name of its folder, and its name in tables unless it is the name of a recipe. Empty for the
+            optimizer's own name.
+        thing: the name of an optimizer, see `adai.lab.optimizers.recipes.recipe`; a class of optimizers; a function
+            that takes the model and returns an optimizer; or a `Recipe`. An optimizer that cannot be imported, such as
+            a lambda, runs only in this process: see `adai.lab.optimizers.named.importable`.
+        options: keyword arguments that differ from the recipe's.
+        ranges: the ranges of options that tuning searches, besides the recipe's: a `Range`, or a pair ``(low, high)``.
 
     Raises:
-        UserError: the label cannot be a folder's name or is that of another recipe; there is no such optimizer; or it
-            does not take one of the options, lacks one, or has a range that is empty.
-        ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
+        UserError: the label cannot be the name of a folder or is the name of another recipe; the optimizer does not
+            exist, does not take one of the options, or lacks one; or a range is not a pair of numbers, or is empty.
+        ModuleNotFoundError: the optimizer is from pytorch_optimizer, which is not installed.
 
     Example:
         >>> from adai.lab.optimizers.contenders import contender
@@ -46,18 +50,19 @@ def contender(
     """
     base = labelled(label, thing)
     own = {**base.options, **{name: plain(value, name, base.name) for name, value in (options or {}).items()}}
-    chosen = {**base.ranges, **(ranges or {})}
+    chosen = {name: _range(ends, name, base.name) for name, ends in {**base.ranges, **(ranges or {})}.items()}
     _check_options(base.name, base.maker, own)
     _check_ranges(base.name, base.maker, chosen, own)
     return base._replace(options=own, ranges=chosen)
 
 
 def labelled(label: str, thing: Thing) -> Recipe:
-    """The recipe under a label, without further options and ranges, which are not checked here.
+    """The recipe of an optimizer under a label. Its options and ranges are not checked.
 
     Raises:
-        UserError: the label cannot be a folder's name or is that of another recipe; or there is no such optimizer.
-        ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
+        UserError: the label cannot be the name of a folder or is the name of another recipe; or the optimizer does not
+            exist.
+        ModuleNotFoundError: the optimizer is from pytorch_optimizer, which is not installed.
     """
     base = _base(label, thing)
     label = label or base.name
@@ -66,7 +71,7 @@ def labelled(label: str, thing: Thing) -> Recipe:
 
 
 def _base(label: str, thing: Thing) -> Recipe:
-    """What the thing stands for, under its own name."""
+    """The recipe of an optimizer under its own name."""
     if isinstance(thing, str):
         return recipe(thing)
     if not isinstance(thing, Recipe):
@@ -86,7 +91,7 @@ def _of(label: str, make: Maker, options: Mapping[str, Any]) -> Recipe:
 
 
 def split(text: str) -> tuple[str, str]:
-    """The label, empty if there is none, and the name of an optimizer, of ``label=name`` or ``name``."""
+    """Split ``label=name`` into the label and the name of an optimizer; the label of ``name`` is empty."""
     label, equals, spec = text.partition("=")
     if equals and not (label and spec):
         raise UserError(f"{text!r}: give label=name, such as fast=adai or mine=package.module:thing")
@@ -94,16 +99,16 @@ def split(text: str) -> tuple[str, str]:
 
 
 def together(recipes: Iterable[Recipe]) -> dict[str, Recipe]:
-    """Those of a comparison by label.
+    """The recipes of a comparison by label.
 
     Raises:
-        UserError: there is none, or two have the same label.
+        UserError: there are no recipes, or two have the same label.
     """
     found: dict[str, Recipe] = {}
     for each in recipes:
         if each.name in found:
             raise UserError(
-                f"two optimizers have the label {each.name!r}; give each one of its own: fast={each.spec} "
+                f"two optimizers have the label {each.name!r}; give each its own label: fast={each.spec} "
                 f"slow={found[each.name].spec}"
             )
         found[each.name] = each
@@ -113,10 +118,15 @@ def together(recipes: Iterable[Recipe]) -> dict[str, Recipe]:
 
 
 def plain(value: Any, name: str, label: str) -> Any:
-    """The value of an option as JSON has it, for the settings of a run.
+    """The value of an option as JSON stores it, for the settings of a run.
+
+    Args:
+        value: the value.
+        name: the name of the option. The value of an option in `WRAPPED` may be a class, which becomes its name.
+        label: the label of the optimizer.
 
     Raises:
-        UserError: JSON has none for it.
+        UserError: JSON cannot store the value.
     """
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -125,8 +135,8 @@ def plain(value: Any, name: str, label: str) -> Any:
     if name in WRAPPED and callable(value):
         return spec_of(value, f"{name} of {label}")
     raise UserError(
-        f"{label}: {name} is {type(value).__name__}; give a number, a text, True, False, None or a tuple of these, or "
-        "write a function of the model that returns the optimizer"
+        f"{label}: {name} is of type {type(value).__name__}; give a number, a string, True, False, None or a tuple of "
+        "these, or write a function that takes the model and returns the optimizer"
     )
 
 
@@ -134,14 +144,14 @@ def _check_label(label: str, spec: str) -> None:
     if label in RECIPES and label != spec:
         raise UserError(f"the label {label!r} is the name of a recipe, but stands for {spec!r}; give another label")
     if not _LABEL.fullmatch(label) or label in _FOLDERS:
-        why = "names another folder" if label in _FOLDERS else "may have letters, digits, spaces and _ . + - alone"
+        why = "names another folder" if label in _FOLDERS else "may only have letters, digits, spaces and _ . + -"
         raise UserError(f"the label {label!r} {why}; give another, as in mine=package.module:thing")
     if len(label) > LONGEST:
-        raise UserError(f"the label {label!r} is longer than {LONGEST} letters; give a shorter one")
+        raise UserError(f"the label {label!r} has more than {LONGEST} characters; give a shorter one")
 
 
 def _check_options(label: str, make: Maker, given: Mapping[str, Any]) -> None:
-    """See to it that the optimizer takes these, and needs no others."""
+    """Check that the optimizer takes these options, and that it needs no others."""
     takes = options_of(make)
     for name, value in given.items():
         if name not in takes.defaults and not takes.others:
@@ -151,8 +161,16 @@ def _check_options(label: str, make: Maker, given: Mapping[str, Any]) -> None:
     missing = [n for n, default in takes.defaults.items() if default is inspect.Parameter.empty and n not in given]
     if missing:
         name = missing[0]
-        how = f"--lr {label}=0.1" if name == "lr" else f"--option {label}.{name}=VALUE"
-        raise UserError(f"{label} has no default for {name}; give it one, with {how}")
+        raise UserError(f"{label} has no default for {name}; give {label}.{name} a value in `options`")
+
+
+def _range(ends: Ends, name: str, label: str) -> Range:
+    """The range as a `Range`."""
+    if isinstance(ends, tuple) and len(ends) in (2, 3) and all(isinstance(end, int | float) for end in ends):
+        return Range(*ends)
+    raise UserError(
+        f"the range of {label}.{name} is {ends!r}; give two numbers, (low, high), or Range(low, high, log=True)"
+    )
 
 
 def _check_ranges(label: str, make: Maker, ranges: Mapping[str, Range], given: Mapping[str, Any]) -> None:
@@ -161,13 +179,15 @@ def _check_ranges(label: str, make: Maker, ranges: Mapping[str, Range], given: M
         if name not in takes.defaults and name not in given and not takes.others:
             raise UserError(f"{label} takes no option {name!r} to search; it takes {_listed(takes.defaults)}")
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise UserError(f"the range of {label}.{name} is {low:g} to {high:g}; the second has to be the larger one")
+            raise UserError(
+                f"the range of {label}.{name} is {low:g} to {high:g}; the second number has to be larger than the first"
+            )
         if log and low <= 0:
-            raise UserError(f"the range of {label}.{name} begins at {low:g}; a logarithmic one has to begin above 0")
+            raise UserError(f"the range of {label}.{name} begins at {low:g}; a logarithmic range has to begin above 0")
 
 
 def _listed(names: Sequence[str] | Mapping[str, Any]) -> str:
     return ", ".join(names) or "none"
 
 
-__all__ = ["Thing", "contender", "importable", "labelled", "plain", "split", "together"]
+__all__ = ["Ends", "Thing", "contender", "importable", "labelled", "plain", "split", "together"]

@@ -1,7 +1,7 @@
-"""From the name of an optimizer to the code that makes it, and back.
+"""Finds the class or function of an optimizer by its name, and the name of a class or function.
 
 ``torch:NAdam`` is `torch.optim.NAdam`, ``pytorch_optimizer:Lion`` is `pytorch_optimizer.Lion`, and
-``package.module:thing`` is whatever that module calls ``thing``. Names without a colon are those of recipes
+``package.module:thing`` is the attribute ``thing`` of that module. Names without a colon are names of recipes
 (`adai.lab.optimizers.recipes.recipe`).
 """
 
@@ -20,22 +20,22 @@ from torch.optim import Optimizer
 from adai.errors import UserError
 from adai.lab.host.boundary import Failed, theirs
 
-# Makes an optimizer: a class, of the parameters; or a function, of the model.
+# Makes an optimizer: a class, which takes the parameters; or a function, which takes the model.
 Maker = Callable[..., Optimizer]
 
-# What comes before the colon, and the module that is meant. Any other is a module's own name.
+# Short names of modules before the colon. Any other text before the colon is the name of a module.
 LIBRARIES = {"torch": "torch.optim", "pytorch_optimizer": "pytorch_optimizer"}
 
-# Of things that cannot be imported: a class of a notebook, a lambda. They are known in this process alone.
+# Classes and functions that cannot be imported, such as those of a notebook and lambdas. Only this process has them.
 _here: dict[str, Maker] = {}
 _LOCAL = " as "  # in their names, before the label
 
 
 def maker(spec: str) -> Maker:
-    """The class or function that a name with a colon stands for.
+    """The class or function of a name with a colon.
 
     Raises:
-        UserError: there is no such module, it has no such thing, or the thing makes no optimizer.
+        UserError: the module does not exist or does not have this name, or what it has makes no optimizer.
         ModuleNotFoundError: pytorch_optimizer is not installed.
         Failed: the module raises an error when it is imported.
     """
@@ -44,8 +44,8 @@ def maker(spec: str) -> Maker:
     module_name, _, name = spec.partition(":")
     if _LOCAL in name:
         raise UserError(
-            f"the optimizer {spec!r} was defined in another process, in a notebook or in a function; define it again "
-            "there, or move it to a module"
+            f"the optimizer {spec!r} was defined in another process, in a notebook or in a function; run it from there "
+            "again, or move it to a module"
         )
     module = _module(module_name, spec)
     thing: Any = module
@@ -63,7 +63,7 @@ def _module(name: str, spec: str) -> Any:
         return importlib.import_module(LIBRARIES[name])
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)  # the working folder, as for tasks
+        sys.path.insert(0, here)  # modules in the working folder, as for tasks
     try:
         with theirs(f"importing the optimizer {spec}"):
             return importlib.import_module(name)
@@ -74,18 +74,18 @@ def _module(name: str, spec: str) -> Any:
 
 
 def checked(thing: Any, spec: str) -> Maker:
-    """The thing, if it can make an optimizer.
+    """Return the class or function if it can make an optimizer.
 
     Raises:
-        UserError: it cannot.
+        UserError: it is another class, or cannot be called.
     """
     if inspect.isclass(thing) and not issubclass(thing, Optimizer):
-        raise UserError(f"{spec!r} is a class, but no torch.optim.Optimizer")
+        raise UserError(f"{spec!r} is a class that does not derive from torch.optim.Optimizer")
     if not callable(thing) or isinstance(thing, Optimizer):
-        made = " that is made already" if isinstance(thing, Optimizer) else ""
+        made = " that exists already" if isinstance(thing, Optimizer) else ""
         raise UserError(
-            f"{spec!r} is {_a(type(thing).__name__)}{made}; give a class of optimizers, or a function of the model "
-            "that returns an optimizer"
+            f"{spec!r} is {_a(type(thing).__name__)}{made}; give a class of optimizers, or a function that takes the "
+            "model and returns an optimizer"
         )
     maker: Maker = thing
     return maker
@@ -96,14 +96,14 @@ def _a(noun: str) -> str:
 
 
 def spec_of(thing: Maker, label: str) -> str:
-    """The name by which a run finds the thing again.
+    """The name by which a run finds a class or function.
 
-    It is ``module:name`` where that can be imported. Anything else (a lambda, a class that was defined in a notebook or
-    in a function) is remembered in this process, under a name that has the label in it.
+    The name is ``module:name`` if it can be imported. Otherwise (a lambda, or a class that was defined in a notebook or
+    in a function) this process remembers it under a name that contains the label.
 
     Args:
         thing: a class or a function.
-        label: of the optimizer in the comparison.
+        label: the label of the optimizer in the comparison.
     """
     module, name = getattr(thing, "__module__", "") or "", getattr(thing, "__qualname__", type(thing).__qualname__)
     for library, place in LIBRARIES.items():
@@ -124,12 +124,12 @@ def _at(module: str, name: str) -> Any:
 
 
 def importable(spec: str) -> bool:
-    """Whether another process finds this optimizer too; if not, its runs have to stay in this one."""
+    """Whether other processes can import the optimizer. If not, its runs have to be done in this process."""
     return spec not in _here
 
 
 def takes_model(make: Maker) -> bool:
-    """Whether it is called with the model; classes of optimizers are called with its parameters."""
+    """Whether it is called with the model, because it is a function. Classes are called with the parameters."""
     while isinstance(make, functools.partial):
         make = make.func
     return not inspect.isclass(make)
@@ -139,8 +139,9 @@ class Options(NamedTuple):
     """The options that a maker takes.
 
     Attributes:
-        defaults: by name, in its order; `inspect.Parameter.empty` for one that has to be given.
-        others: whether it takes others too, as ``**kwargs``.
+        defaults: the defaults by name, in the order of the signature; `inspect.Parameter.empty` for an option without a
+            default.
+        others: whether it takes further options, as ``**kwargs``.
     """
 
     defaults: dict[str, Any]
@@ -153,19 +154,19 @@ class Options(NamedTuple):
 
 
 def options_of(make: Maker) -> Options:
-    """The options that a maker takes after the parameters or the model, its first argument."""
+    """The options that a maker takes after its first argument, the parameters or the model."""
     try:
         _, *parameters = inspect.signature(make).parameters.values()
-    except (ValueError, TypeError):  # it has no signature, or takes nothing
+    except (ValueError, TypeError):  # it has no signature, or takes no arguments
         return Options({}, others=True)
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     return Options({p.name: p.default for p in named}, any(p.kind is p.VAR_KEYWORD for p in parameters))
 
 
 def value(text: str) -> Any:
-    """What stands for the value of an option on the command line: ``0.9``, ``True``, ``None``, ``(0.9, 0.99)``.
+    """The value of an option from the command line: ``0.9``, ``True``, ``None``, ``(0.9, 0.99)``.
 
-    Text that is no Python literal is taken as it is.
+    Text that is not a Python literal is a string.
     """
     try:
         return ast.literal_eval(text)

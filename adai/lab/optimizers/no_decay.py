@@ -1,4 +1,4 @@
-"""Weight decay on some parameters alone."""
+"""Weight decay for only some of the parameters."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,17 +9,17 @@ from torch.nn import Parameter
 def no_decay(
     parameters: Iterable[Parameter], decays: Callable[[Parameter], bool] | None = None
 ) -> list[Parameter] | list[dict[str, Any]]:
-    """Parameters as an optimizer takes them, with ``weight_decay=0`` for those that are not to decay.
+    """Parameter groups for an optimizer, with ``weight_decay=0`` for the parameters that do not decay.
 
-    Token models decay matrices alone: biases, gains of norms and other vectors keep their size. Any optimizer of torch,
-    and any that takes groups with a ``weight_decay``, takes the result.
+    Language models usually decay only matrices, not biases, gains of norms and other vectors. The result is for any
+    optimizer that takes groups with a ``weight_decay``, such as those of torch.
 
     Args:
-        parameters: of the model.
+        parameters: the parameters of the model.
         decays: whether weight decay applies to a parameter; default to all.
 
     Returns:
-        One list if all parameters decay; else two groups, those that decay and those that do not.
+        The list of parameters if all decay; otherwise two groups, those that decay and those that do not.
 
     Example:
         >>> import torch

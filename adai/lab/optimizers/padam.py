@@ -1,7 +1,7 @@
-"""Padam as its paper has it.
+"""Padam as in its paper.
 
-pytorch-optimizer 4.1.0 has a ``PAdam`` that leaves out the running maximum of v, so that it is Adam, not AMSGrad, to a
-partial power; its ``partial=0.25`` is also twice the paper's p. A test holds the difference.
+The ``PAdam`` of pytorch-optimizer 4.1.0 leaves out the running maximum of v, so it applies the partial power to Adam
+instead of AMSGrad; its ``partial=0.25`` is twice the paper's p. A test shows the difference.
 """
 
 from typing import Any
@@ -26,9 +26,9 @@ class Padam(PerTensorOptimizer):
     Args:
         params: parameters or groups of them.
         lr: learning rate; the paper's is 0.1 for CIFAR.
-        betas: of the averages of the gradient and of its square.
+        betas: the decay of the averages of the gradient and of its square.
         p: the power; the paper's is 1/8.
-        eps: keeps 0/0 away, as (√v̂ + eps)^2p; the paper has none.
+        eps: avoids 0/0, as (√v̂ + eps)^2p; the paper has none.
         weight_decay: L2 penalty.
     """
 

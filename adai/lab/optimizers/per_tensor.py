@@ -1,4 +1,4 @@
-"""What the optimizers carried here share: every tensor moves by itself, by one small rule."""
+"""The base of the optimizers that are written here: a rule that updates each tensor by itself."""
 
 from collections.abc import Callable
 from typing import Any, overload
@@ -9,9 +9,9 @@ from torch.optim import Optimizer
 
 
 class PerTensorOptimizer(Optimizer):
-    """An optimizer with L2 weight decay that says in `_start` what it keeps and in `_move` how a tensor moves.
+    """An optimizer with L2 weight decay. A subclass defines the state in `_start` and the update in `_move`.
 
-    It is for baselines of a comparison: no foreach, no sparse or complex gradients.
+    It is for baselines of a comparison: it has no foreach, and takes no sparse or complex gradients.
     """
 
     @overload
@@ -46,5 +46,5 @@ class PerTensorOptimizer(Optimizer):
         raise NotImplementedError
 
     def _move(self, p: Tensor, g: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-        """Bring p and its state one step on; g is the gradient of the loss and the penalty, a tensor of its own."""
+        """Update p and its state in place; g is the gradient of the loss and the penalty, not the tensor ``p.grad``."""
         raise NotImplementedError

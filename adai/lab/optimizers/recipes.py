@@ -1,8 +1,8 @@
-"""The optimizers of a comparison, each with its recipe.
+"""The recipes of the optimizers of a comparison: what makes them, with which options.
 
-Baselines come from `torch.optim`, else from pytorch-optimizer; one is written here only where that library departs from
-the optimizer's own paper. A test holds each of them to its paper. Any other optimizer has a recipe too, by its name
-(`recipe`) or one that you write (`Recipe`).
+Baselines are from `torch.optim`, or else from pytorch-optimizer; if that library differs from the optimizer's paper,
+the optimizer is written here. Tests compare each of them with its paper. For other optimizers `recipe` makes a recipe
+from a name, or you write a `Recipe`.
 """
 
 import math
@@ -35,18 +35,18 @@ class Range(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How to make an optimizer, for a comparison.
+    """An optimizer with its options, for a comparison.
 
-    A comparison takes names, classes and functions as they are. Write a recipe where one needs options of its own, or
-    ranges that tuning is to search.
+    **When to use it.** If an optimizer needs other options than its defaults, or ranges for tuning. Otherwise give its
+    name, class or function to the comparison directly.
 
     Attributes:
-        label: the name in tables and figures.
-        make: a class of optimizers, which is called with the parameters; or a function that is called with the model
-            and returns an optimizer, to have groups; or the name of either, such as ``torch:NAdam``.
-        options: keyword arguments for it. Those that it is not given have its own defaults.
-        ranges: what tuning searches, by option, beside the learning rate and the weight decay.
-        name: of its runs' folder; the comparison sets it.
+        label: its name in tables and figures.
+        make: a class of optimizers, which is called with the parameters; a function, which is called with the model and
+            returns an optimizer, for example with parameter groups; or the name of either, such as ``torch:NAdam``.
+        options: keyword arguments for ``make``. The others have the defaults of ``make``.
+        ranges: the ranges that tuning searches, by option, besides learning rate and weight decay.
+        name: the name of the folder of its runs; the comparison sets it.
         spec: the name by which a run finds ``make``; the comparison sets it.
 
     Example:
@@ -73,15 +73,15 @@ class Recipe(NamedTuple):
     def build(
         self, of: nn.Module | Iterable[Parameter], decays: Callable[[Parameter], bool] | None = None
     ) -> Optimizer:
-        """A fresh optimizer.
+        """Make the optimizer.
 
         Args:
-            of: the model. Its parameters are enough where ``make`` is a class.
-            decays: whether weight decay applies to a parameter, where ``make`` is a class; default to all.
+            of: the model; or its parameters, if ``make`` is a class.
+            decays: whether weight decay applies to a parameter; default to all. Used only if ``make`` is a class.
 
         Raises:
             Failed: ``make`` raises an error.
-            UserError: it returns no optimizer.
+            UserError: ``make`` does not return an optimizer.
         """
         make, options = self.maker, {name: _argument(name, value) for name, value in self.options.items()}
         parameters = of.parameters() if isinstance(of, nn.Module) else of
@@ -96,19 +96,19 @@ class Recipe(NamedTuple):
 
 
 def _argument(name: str, value: Any) -> Any:
-    """An option as JSON has it, as the constructor takes it."""
+    """Convert the value of an option from its form in JSON to that of the constructor."""
     if name in WRAPPED and isinstance(value, str) and ":" in value:
         return maker(value)
     return tuple(value) if isinstance(value, list) else value
 
 
-# Learning rates and weight decay are those of the paper's Appendix D.1 for CIFAR; all else is the library's default, as
-# there. L2 is 5e-4 throughout; AdamW and AdaiW decay weights by lr * weight_decay instead. Plain SGD and RMSprop are
-# not the paper's: RMSprop takes Adam's values, plain SGD the learning rate that SGD with momentum 0.9 amounts to.
-# Nor are the two variants of Adai: one whose inertia is 0.9 everywhere, the control of any claim that adaptive inertia
-# is worth something, and one whose inertia has a floor.
-# AdaBound's step adds the L2 term to p.grad itself: whoever wants the gradient reads it before the step. Its bounds
-# follow the learning rate in proportion to the one given here, which a checkpoint does not hold.
+# Learning rates and weight decay are those of the paper's Appendix D.1 for CIFAR. All other options have the library's
+# defaults, as in the paper. L2 is 5e-4 everywhere; AdamW and AdaiW decay weights by lr * weight_decay instead.
+# Four recipes are not in the paper. RMSprop has Adam's values. Plain SGD has the learning rate that SGD with momentum
+# 0.9 is equivalent to. "ema" is Adai with inertia 0.9 everywhere, the control for any claim about adaptive inertia.
+# "adai-floor" is Adai with a lower bound of its inertia.
+# AdaBound's step adds the L2 term to p.grad, so the gradient has to be read before the step. Its bounds are multiplied
+# by the current learning rate divided by the one given here, which a checkpoint does not hold.
 RECIPES = {
     "adai": Recipe("Adai", Adai, {"lr": 1.0, "weight_decay": 5e-4}),
     "adaiw": Recipe("AdaiW", AdaiW, {"lr": 0.1, "weight_decay": 5e-3}),
@@ -130,19 +130,19 @@ RECIPES = {
 
 NOT_THE_PAPERS = ("sgd-plain", "rmsprop", "ema", "adai-floor")
 
-# What a comparison runs when nobody says which.
+# The optimizers of a comparison by default.
 DEFAULT_OPTIMIZERS = ("adai", "adaiw", "sgd", "adam", "adamw")
 
 
 def recipe(spec: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe of an optimizer by name.
 
-    An optimizer that has none, such as ``torch:NAdam`` or ``package.module:thing``, has the learning rate and the
-    weight decay that are its constructor's defaults.
+    An optimizer that is not in `RECIPES`, such as ``torch:NAdam`` or ``package.module:thing``, has the learning rate
+    and the weight decay that are its constructor's defaults.
 
     Raises:
-        UserError: there is no such optimizer.
-        ModuleNotFoundError: it comes from pytorch_optimizer, which is not installed.
+        UserError: the optimizer does not exist.
+        ModuleNotFoundError: it is from pytorch_optimizer, which is not installed.
     """
     if spec in RECIPES:
         return RECIPES[spec]._replace(name=spec, spec=spec)
@@ -156,12 +156,12 @@ def recipe(spec: str) -> Recipe:
 
 
 def own_name(spec: str) -> str:
-    """What an optimizer is called where it has no label: ``adai``, or ``NAdam`` of ``torch:NAdam``."""
+    """The name of an optimizer without a label: ``adai`` for ``adai``, ``NAdam`` for ``torch:NAdam``."""
     return spec.rpartition(":")[2].rpartition(".")[2]
 
 
 def defaults(make: Maker) -> dict[str, float]:
-    """The learning rate and the weight decay that an optimizer has by itself, as far as its signature tells."""
+    """The default learning rate and weight decay of an optimizer, if its signature has them."""
     known = {name: options_of(make).default(name) for name in ("lr", "weight_decay")}
     return {name: float(value) for name, value in known.items() if _is_number(value)}
 

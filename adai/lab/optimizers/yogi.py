@@ -1,8 +1,8 @@
-"""Yogi as its paper has it.
+"""Yogi as in its paper.
 
-pytorch-optimizer 4.1.0 has a ``Yogi`` that starts m, too, at the value meant for v, so that a parameter without any
-gradient moves, and that divides v by 1 - beta2^t, though v is not an average that began at 0. With eps = 1e-3 neither
-is a matter of the learning rate alone. A test holds the difference.
+The ``Yogi`` of pytorch-optimizer 4.1.0 differs in two ways: it initialises m with the initial value of v, so a
+parameter moves without a gradient; and it divides v by 1 - beta2^t, although v is not an average that starts at 0. With
+eps = 1e-3 another learning rate does not make up for either. A test shows the difference.
 """
 
 from typing import Any
@@ -28,9 +28,9 @@ class Yogi(PerTensorOptimizer):
     Args:
         params: parameters or groups of them.
         lr: learning rate; the paper's is 0.01.
-        betas: of the gradient's average and of the second moment.
-        eps: added to √v; the paper's 1e-3.
-        initial_accumulator: v_0. The paper would take the mean of g² over a large batch.
+        betas: the decay of the gradient's average and of the second moment.
+        eps: added to √v; the paper's is 1e-3.
+        initial_accumulator: v_0. The paper takes the mean of g² over a large batch.
         weight_decay: L2 penalty.
     """
 

@@ -1,1 +1,1 @@
-"""Many runs: jobs, where they are carried out, tuning, comparisons."""
+"""Many runs: jobs, executors that carry them out, tuning, comparisons."""

@@ -1,6 +1,6 @@
-"""What a failure is, wherever runs are carried out: an attempt fails, the run is tried once more, then it is reported.
+"""Attempts and failures, the same for every executor: a run that fails is tried once more, and then reported.
 
-The other runs go on in any case.
+The other runs continue in any case.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ ATTEMPTS = 2
 
 
 class Failure(NamedTuple):
-    """A job that has failed as often as it was tried."""
+    """A job of which all attempts have failed, with the reason of the last one."""
 
     job: Job
     reason: str
@@ -26,14 +26,14 @@ class Failure(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """A job, and how many times it has been begun."""
+    """A job, and the number of the attempt, from 1."""
 
     job: Job
     number: int = 1
 
 
 class Attempts:
-    """The jobs that wait, and those that failed. An executor takes attempts from it and says how each ended."""
+    """The jobs that wait, and the jobs that failed. An executor takes attempts and reports how each ended."""
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._waiting = deque(Attempt(job) for job in jobs)
@@ -44,11 +44,17 @@ class Attempts:
         return bool(self._waiting)
 
     def take(self) -> Attempt:
-        """The next one to begin."""
+        """Take the next attempt out of the queue."""
         return self._waiting.popleft()
 
     def ended(self, attempt: Attempt, reason: str | None) -> None:
-        """An attempt has ended, for this reason if it failed: it is the next to begin again, or its job has failed."""
+        """Report the end of an attempt.
+
+        Args:
+            attempt: the attempt.
+            reason: why it failed; None if it succeeded. A job that failed is the next to be tried again, until it has
+                been tried `ATTEMPTS` times.
+        """
         if reason is None:
             return
         if attempt.number < ATTEMPTS:
@@ -60,9 +66,12 @@ class Attempts:
 def carried_out(
     job: Job, progress: Callable[[list[Row]], None] = silent, tick: Callable[[], None] = lambda: None
 ) -> str | None:
-    """Do a job in this process; returns why it failed, None if it did not.
+    """Do a job in this process.
 
-    Whatever it raises is a failure of this run alone, but for an interruption.
+    Every exception, except an interruption, is a failure of this job only.
+
+    Returns:
+        Why the job failed; None if it succeeded.
     """
     try:
         job.do(progress, tick)

@@ -1,4 +1,4 @@
-"""Several optimizers on the same task over several seeds: a queue of runs, and folders that know how far it is."""
+"""Compares several optimizers on the same task over several seeds: a queue of runs that can be interrupted."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,24 +12,25 @@ from torch.optim import Optimizer
 
 from adai.errors import UserError
 from adai.lab.host import random_state
+from adai.lab.host.extras import needed
 from adai.lab.host.machine import about, device_named
 from adai.lab.host.ranks import world_size
 from adai.lab.measure.base import Asked, Measure
 from adai.lab.measure.table import asked
 from adai.lab.models.copies import copied
-from adai.lab.optimizers.contenders import contender, labelled, split, together
+from adai.lab.optimizers.contenders import Ends, contender, labelled, split, together
 from adai.lab.optimizers.named import importable
-from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Range, Recipe, own_name, recipe
+from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Recipe, own_name, recipe
 from adai.lab.queue.attempts import Failure
 from adai.lab.queue.executors import Executor, elsewhere, in_process
 from adai.lab.queue.jobs import Job, Watch
 from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
-from adai.lab.tasks.task import checked
+from adai.lab.tasks.task import checked, known_here_alone
 from adai.lab.training.tryout import needs_closure
 
-if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not
+if TYPE_CHECKING:  # it needs Optuna; see `_tuning`
     from adai.lab.queue.tuning import Tuning
 
 
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def unwatched(jobs: Sequence[Job]) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 def compare(
@@ -48,8 +49,8 @@ def compare(
     optimizers: Sequence[str | Recipe] = DEFAULT_OPTIMIZERS,
     seeds: int = 3,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
-    ranges: Mapping[str, Mapping[str, Range]] | None = None,
-    tune: "Tuning | None" = None,
+    ranges: Mapping[str, Mapping[str, Ends]] | None = None,
+    tune: int = 0,
     lr_grid: Sequence[float] = (),
     measures: Sequence[Measure | Asked | str] = (),
     every: int = 0,
@@ -59,57 +60,60 @@ def compare(
     watch: Watch = unwatched,
     **settings: Any,
 ) -> list[Failure]:
-    """Train every optimizer with every seed, each in a folder of its own, as `adai.lab.training.train.train` does.
+    """Train every optimizer with every seed with `adai.lab.training.train.train`, each run in its own folder.
 
-    What the folders hold is not done again, so the same call goes on after an interruption, in the middle of a run too.
-    A run that diverges is over; the others go on. All optimizers have the same starts, data order, epochs and schedule.
+    After an interruption the same call continues, also in the middle of a run: nothing that the folders hold is done
+    again. If a run diverges, the others continue. All optimizers have the same initial weights, data order, epochs and
+    schedule.
 
     Args:
-        folder: where the results go.
+        folder: the folder of the results.
         task: a data set, or ``package.module:factory``.
-        models: names from `adai.lab.models.MODELS`; default the task's. Each of several is a comparison of its own, in
-            a folder of its name within `folder`; their runs are one queue.
+        models: names from `adai.lab.models.MODELS`; default the task's. With several models, each is a comparison of
+            its own, in a folder of that name within `folder`; their runs are in one queue.
         optimizers: names, such as ``adai``, ``torch:NAdam`` or ``mine=package.module:thing``, where ``mine`` is a
-            label; or what `adai.lab.optimizers.contenders.contender` returns. Each has its runs in a folder of its
+            label; or recipes from `adai.lab.optimizers.contenders.contender`. The runs of each are in a folder with its
             label.
-        seeds: how many; seed i is the same initial weights and data order for every optimizer.
-        overrides: options other than the recipe's, by label.
-        ranges: what ``tune`` searches beside learning rate and weight decay, or between other ends, by label.
-        tune: chooses learning rate, weight decay and what else has a range, with so many trials for each optimizer; the
-            runs compared are fresh ones.
-        lr_grid: factors on each optimizer's own learning rate; all is run and measured at each of these too, in
-            ``lr-grid/<factor>`` within `folder`. Factor 1 is always run, in `folder` itself.
-        measures: what to measure of every run after its last epoch: names from `adai.lab.measure.table.MEASURES`,
-            measures of your own, or `Asked`, which says how often and of which optimizers. Runs that are added to a
-            folder are measured with the settings of those that are there. Optimizers that cannot be measured are left
-            out, with a warning.
-        every: measure after every so many epochs too, to compare runs along training; 0 does not.
-        data_dir: where data sets lie by name.
-        command: the command line, kept beside the results.
+        seeds: the number of seeds. Seed i gives every optimizer the same initial weights and data order.
+        overrides: options that differ from the recipe's, by label.
+        ranges: what ``tune`` searches beside learning rate and weight decay, or in place of their usual ranges, by
+            label and option.
+        tune: the number of trials for each optimizer that choose its learning rate, its weight decay and the options
+            that have a range; 0 for none. The runs that are compared are new ones.
+        lr_grid: factors by which each optimizer's own learning rate is multiplied. For each factor, all runs and
+            measurements are repeated in ``lr-grid/<factor>`` within `folder`. Factor 1 always runs, in `folder` itself.
+        measures: the measures of every run after its last epoch: names from `adai.lab.measure.table.MEASURES`, measures
+            of your own, or `Asked`, which also determines how often and for which optimizers. Runs that are added to a
+            folder are measured with the settings of the runs in it. Optimizers that cannot be measured are left out,
+            with a warning.
+        every: measure also along training, after each multiple of this number of epochs; 0 for the last epoch only.
+        data_dir: the folder that contains the data sets.
+        command: the command line, which is stored with the results.
         execute: carries out the runs: `in_process`, `adai.lab.queue.executors.Processes` or
             `adai.lab.queue.on_ray.OnRay`.
-        watch: called with the runs of the queue, or of a round of trials, about every second or epoch.
-        settings: the other settings of every run, as `Settings.of` takes them.
+        watch: called about every second or after each epoch, with the runs of the queue or of a round of trials.
+        settings: the other settings of every run, as for `Settings.of`.
 
     Returns:
         The runs that failed twice.
 
     Raises:
-        UserError: an optimizer, a model, a data set, a measure or a device is not there, an optimizer does not take an
-            option or cannot take a step, a folder is of no use, or none of the optimizers can be measured as asked.
+        UserError: an optimizer, a model, a data set, a measure or a device does not exist; an optimizer does not take
+            an option or cannot take a step; other processes cannot import the task or an optimizer; the folder cannot
+            be written or holds other results; none of the optimizers can be measured; or ``tune`` is given and Optuna
+            is not installed.
         ModuleNotFoundError: an optimizer comes from a package that is not installed.
     """
     if world_size() > 1:
-        raise UserError("a comparison runs in one process; start adai train under torchrun instead")
+        raise UserError("a comparison does not run under torchrun; run adai train under torchrun instead")
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     data_dir = Path(data_dir) if data_dir else None
     recipes = together(_contenders(optimizers, overrides or {}, ranges or {}))
-    if local := [name for name, own in recipes.items() if elsewhere(execute) and not importable(own.spec)]:
-        raise UserError(
-            f"{local[0]} cannot be imported by other processes; move it to a module, or run one job at a time"
-        )
+    if elsewhere(execute):
+        _check_importable(task, recipes)
     if tune and lr_grid:
         raise UserError("`tune` and `lr_grid` both choose learning rates; leave one of them out")
+    tuning = _tuning(tune)
     if without := [name for name, own in recipes.items() if lr_grid and "lr" not in own.options]:
         raise UserError(f"{without[0]} has no option lr, which `lr_grid` would change; leave one of them out")
     parts = [
@@ -123,11 +127,11 @@ def compare(
     made = [part.checked(data_dir) for part in parts]
     wanted = [_measurable(asked(given, every), made[0]) for given in measures]
     common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
-    if tune:
-        parts = [part.tuned(tune, execute, watch, common) for part in parts]
+    if tuning:
+        parts = [part.tuned(tuning, execute, watch, common) for part in parts]
     parts = [part.at(factor) for part in parts for factor in sorted({1.0, *map(float, lr_grid)})]
     for part in parts:
-        part.open(seeds, tune.trials if tune else 0, command)
+        part.open(seeds, tune, command)
     alike = [[_alike(one, part.folder.path) for one in wanted] for part in parts]
     jobs = [
         job
@@ -136,27 +140,55 @@ def compare(
         for job in part.jobs(seed, measured, **common)
     ]
     watch(jobs)
-    # One run of each model is enough: what cannot be measured of it cannot be measured of the others.
+    # One run of each model is enough: if it can be measured, the others can.
     firsts = {job.settings.model: job for job in reversed(jobs) if job.measures and job.run.status == "unfinished"}
     for job in firsts.values():
         job.try_to_measure()
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 
 
+def _check_importable(task: str, recipes: Mapping[str, Recipe]) -> None:
+    """Check that other processes can import the task and the optimizers.
+
+    Raises:
+        UserError: they cannot.
+    """
+    here = [f"the task {task}"] if known_here_alone(task) else []
+    here += [f"the optimizer {name}" for name, own in recipes.items() if not importable(own.spec)]
+    if here:
+        raise UserError(
+            f"other processes cannot import {' and '.join(here)}; define what they run in a module, not in a notebook, "
+            "a script or another function, or leave `jobs` and `executor` out"
+        )
+
+
+def _tuning(trials: int) -> "Tuning | None":
+    """What chooses the options; None without trials.
+
+    Raises:
+        UserError: Optuna is not installed.
+    """
+    if not trials:
+        return None
+    with needed("optuna", by="`tune`", install="'adai[tune]'"):
+        from adai.lab.queue.tuning import Tuning
+    return Tuning(trials)
+
+
 def _alike(wanted: Asked, comparison: Path) -> Asked:
-    """The measure with the settings that the runs of a folder were measured with so far."""
+    """The measure with the settings that the runs of the folder have been measured with so far."""
     return wanted._replace(measure=wanted.measure.like(comparison, along=wanted.every > 0))
 
 
 def _contenders(
     optimizers: Sequence[str | Recipe],
     overrides: Mapping[str, Mapping[str, Any]],
-    ranges: Mapping[str, Mapping[str, Range]],
+    ranges: Mapping[str, Mapping[str, Ends]],
 ) -> list[Recipe]:
-    """Those that take part, with their options and ranges.
+    """The recipes of the optimizers that take part, with their options and ranges.
 
     Raises:
-        UserError: one is not there, or options or ranges are given for one that does not take part.
+        UserError: an optimizer does not exist, or options or ranges are given for a label that no optimizer has.
     """
     named = [split(each) if isinstance(each, str) else (each.name, each) for each in optimizers]
     bases = [labelled(label, thing) for label, thing in named]
@@ -168,16 +200,16 @@ def _contenders(
 
 
 def _settings_of(own: Recipe, task: str, **given: Any) -> Settings:
-    """The settings of an optimizer's runs, but for the seed."""
+    """The settings of an optimizer's runs, without the seed."""
     label = "" if own.name == own_name(own.spec) else own.name
     return Settings.of(task, optimizer=own.spec, label=label, options=own.options, **given)
 
 
 def _measurable(wanted: Asked, optimizers: Mapping[str, Optimizer]) -> Asked:
-    """The measure, for those of the optimizers that can be measured; what is wrong with the others is logged.
+    """Limit the measure to the optimizers that it can measure, with a warning for each of the others.
 
     Raises:
-        UserError: none can.
+        UserError: it can measure none.
     """
     why = {}
     names = [name for name in optimizers if wanted.of is None or name in wanted.of]
@@ -194,9 +226,13 @@ def _measurable(wanted: Asked, optimizers: Mapping[str, Optimizer]) -> Asked:
 
 
 class Part(NamedTuple):
-    """The comparison on one model: its folder, and for each optimizer the settings of its runs, but for the seed.
+    """The comparison on one model.
 
-    ``recipes`` are theirs as they were asked for. ``factor`` is that on each optimizer's own learning rate.
+    Attributes:
+        folder: its folder.
+        runs: the settings of the runs without the seed, by label.
+        recipes: the recipes of the optimizers as they were asked for, by label.
+        factor: the factor on each optimizer's own learning rate.
     """
 
     folder: RunFolder
@@ -205,14 +241,14 @@ class Part(NamedTuple):
     factor: float = 1.0
 
     def checked(self, data_dir: Path | None) -> dict[str, Optimizer]:
-        """An optimizer of each kind. So what is missing or does not fit shows now, not after hours of training."""
+        """Make each optimizer once, so that errors show before hours of training; returns the optimizers by label."""
         device = device_named(self.common.device)
         factory = named_task(self.common, device, data_dir)
         of_a_recipe = {name: own.recipe for name, own in self.runs.items() if own.optimizer in RECIPES}
         made = {name: own.build([Parameter(torch.zeros(1))]) for name, own in of_a_recipe.items()}
         if made.keys() == self.runs.keys():
             return made
-        with random_state.untouched(device):  # others need the model itself
+        with random_state.untouched(device):  # optimizers without a recipe need the model
             model = checked(factory, self.common.name).model.to(device)
         for name, own in self.runs.items():
             if name not in made:
@@ -222,19 +258,19 @@ class Part(NamedTuple):
 
     @property
     def common(self) -> Settings:
-        """What all runs share, and more."""
+        """The settings of the first optimizer, for the settings that all runs share."""
         return next(iter(self.runs.values()))
 
-    def tuned(self, tune: "Tuning", execute: Executor, watch: Watch, common: dict[str, Any]) -> "Part":
-        """The same with the options that came out best."""
+    def tuned(self, tuning: "Tuning", execute: Executor, watch: Watch, common: dict[str, Any]) -> "Part":
+        """This comparison with the options that the tuning chose."""
         ranges = {name: own.ranges for name, own in self.recipes.items()}
-        chosen = tune(self.folder.path.absolute() / "tuning", self.runs, execute, watch, ranges=ranges, **common)
+        chosen = tuning(self.folder.path.absolute() / "tuning", self.runs, execute, watch, ranges=ranges, **common)
         runs = {n: replace(own, options={**own.options, **chosen[n]}) for n, own in self.runs.items()}
         return self._replace(runs=runs)
 
     def at(self, factor: float) -> "Part":
-        """The same at so many times each optimizer's learning rate."""
-        if factor == 1:  # also of optimizers that have none
+        """This comparison with each optimizer's learning rate multiplied by the factor."""
+        if factor == 1:  # also if an optimizer has no learning rate
             return self
         runs = {
             name: replace(own, options={**own.options, "lr": _rounded(own.options["lr"] * factor)})
@@ -245,7 +281,7 @@ class Part(NamedTuple):
         return self._replace(folder=RunFolder(folder_at(self.folder.path, factor)), runs=runs, factor=factor)
 
     def open(self, seeds: int, trials: int, command: str) -> None:
-        """Say in the folder what all runs share, and the two things in which they differ."""
+        """Write the comparison's ``config.json``: the settings that all runs share, and the optimizers' options."""
         shared = {k: v for k, v in self.common.as_dict().items() if k not in ("optimizer", "label", "options", "seed")}
         options = {name: own.options for name, own in self.runs.items()}
         others = {name: self._said(own) for name, own in self.recipes.items() if name not in RECIPES}
@@ -255,12 +291,18 @@ class Part(NamedTuple):
 
     @staticmethod
     def _said(own: Recipe) -> dict[str, Any]:
-        """What an optimizer is, beside the options it runs with: they are its own but for those that were given."""
+        """The description of an optimizer for ``config.json``: its name, and which options differ from its defaults."""
         usual = recipe(own.spec).options
         return {"spec": own.spec, "given": [name for name, value in own.options.items() if usual.get(name) != value]}
 
     def jobs(self, seed: int, measures: Sequence[Asked], **common: Any) -> list[Job]:
-        """The runs of one seed, and what is measured of each; what else they share goes to `Job` as it is."""
+        """The jobs of one seed.
+
+        Args:
+            seed: the seed.
+            measures: the measures, each of which may be limited to some optimizers.
+            common: further arguments of each `Job`.
+        """
         model = f"{self.common.model}, " if self.common.model else ""
         rate = "" if self.factor == 1 else f", {self.factor:g} times its learning rate"
         return [
@@ -276,5 +318,5 @@ class Part(NamedTuple):
 
 
 def _rounded(rate: float) -> float:
-    """A product without the last digits of its rounding: three times 0.1 is 0.3."""
+    """Round to 12 digits, so that 3 * 0.1 is 0.3."""
     return float(f"{rate:.12g}")

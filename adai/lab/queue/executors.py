@@ -1,4 +1,4 @@
-"""Where the runs of a comparison are carried out: in this process, or in processes beside it."""
+"""Carries out the runs of a comparison: in this process, or in child processes."""
 
 import contextlib
 import multiprocessing
@@ -15,27 +15,27 @@ from adai.lab.queue.attempts import Attempt, Attempts, Failure, carried_out
 from adai.lab.queue.jobs import Job, threads_for
 
 SECOND = 1.0
-_PATIENCE = 5.0  # seconds that a process has to close what it has open
+_PATIENCE = 5.0  # seconds that a process has to close its files before it is killed
 
 # Called about every second, or after every epoch.
 Tick = Callable[[], None]
 
 
 def elsewhere(execute: "Executor") -> bool:
-    """Whether it carries out jobs in other processes, which have to import what they run."""
+    """Whether an executor uses other processes, which have to import the task and the optimizers."""
     return bool(getattr(execute, "elsewhere", False))
 
 
 class Executor(Protocol):
-    """A way to carry out jobs; `adai.lab.queue.attempts` says what becomes of one that fails."""
+    """Carries out jobs; `adai.lab.queue.attempts` defines what happens if one fails."""
 
     def __call__(self, jobs: Sequence[Job], tick: Tick) -> list[Failure]:
-        """Do all jobs; returns those that failed."""
+        """Do all jobs; returns the failures."""
         ...
 
 
 def in_process(jobs: Sequence[Job], tick: Tick) -> list[Failure]:
-    """One after the other, here, with all of torch's threads."""
+    """Do the jobs one after the other in this process, with all of torch's threads; returns the failures."""
     attempts = Attempts(jobs)
     while attempts:
         attempt = attempts.take()
@@ -44,15 +44,15 @@ def in_process(jobs: Sequence[Job], tick: Tick) -> list[Failure]:
 
 
 class Processes:
-    """Several at a time, each in a process beside this one, which may crash without harm to the others.
+    """Does several jobs at a time, each in a child process. A process that crashes does not affect the others.
 
-    A process that has done a run takes the next: starting one takes longer than a short run. One in which a run failed
-    is replaced.
+    A process does one job after the other, because starting a process takes longer than a short run. After a job has
+    failed, its process is replaced.
 
     Args:
-        at_once: how many.
-        threads: of each; default an equal share of the cores. Sums run in another order with another number, so two
-            comparisons are equal bit for bit only with the same.
+        at_once: the number of processes.
+        threads: the number of threads of each process; default an equal share of torch's threads. The number of threads
+            changes the order of sums, so two comparisons are bit for bit equal only with the same number.
     """
 
     elsewhere = True
@@ -62,7 +62,7 @@ class Processes:
         self.threads = threads or threads_for(at_once)
 
     def __call__(self, jobs: Sequence[Job], tick: Tick) -> list[Failure]:
-        """Do all jobs; returns those that failed."""
+        """Do all jobs; returns the failures."""
         attempts = Attempts(jobs)
         idle: list[_Worker] = []
         busy: dict[Any, _Worker] = {}
@@ -78,7 +78,7 @@ class Processes:
                     attempts.ended(worker.attempt, reason)
                     if reason is None:
                         idle.append(worker)
-                    else:  # whatever made it fail may still be there in its process
+                    else:  # the cause of the failure may remain in the process
                         worker.stop()
                 tick()
         finally:
@@ -88,7 +88,7 @@ class Processes:
 
 
 class _Worker:
-    """A process that does one job after the other, until one fails."""
+    """A child process that does one job after the other until one fails."""
 
     attempt: Attempt
     busy = False
@@ -101,14 +101,14 @@ class _Worker:
         theirs.close()
 
     def begin(self, attempt: Attempt) -> None:
-        """Give it a job; its line has something to read when the job has ended."""
+        """Send a job to the process; its line becomes readable when the job has ended."""
         self.attempt = attempt
         self.busy = True
-        with contextlib.suppress(BrokenPipeError):  # it died while it was idle, which `end` will see
+        with contextlib.suppress(BrokenPipeError):  # the process died while it was idle; `end` reports this
             self.line.send(attempt.job)
 
     def end(self) -> str | None:
-        """Why the job failed, once it has ended; None where it did not."""
+        """Wait for the end of the job; returns why it failed, None if it succeeded."""
         self.busy = False
         try:
             reason: str | None = self.line.recv()
@@ -121,9 +121,9 @@ class _Worker:
         return f"the process exited with status {code}"
 
     def stop(self) -> None:
-        """End the process, whatever it is doing, and those that read for it: asked first, killed after."""
+        """End the process and its readers of data: ask it to end, and kill it if it does not."""
         with contextlib.suppress(OSError):
-            self.line.send(None)  # which it sees when it is idle
+            self.line.send(None)  # an idle process ends when it receives None
         if self.busy:
             self.process.terminate()
         self.process.join(_PATIENCE)
@@ -134,8 +134,8 @@ class _Worker:
 
 
 def _work(line: Connection, threads: int) -> None:
-    """The whole life of a process: for every job that comes in, why it failed goes back."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent decides
+    """Run a child process: receive jobs, do them, and send back why each failed, or None."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides what to do
     signal.signal(signal.SIGTERM, _leave)
     end_with_parent()
     torch.set_num_threads(threads)
@@ -145,9 +145,9 @@ def _work(line: Connection, threads: int) -> None:
 
 
 class _Left(BaseException):
-    """The process is to end: whatever is open is closed on the way out."""
+    """Ends the process. As an exception it lets all open files be closed."""
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal must not interrupt the closing
     raise _Left

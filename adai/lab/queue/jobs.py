@@ -1,4 +1,4 @@
-"""A run as a piece of work that any process can take up."""
+"""A run as a job that any process can do."""
 
 import contextlib
 import logging
@@ -29,15 +29,15 @@ STEPS = "steps.txt"
 
 
 class Job(NamedTuple):
-    """A run that is to be done.
+    """A run to do, with its measurements.
 
     Attributes:
-        label: for people.
-        settings: what decides the results.
-        folder: where they go; absolute, and the same for every machine that may take up the job.
-        data_dir: where data sets lie by name, or None.
-        command: the command line, kept beside the results.
-        measures: what is measured of it, and how often.
+        label: its name in messages.
+        settings: the settings of the run.
+        folder: the folder of its results: an absolute path, the same on every machine that may do the job.
+        data_dir: the folder that contains the data sets, or None.
+        command: the command line, which is stored with the results.
+        measures: the measures of the run.
     """
 
     label: str
@@ -49,17 +49,17 @@ class Job(NamedTuple):
 
     @property
     def run(self) -> Run:
-        """Where it stands."""
+        """The run on disk."""
         return Run(self.folder)
 
     @property
     def to_do(self) -> bool:
-        """Whether anything is left of it."""
+        """Whether the run or one of its measurements is missing."""
         return self.run.status == "unfinished" or not self.measured
 
     @property
     def measured(self) -> bool:
-        """Whether what was asked for is measured after the last epoch, of all that such a run can be measured of."""
+        """Whether the run has all measurements after its last epoch that its status allows."""
         return not self._unmeasured(self.run.status)
 
     def _unmeasured(self, status: Status) -> list[Measure]:
@@ -70,11 +70,16 @@ class Job(NamedTuple):
         ]
 
     def do(self, progress: Progress = silent, tick: Callable[[], None] = lambda: None) -> None:
-        """Carry it out, or what is left of it.
+        """Do the job, or the part of it that is missing.
 
         Args:
-            progress: as of `adai.lab.training.train.train`.
-            tick: called about every second of training.
+            progress: as for `adai.lab.training.train.train`.
+            tick: called about every second during training.
+
+        Raises:
+            Unmeasured: the run has finished, but a measure raised an error.
+            Failed: as `adai.lab.training.train.train`.
+            UserError: as `adai.lab.training.train.train`.
         """
         steps = Steps(self.folder / STEPS, tick)
 
@@ -92,12 +97,12 @@ class Job(NamedTuple):
             progress=after_an_epoch,
             stepped=steps.count,
         )
-        for left in (STEPS, ERROR):  # what an earlier attempt said of its failure is over
+        for left in (STEPS, ERROR):  # the error of an earlier attempt no longer applies
             (self.folder / left).unlink(missing_ok=True)
         try:
             for measure in self._unmeasured(self.run.status):
                 self._measure(measure)
-        except UserError as error:  # what is wrong with the minimum of one run need not be with the next
+        except UserError as error:  # a measure may fail for one run and work for the next
             raise Unmeasured(f"it has finished, but cannot be measured: {error}") from error
 
     def try_to_measure(self) -> None:
@@ -114,7 +119,7 @@ class Job(NamedTuple):
 
     @property
     def share_of_steps(self) -> float:
-        """How much of its training is done, as the run itself said about a second ago; 0 where it said nothing."""
+        """The share of its training steps that is done, about a second ago; 0 if the run has not written it."""
         try:
             done, total = map(int, (self.folder / STEPS).read_text().split())
         except (OSError, ValueError):
@@ -122,12 +127,12 @@ class Job(NamedTuple):
         return done / total
 
     def _is_due(self, rows: list[Row], every: int) -> bool:
-        """Whether something is to be measured after these epochs, before the last."""
+        """Whether a measure along training is due after these epochs, which do not include the last."""
         on_the_way = 0 < len(rows) < self.settings.epochs and not diverged(rows)
         return on_the_way and every > 0 and len(rows) % every == 0
 
     def _measure_on_the_way(self, measure: Measure, epoch: int) -> None:
-        """Measure between two epochs, of whose parameters nothing will be left; training goes on whatever happens."""
+        """Measure between two epochs. An error is only logged, so that training continues."""
         try:
             # Second derivatives have fewer deterministic algorithms than training needs.
             any_algorithms = algorithms(replace(self.settings, deterministic=False))
@@ -141,30 +146,30 @@ class Job(NamedTuple):
 
 
 class Steps:
-    """Counts the steps of a run into a file, about every second: whoever watches may be in another process."""
+    """Writes the number of steps of a run to a file, about every second, because another process may show it."""
 
     def __init__(self, file: Path, tick: Callable[[], None]) -> None:
         self._file, self._tick = file, tick
         self._done, self._told = 0, -math.inf
 
     def count(self, more: int, total: int) -> None:
-        """So many more of so many are done."""
+        """Count ``more`` steps of ``total``."""
         self._done += more
         if time.monotonic() - self._told >= 1:
             self._told = time.monotonic()
-            with contextlib.suppress(OSError):  # a full disk is said by what has to be written
+            with contextlib.suppress(OSError):  # if the disk is full, writing the checkpoint reports it
                 write_whole(self._file, lambda part: part.write_text(f"{self._done} {total}"))
             self._tick()
 
 
 class Unmeasured(Failed):
-    """A run has been done, but what was to be measured of it was not."""
+    """A run has finished, but could not be measured."""
 
 
-# Called now and then with the jobs that are to be done at present; their folders tell how far they are.
+# Called regularly with the jobs of the queue, whose folders show their progress.
 Watch = Callable[[Sequence[Job]], None]
 
 
 def threads_for(jobs: int) -> int:
-    """So many threads for each of several runs at once that together they are as many as torch is set to use."""
+    """The number of threads for each of several jobs at a time: an equal share of torch's threads, at least 1."""
     return max(1, torch.get_num_threads() // jobs)

@@ -1,4 +1,4 @@
-"""Runs on a Ray cluster: one Ray task a run."""
+"""Carries out runs on a Ray cluster: each run is a Ray task."""
 
 import logging
 import os
@@ -17,16 +17,17 @@ from adai.lab.queue.jobs import Job
 
 
 class OnRay:
-    """As many runs at a time as the cluster has room for; one on a node that dies is done again elsewhere.
+    """Does as many jobs at a time as the cluster has room for. If a node dies, its jobs are done again on another one.
 
-    All nodes have to see the comparison's folder, and the data if they are in files, under the same path: a run that
-    moves goes on from the checkpoints that it finds there. adai has to be installed on each.
+    All nodes need the comparison's folder under the same path, and also the data if they are in files: a run that moves
+    to another node continues from its checkpoints. adai has to be installed on every node.
 
     Args:
-        address: of the cluster, as `ray.init` takes it; None is the one of the environment's ``RAY_ADDRESS``, else the
-            one that runs on this machine, else one that is started here and ends with the comparison.
-        cpus: of each run, and so many threads it has. Two comparisons are equal bit for bit only with the same.
-        gpus: of each run; a fraction shares one.
+        address: the address of the cluster, as for `ray.init`. None for the address in the environment variable
+            ``RAY_ADDRESS``, else a cluster on this machine, else a new one that ends with the comparison.
+        cpus: the number of CPUs of each run, which is also its number of threads. Two comparisons are bit for bit equal
+            only with the same number.
+        gpus: the number of GPUs of each run; with a fraction, runs share a GPU.
     """
 
     elsewhere = True
@@ -37,21 +38,21 @@ class OnRay:
         self.gpus = gpus
 
     def __call__(self, jobs: Sequence[Job], tick: Tick) -> list[Failure]:
-        """Do all jobs; returns those that failed.
+        """Do all jobs; returns the failures.
 
         Raises:
             UserError: there is no cluster at the address.
         """
         self._connect()
         try:
-            # Ray starts a process anew for each run (max_calls), and does not decide by itself what to try again.
+            # A new process for each run (max_calls), and no retries by Ray: `Attempts` decides about them.
             remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0, max_calls=1)(_carry_out)
             return _all(jobs, lambda job: remote.remote(job, self.cpus, os.getcwd()), tick)
         finally:
             ray.shutdown()
 
     def _connect(self) -> None:
-        # Ray's own processes have the environment of their node's start, not this one's.
+        # Ray's processes have the environment in which their node was started, not that of this process.
         own = {name: value for name, value in os.environ.items() if name.startswith("ADAI_")}
         try:
             ray.init(
@@ -88,8 +89,8 @@ def _all(jobs: Sequence[Job], start: Any, tick: Tick) -> list[Failure]:
 
 
 def _carry_out(job: Job, threads: int, working_folder: str) -> str | None:
-    """What a Ray task does; returns why it failed."""
+    """Do a job in a Ray task; returns why it failed, None if it succeeded."""
     if Path(working_folder).is_dir():
-        os.chdir(working_folder)  # where a task of the user's own is looked for
+        os.chdir(working_folder)  # tasks and optimizers of the user's own are imported from there
     torch.set_num_threads(threads)
     return carried_out(job)

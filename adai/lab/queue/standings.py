@@ -52,7 +52,7 @@ class Board:
         return done if done == epochs else max(done, min(job.share_of_steps, 1.0) * epochs)
 
     def measured(self, jobs: Sequence[Job]) -> tuple[int, int]:
-        """Of how many runs all is measured that can be, and of how many anything is to be."""
+        """The number of ended runs with all their measurements, and the number of runs that have measures."""
         asked = [self.standing(job) for job in jobs if job.measures]
         return sum(one.status != "unfinished" and one.measured for one in asked), len(asked)
 
@@ -86,7 +86,7 @@ def standings(console: Console) -> Iterator[Watch]:
     """Show a bar with the time left, and the table below it, for the duration of the block."""
     board, bars = Board(), progress_bar(console)
     bar = bars.add_task("starting", total=None)
-    ended = -1  # runs, when that was said last
+    ended = -1  # the number of ended runs in the last line that was printed
     with live(bars, console) as draw:
 
         def show(jobs: Sequence[Job]) -> None:
@@ -102,7 +102,7 @@ def standings(console: Console) -> Iterator[Watch]:
             bars.update(bar, completed=completed, description=text)
             draw(Group(bars, board.table(jobs)))
             over = sum(board.standing(job).status != "unfinished" for job in jobs)
-            quiet = console.is_terminal or console.is_jupyter  # else a log file, where nothing is drawn until the end
+            quiet = console.is_terminal or console.is_jupyter  # in a log file nothing is drawn until the end
             if over != ended and not quiet:
                 console.print(f"{over} of {len(jobs)} runs, {text}")
             ended = over

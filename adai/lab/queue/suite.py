@@ -1,8 +1,8 @@
-"""The suite: the same optimizers on several tasks, a comparison each, with equal budgets."""
+"""The suite: compares the same optimizers on several tasks with equal budgets."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adai.errors import UserError
 from adai.lab.optimizers.recipes import Recipe
@@ -16,42 +16,39 @@ from adai.lab.tasks.kinds import kind_of
 from adai.lab.tasks.named import file_of
 from adai.lab.tasks.suite import SuiteTask
 
-if TYPE_CHECKING:  # it needs Optuna, and a suite without tuning does not
-    from adai.lab.queue.tuning import Tuning
-
 
 def suite(
     folder: Path,
     tasks: Mapping[str, SuiteTask],
     *,
     optimizers: Sequence[str | Recipe],
-    tune: "Tuning | None" = None,
+    tune: int = 0,
     execute: Executor = in_process,
     watch: Watch = unwatched,
     **given: Any,
 ) -> list[Failure]:
-    """Run the comparison of every task, each in a folder of its name.
+    """Run a comparison on every task, each in a folder with the name of the task.
 
-    What is there is not done again, so the same call goes on after an interruption. Every optimizer gets the same
-    number of trials on every task, over the ranges around its own recipe, on the validation part; the runs compared
-    have fresh seeds and are judged on the test part.
+    After an interruption the same call continues: nothing that the folders hold is done again. Every optimizer gets the
+    same number of trials on every task, in ranges around its own recipe, on the validation part. The runs that are
+    compared have new seeds, and are judged on the test part.
 
     Args:
-        folder: where the results go.
-        tasks: by name; the name is that of the comparison's folder.
-        optimizers: as `adai.lab.queue.compare.compare` takes them.
-        tune: chooses learning rate, weight decay and what else has a range.
-        execute: carries out the runs.
-        watch: as of `compare`.
-        given: what else `compare` takes: ``seeds``, ``overrides``, ``ranges``, ``data_dir``, ``command``, and settings
-            that replace those of every task, such as ``epochs``.
+        folder: the folder of the results.
+        tasks: the tasks by name.
+        optimizers: as for `adai.lab.queue.compare.compare`.
+        tune: as for `compare`.
+        execute: as for `compare`.
+        watch: as for `compare`.
+        given: other arguments of `compare`: ``seeds``, ``overrides``, ``ranges``, ``data_dir``, ``command``, and
+            settings that replace those of every task, such as ``epochs``.
 
     Returns:
         The runs that failed twice.
 
     Raises:
-        UserError: no task is given; the file of a text or a table is missing, which shows before the first run of all;
-            or as `compare`, before the first run of a task.
+        UserError: no task is given; the file of a text or a table is missing, which is found before any run; or as
+            `compare`, before the first run of a task.
     """
     if not tasks:
         raise UserError("`tasks` names none; give at least one")
@@ -62,7 +59,7 @@ def suite(
         keep(folder, tasks)
     failures: list[Failure] = []
     for name, one in tasks.items():
-        # Text and tables have no images that could be fewer.
+        # `limit` is the number of images; text and tables have none.
         own = {key: value for key, value in given.items() if key != "limit" or kind_of(one.task) == "images"}
         settings = dict(one.settings)
         model = settings.pop("model", None)

@@ -20,7 +20,7 @@ from adai.lab.settings import Settings
 
 VALIDATION = 0.1
 FACTOR = 30.0
-# Of all trials; the runs that are compared afterwards have the seeds from 0.
+# The seed of all trials. The runs that are compared have the seeds from 0 on.
 SEED = 1_000_000
 
 
@@ -29,17 +29,18 @@ Ranges = Mapping[str, Mapping[str, Range]]
 
 
 class Tuning:
-    """Chooses learning rate, weight decay and what else has a range, for each optimizer.
+    """Chooses the learning rate, the weight decay and the options that have a range, for each optimizer.
 
-    Trial 0 has the recipe's values, the others what Optuna's TPE sampler proposes: learning rate and weight decay
-    between 1/30 and 30 times of the recipe's, on a logarithmic scale, and what has a range within that. A trial is a
-    whole run with a tenth of the training examples held out, and its value is the task's metric on them after the last
-    epoch; without a metric the error, or the loss where errors are not counted. The test examples have no part in it.
+    Trial 0 has the recipe's values. Optuna's TPE sampler proposes the values of the other trials: learning rate and
+    weight decay between 1/30 and 30 times the recipe's on a logarithmic scale, and options that have a range within it.
+    A trial is a whole run in which a tenth of the training examples is held out. Its value is the task's metric on
+    these examples after the last epoch; without a metric, the error, or the loss if errors are not counted. The test
+    examples are not used.
 
-    **When not to use it.** A handful of trials is luck: take 20 or more, or none.
+    **When not to use it.** The result of a few trials is mostly chance: use at least 20, or none.
 
     Args:
-        trials: how many for each optimizer.
+        trials: the number of trials for each optimizer.
     """
 
     def __init__(self, trials: int) -> None:
@@ -55,15 +56,16 @@ class Tuning:
         ranges: Ranges | None = None,
         **job: Any,
     ) -> dict[str, dict[str, float]]:
-        """Do the trials, or what is left of them.
+        """Do the trials, or those that are missing.
 
         Args:
-            folder: their runs go here, and ``tuning.json``, which says what was tried.
-            bases: the settings by label.
-            execute: carries out one trial of each optimizer at a time.
-            watch: called with these, now and then.
-            ranges: what is searched beside learning rate and weight decay, or in place of their usual ranges, by label.
-            job: what else each `Job` has.
+            folder: the folder of their runs and of ``tuning.json``, which lists the trials.
+            bases: the settings of the runs by label.
+            execute: carries out a round of trials, one of each optimizer.
+            watch: called regularly with the jobs of the round.
+            ranges: options that are searched beside learning rate and weight decay, or in place of their usual ranges,
+                by label.
+            job: further arguments of each `Job`.
 
         Returns:
             The best values by label, as ``{"adai": {"lr": 0.8, "weight_decay": 4e-4}, …}``.
@@ -74,7 +76,7 @@ class Tuning:
         for name, base in bases.items():
             studies[name].enqueue_trial(_own_values(base, searched[name]))
         for number in range(self.trials):
-            # Asked and told in the same order every time: after an interruption the same values come up again.
+            # Always in the same order, so that Optuna proposes the same values again after an interruption.
             asked = {name: study.ask({**searched[name]}) for name, study in studies.items()}
             jobs = {
                 name: Job(
@@ -93,29 +95,29 @@ class Tuning:
 
 
 def _searched(base: Settings, ranges: Mapping[str, Range]) -> dict[str, Distribution]:
-    """What is searched of an optimizer, by option."""
+    """The distributions of the options that are searched for an optimizer."""
     usual: dict[str, Distribution] = {
         option: FloatDistribution(value / FACTOR, value * FACTOR, log=True)
         for option in ("lr", "weight_decay")
-        if (value := base.options.get(option))  # no decay stays none
+        if (value := base.options.get(option))  # a weight decay of 0 is not searched
     }
     return {**usual, **{option: _distribution(own, _own_value(base, option)) for option, own in ranges.items()}}
 
 
 def _distribution(own: Range, value: Any) -> Distribution:
-    """Whole numbers between whole numbers, where the option's own value is one."""
+    """The distribution of a range: whole numbers if both ends and the option's own value are whole numbers."""
     if all(isinstance(end, int) for end in (own.low, own.high)) and type(value) is int:
         return IntDistribution(int(own.low), int(own.high), log=own.log)
     return FloatDistribution(own.low, own.high, log=own.log)
 
 
 def _own_value(base: Settings, option: str) -> Any:
-    """What the option is without tuning; None if nothing says."""
+    """The value of an option without tuning; None if it is unknown."""
     return base.options[option] if option in base.options else options_of(base.recipe.maker).default(option)
 
 
 def _own_values(base: Settings, searched: Mapping[str, Distribution]) -> dict[str, Any]:
-    """Of all that is searched, as far as it lies within the ranges."""
+    """The values without tuning of the options that are searched, without those that lie outside of their range."""
     values = {option: _own_value(base, option) for option in searched}
     return {
         option: value
@@ -125,7 +127,7 @@ def _own_values(base: Settings, searched: Mapping[str, Distribution]) -> dict[st
 
 
 def _value(job: Job) -> float:
-    """What the trial came to, the less the better; infinite where it diverged or failed."""
+    """The value of a trial, lower is better; infinite if the run diverged or failed."""
     if job.run.status not in ("finished", "did not learn"):
         return math.inf
     last = job.run.rows()[-1]
@@ -140,7 +142,7 @@ def _value(job: Job) -> float:
 def _write(
     file: Path, done: Mapping[str, Sequence[FrozenTrial]], ranges: Mapping[str, Mapping[str, Distribution]]
 ) -> None:
-    """Say what was tried, and between which values, beside what the file has of other optimizers."""
+    """Write the trials and their ranges; those of other optimizers in the file stay."""
     tried = {
         name: [{**trial.params, "value": trial.value if math.isfinite(trial.value or 0) else None} for trial in trials]
         for name, trials in done.items()

@@ -1,1 +1,1 @@
-"""What a run and a comparison come to: the one reader of what is on disk."""
+"""Reads runs and comparisons from disk, and computes their outcomes. No other package reads their files."""

@@ -16,10 +16,10 @@ NEAR = 2.0
 def how(comparison: Comparison) -> str:
     """The beginning of a verdict: *At untuned CIFAR settings*, *After 20 tuning trials of each optimizer*, …
 
-    If each optimizer has the best of several rates (`adai.report.learning_rates`), it says on which data these were
-    chosen. Only values chosen by ``--tune`` are called tuned. Values that differ from the recipe's were chosen by hand.
-    The recipes are the paper's for CIFAR: in the paper's own runs they are its settings, in all others they are
-    untuned. An optimizer without a recipe has its constructor's defaults.
+    If each optimizer has the best of several rates (`adai.report.learning_rates`), it names the data on which these
+    rates were chosen. Only values chosen by ``tune`` are called tuned. Values that differ from the recipe's are called
+    chosen by hand. The recipes are the paper's for CIFAR: in the paper's own runs they are called the paper's settings,
+    in all other runs untuned. An optimizer without a recipe has its constructor's defaults.
     """
     trials = comparison.config.get("trials")
     if trials:
@@ -37,7 +37,7 @@ def how(comparison: Comparison) -> str:
 
 
 def _rest(rest: Sequence[Entrant], comparison: Comparison) -> str:
-    """The settings of those that were left as they are."""
+    """A description of the settings of the optimizers that have no option chosen by hand."""
     usual = "the paper’s settings" if _is_papers(comparison) else "untuned CIFAR settings"
     own = [entrant.label for entrant in rest if entrant.spec not in RECIPES]
     recipes = [entrant.label for entrant in rest if entrant.spec in RECIPES]
@@ -64,7 +64,7 @@ def _at_best(comparison: Comparison) -> str:
 
 
 def _given(entrant: Entrant) -> list[str]:
-    """The options that are neither the recipe's nor the constructor's defaults."""
+    """The options that differ from the recipe, or from the constructor's defaults, as text."""
     usual = RECIPES[entrant.spec].options if entrant.spec in RECIPES else {}
     differ = [key for key, value in entrant.options.items() if usual.get(key) != value]
     given = differ if entrant.given is None else entrant.given
@@ -76,7 +76,7 @@ def _short(value: Any) -> str:
 
 
 def _is_papers(comparison: Comparison) -> bool:
-    """Whether the runs are the paper's own: its nets and optimizers, its epochs, batch and schedule on CIFAR."""
+    """Whether the runs are the paper's: its nets, optimizers, epochs, batch and schedule on CIFAR."""
     config = comparison.config
     if any(entrant.spec in NOT_THE_PAPERS or entrant.spec not in RECIPES for entrant in comparison.entrants):
         return False
@@ -86,7 +86,7 @@ def _is_papers(comparison: Comparison) -> bool:
 
 
 def edges(comparison: Comparison) -> str:
-    """How far the best learning rates are from the ends of the range of ``--tune``, or of a grid; else empty."""
+    """A sentence: how far the best learning rates are from the ends of the tuning's range or of a grid; else empty."""
     if comparison.config.get("lr_grid"):
         return _best_of_grid(comparison)
     ranges = _ranges(comparison) if comparison.config.get("trials") else {}

@@ -1,6 +1,6 @@
-"""A comparison as its folder holds it, with every run that was meant to be there and what became of it.
+"""A comparison read from its folder: its optimizers, and each of their runs with its status.
 
-Columns that the rows lack are nan throughout, so folders of any version can be read.
+A column that the rows lack is nan everywhere, so folders of any version can be read.
 """
 
 import webbrowser
@@ -20,7 +20,7 @@ from adai.lab.results.outcome import DIED, outcome, start_of
 from adai.lab.results.outcome import Status as Outcome
 from adai.lab.results.run import Run, read_json
 
-if TYPE_CHECKING:  # who reads runs alone does without them
+if TYPE_CHECKING:  # reading runs does not need these packages
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:  # who reads runs alone does without them
 Array = NDArray[np.float64]
 Status = Outcome | Literal["not started"]
 
-# What config.json tells of where a run was done, not of what it is.
+# The keys of config.json that describe the versions and the machine, not the settings.
 WHERE = ("adai", "torch", "python", "machine", "device", "threads")
 
 
 @dataclass(frozen=True)
 class Record:
-    """A run as its folder held it when it was read: one optimizer from one seed.
+    """A run, one optimizer with one seed, as it was when its folder was read.
 
     Attributes:
-        seed: of the run.
-        status: what became of it.
-        rows: an epoch a row.
-        measures: every measurement that it keeps, of whatever epoch and settings, by the measure's name.
-        where: versions and machine, as its own ``config.json`` has them.
-        columns: the headings of those measures that are none of adai's own, by name.
-        metric: the task's own, as `adai.lab.tasks.metric.Metric.about` has it; None if it has none.
+        seed: its seed.
+        status: its status; see `adai.lab.results.outcome`.
+        rows: a row for each epoch.
+        measures: all its measurements, after any epoch and with any settings, by the measure's name.
+        where: versions and machine, from its ``config.json``.
+        columns: the headings of the measures that are not adai's own, by the measure's name.
+        metric: the description of the task's own metric (`adai.lab.tasks.metric.Metric.about`); None if it has none.
     """
 
     seed: int
@@ -56,30 +56,30 @@ class Record:
     metric: Mapping[str, Any] | None = None
 
     def measured(self, measure: str) -> Sequence[Measured]:
-        """What it keeps of one measure."""
+        """Its measurements of one measure."""
         return self.measures.get(measure, ())
 
     @property
     def died(self) -> bool:
-        """Whether it ended with nothing to show: it diverged, or did not learn."""
+        """Whether it diverged or did not learn."""
         return self.status in DIED
 
     def column(self, name: str) -> Array:
-        """One number an epoch; nan where it was not recorded, or not finite."""
+        """A number for each epoch, nan if it was not recorded or not finite."""
         values = (row.get(name) for row in self.rows)
         return np.array([float(v) if isinstance(v, int | float) else np.nan for v in values], dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """An optimizer of the comparison with its runs, by seed.
+    """An optimizer of the comparison with its runs.
 
     Attributes:
         name: its label in the comparison, or the name of a recipe.
-        options: what it runs with.
-        runs: by seed.
-        spec: what it is: the name of a recipe, ``torch:NAdam``, ``package.module:thing``.
-        given: which of its options are not its own defaults; None where that is not recorded.
+        options: its options.
+        runs: its runs, in the order of their seeds.
+        spec: the optimizer itself: the name of a recipe, ``torch:NAdam`` or ``package.module:thing``.
+        given: the names of the options that differ from its defaults; None if they were not recorded.
     """
 
     name: str
@@ -90,29 +90,31 @@ class Entrant:
 
     @property
     def label(self) -> str:
-        """The name people know it by."""
+        """Its name in tables and figures."""
         return RECIPES[self.name].label if self.name in RECIPES else self.name
 
     @property
     def finished(self) -> list[Record]:
-        """The runs that reached their last epoch and learned: the ones that means are taken over."""
+        """The runs that are finished. Means are over these runs."""
         return [run for run in self.runs if run.status == "finished"]
 
     @property
     def stopped(self) -> list[Record]:
-        """The runs that did not, but have epochs to show."""
+        """The runs that have epochs but are not finished."""
         return [run for run in self.runs if run.status != "finished" and run.rows]
 
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """A comparison as its folder held it when it was read: `adai.lab.load` reads one, `adai.lab.compare` makes one.
+    """A comparison as it was when its folder was read.
+
+    `adai.lab.compare` runs a comparison and returns it; `adai.lab.load` reads one.
 
     Attributes:
         path: its folder.
-        config: what its ``config.json`` says.
-        entrants: the optimizers, in the order they were asked for.
-        failures: the runs that failed in the call of `adai.lab.compare` that returned this.
+        config: the content of its ``config.json``.
+        entrants: the optimizers, in the order in which they were given.
+        failures: the runs that failed in the call of `adai.lab.compare` that returned this comparison.
     """
 
     path: Path
@@ -121,13 +123,13 @@ class Comparison:
     failures: Sequence["Failure"] = ()
 
     def verdict(self, reference: str | None = None) -> str:
-        """What the seeds tell of the differences in test error, or in test loss, in a sentence.
+        """A sentence about the differences between the optimizers, in the task's metric, test error or test loss.
 
         Args:
             reference: the optimizer that the others are compared with; default ``adai``, else the first.
 
         Raises:
-            UserError: it takes no part.
+            UserError: the reference takes no part.
         """
         from adai.lab.results import summary
 
@@ -135,6 +137,9 @@ class Comparison:
 
     def summary(self, reference: str | None = None) -> "DataFrame":
         """A table with a row for each optimizer: test error, difference to the reference, time, memory.
+
+        Args:
+            reference: as in `verdict`.
 
         Raises:
             UserError: the reference takes no part.
@@ -144,7 +149,11 @@ class Comparison:
         return frames.summary(summary.summarise(self, reference))
 
     def to_frame(self, measure: str | None = None) -> "DataFrame":
-        """A table with a row for each run and epoch; or, of a measure such as ``flatness``, for each measurement."""
+        """A table with a row for each run and epoch.
+
+        Args:
+            measure: the name of a measure, such as ``flatness``: the table then has a row for each measurement.
+        """
         from adai.lab.results import frames
 
         return frames.measurements(self, measure) if measure else frames.runs(self)
@@ -154,10 +163,10 @@ class Comparison:
 
         Args:
             reference: the optimizer that the others are compared with; default ``adai``, else the first.
-            show: whether to open it.
+            show: whether to open the page.
 
         Returns:
-            The page.
+            The path of the page.
 
         Raises:
             UserError: the folder cannot be written, or the reference takes no part.
@@ -170,10 +179,11 @@ class Comparison:
         return page
 
     def figure(self, name: str = "test_error") -> "Figure":
-        """One of the figures, by itself.
+        """One figure.
 
         Args:
-            name: a column of `to_frame`, drawn by epoch; or the name of a figure's file, such as ``scatter``.
+            name: a column of `to_frame`, which is drawn by epoch; or the name of a figure of the report, such as
+                ``scatter``.
 
         Raises:
             UserError: there is no such figure.
@@ -193,7 +203,7 @@ class Comparison:
 
     @property
     def title(self) -> str:
-        """Model and task."""
+        """The names of the model and the task."""
         return " on ".join(str(self.config[key]) for key in ("model", "task") if self.config.get(key))
 
     @property
@@ -203,7 +213,7 @@ class Comparison:
 
     @property
     def where(self) -> dict[str, Any]:
-        """Versions and machine of the runs, as they themselves say, else as the comparison does."""
+        """Versions and machine of the runs; if the runs did not record them, those of the comparison."""
         told: dict[str, Any] = {}
         for key in WHERE:
             values = dict.fromkeys(str(run.where[key]) for e in self.entrants for run in e.runs if key in run.where)
@@ -213,39 +223,39 @@ class Comparison:
 
     @property
     def loss_unit(self) -> str:
-        """Nats where classes are told apart, which `adai` does by cross-entropy; nothing for a loss of another kind."""
+        """The unit of the loss: nats if errors are counted, because the loss is then a cross-entropy; else empty."""
         return "nats" if self.recorded("test_error") else ""
 
     def recorded(self, column: str) -> bool:
-        """Whether any epoch of any run has a number there."""
+        """Whether any epoch of any run has a number in this column."""
         return any(np.isfinite(run.column(column)).any() for e in self.entrants for run in e.runs)
 
     @property
     def measures(self) -> list[str]:
-        """The measures of which any run keeps something."""
+        """The names of the measures that any run has measurements of."""
         return list(dict.fromkeys(name for e in self.entrants for run in e.runs for name in run.measures))
 
     def columns_of(self, measure: str) -> dict[str, str]:
-        """The columns of a measure with their headings, as the runs that keep it say."""
+        """The columns of a measure with their headings, from the files of the runs."""
         runs = [run for e in self.entrants for run in e.runs]
         return {key: heading for run in runs for key, heading in run.columns.get(measure, {}).items()}
 
     @property
     def metric(self) -> Mapping[str, Any] | None:
-        """The task's own metric, as the first run that has one keeps it."""
+        """The description of the task's own metric, from the first run that has one."""
         return next((run.metric for e in self.entrants for run in e.runs if run.metric), None)
 
     @property
     def finished(self) -> list[tuple[str, Record]]:
-        """Every finished run, with its optimizer."""
+        """Every finished run, with the name of its optimizer."""
         return [(entrant.name, run) for entrant in self.entrants for run in entrant.finished]
 
 
 def read(path: Path) -> Comparison:
-    """Read the folder of a comparison: the runs that were asked for, and whatever others lie there.
+    """Read the folder of a comparison: the runs that its settings name, and all other runs in it.
 
     Raises:
-        UserError: it holds none, or a file in it is damaged.
+        UserError: the folder holds no comparison, or a file in it is damaged.
     """
     config = _config(path)
     asked, seeds = config["optimizers"], config.get("seeds", 0)
@@ -276,19 +286,19 @@ def _config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} holds no comparison ({file}: {error.strerror}); {advice}") from error
     if not isinstance(config.get("epochs"), int) or not isinstance(config.get("optimizers"), dict | list):
-        raise UserError(f"{file} is not that of a comparison: it lacks optimizers and epochs; {advice}")
+        raise UserError(f"{file} is not the file of a comparison: it lacks optimizers or epochs; {advice}")
     return config
 
 
 def _record(run: Run, seed: int, config: Mapping[str, Any]) -> Record:
-    """Read a run; what its own settings do not say, those of the comparison do."""
+    """Read a run. Early versions did not keep a run's settings; those of the comparison are used then."""
     rows = run.rows()
     if not rows:
         return Record(seed, "not started", rows)
     status = outcome(rows, config["epochs"], start_of(run.path, config))
     names = measures_in(run.path)
     measures = {name: measured_in(run.path, name, defaults(name)) for name in names}
-    where = run.config() if (run.path / "config.json").is_file() else {}  # runs of an early version have none
+    where = run.config() if (run.path / "config.json").is_file() else {}
     return Record(
         seed,
         status,
@@ -301,7 +311,7 @@ def _record(run: Run, seed: int, config: Mapping[str, Any]) -> Record:
 
 
 def over_runs(runs: Sequence[Record], column: str) -> Array:
-    """A column of several runs as (runs, epochs), filled up with nan where a run has fewer epochs."""
+    """A column of several runs as (runs, epochs), with nan for the epochs that a run does not have."""
     columns = [run.column(column) for run in runs]
     table = np.full((len(columns), max((c.size for c in columns), default=0)), np.nan)
     for row, values in zip(table, columns, strict=True):
@@ -310,14 +320,14 @@ def over_runs(runs: Sequence[Record], column: str) -> Array:
 
 
 def mean_over_runs(values: Array) -> Array:
-    """Mean over runs of what they recorded, epoch by epoch."""
+    """The mean over runs for each epoch, without nan, from (runs, epochs) to (epochs,)."""
     known = np.isfinite(values)
     sums, counts = np.where(known, values, 0).sum(axis=0), known.sum(axis=0)
     return np.asarray(np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0))
 
 
 def ms_per_step(run: Record, batch: int | None) -> float:
-    """Median over the epochs of the mean time of a training step, in ms; nan where it was not recorded."""
+    """The median over epochs of the mean time of a training step in ms; nan if it was not recorded."""
     candidates = [run.column("ms_per_step"), 1e3 * run.column("seconds") / run.column("steps")]
     if batch:
         candidates.append(1e3 * batch / run.column("images_per_second"))
@@ -326,6 +336,6 @@ def ms_per_step(run: Record, batch: int | None) -> float:
 
 
 def median(values: Array) -> float:
-    """Median of the finite values; nan where there is none."""
+    """The median of the finite values; nan if there are none."""
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else float("nan")

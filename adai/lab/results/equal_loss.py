@@ -1,4 +1,4 @@
-"""Runs compared where their losses are equal: curvature shrinks with the loss, and the last epoch leaves them apart."""
+"""Compares flatness at equal loss. Curvature shrinks with the loss, and losses differ after the last epoch."""
 
 import math
 
@@ -14,7 +14,10 @@ Courses = dict[str, dict[int, Course]]  # by optimizer and seed
 
 
 def courses(comparison: Comparison) -> Courses:
-    """What finished runs were measured to be along training, by epoch; runs that have that, measured as most were."""
+    """The measurements of each finished run along training, by epoch.
+
+    Only runs that were measured along training, with the settings of most runs.
+    """
     finished = comparison.finished
     settings = most([one for one in run.measured(flatness.NAME) if one.epoch < len(run.rows)] for _, run in finished)
     found: Courses = {}
@@ -28,10 +31,17 @@ def courses(comparison: Comparison) -> Courses:
 
 
 def at_equal_loss(found: Courses, unit: str = "nats") -> Flatness | None:
-    """All runs at one loss: the highest of their lowest, which every run that was measured early enough came through.
+    """The numbers of all runs at one loss: the highest of their lowest losses.
 
-    Between two measurements the numbers follow a straight line of logarithms. None where fewer than two optimizers
-    came through. ``unit`` is the loss's.
+    Every run passes this loss, unless its first measurement is already below it. Between two measurements the logarithm
+    of each number is interpolated linearly in the logarithm of the loss.
+
+    Args:
+        found: the measurements, from `courses`.
+        unit: the unit of the loss.
+
+    Returns:
+        The numbers; None if the runs of fewer than two optimizers pass the loss.
     """
     lowest = [min(losses) for of_seeds in found.values() for course in of_seeds.values() if (losses := _losses(course))]
     if not lowest:
@@ -47,12 +57,12 @@ def at_equal_loss(found: Courses, unit: str = "nats") -> Flatness | None:
 
 
 def _losses(course: Course) -> list[float]:
-    """Those that have a logarithm."""
+    """The losses above 0."""
     return [loss for one in course if (loss := one.number("loss")) is not None and loss > 0]
 
 
 def _at(course: Course, loss: float) -> Numbers:
-    """The numbers where the run last comes down to that loss; nothing where it was below all along."""
+    """The numbers where the run passes the loss downwards for the last time; empty if it does not pass it."""
     known = [one.numbers for one in course if _losses([one])]
     losses = _losses(course)
     for before in reversed(range(len(known) - 1)):
@@ -65,7 +75,7 @@ def _at(course: Course, loss: float) -> Numbers:
 
 
 def _between(a: float | None, b: float | None, share: float) -> float | None:
-    """Along a straight line of logarithms; of the numbers themselves where one of them is not above 0."""
+    """Interpolate the logarithms linearly; the numbers themselves if one of them is not above 0."""
     if a is None or b is None:
         return None
     if a > 0 and b > 0:
@@ -74,13 +84,13 @@ def _between(a: float | None, b: float | None, share: float) -> float | None:
 
 
 def verdicts(comparison: Comparison, equal: Flatness | None, reference: str) -> list[str]:
-    """What the top eigenvalue and the filter-normalised sharpness say at equal loss, a sentence each."""
+    """A sentence about the top eigenvalue and one about the filter-normalised sharpness at equal loss."""
     if equal is None or equal.at_loss is None:
-        return ["No verdict at equal loss: no two optimizers came through one loss between two measurements."]
+        return ["No verdict at equal loss: no two optimizers passed the same loss between two measurements."]
     said = flatness.verdicts(comparison, equal, reference)
     few = (
-        f"No verdict at equal loss, {where(equal)}: fewer than {MIN_SEEDS} seeds of an optimizer and the "
-        "reference came through it between two measurements."
+        f"No verdict at equal loss, {where(equal)}: at least {MIN_SEEDS} seeds have to pass this loss between two "
+        "measurements, both of the reference and of another optimizer."
     )
     missing = flatness.left_out(comparison, equal)
     return [
@@ -90,5 +100,5 @@ def verdicts(comparison: Comparison, equal: Flatness | None, reference: str) -> 
 
 
 def where(equal: Flatness) -> str:
-    """The loss at which runs are compared, with its unit."""
+    """The loss at which the runs are compared, with its unit, as text."""
     return f"{short(equal.at_loss or 0)} {equal.unit}".rstrip()

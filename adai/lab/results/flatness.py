@@ -1,4 +1,4 @@
-"""How flat the loss is where the runs of a comparison have come to, and what may be said of it."""
+"""The flatness of the loss at the parameters of a comparison's runs, and sentences about it."""
 
 import math
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ Numbers = Mapping[str, float | None]
 
 
 class Flatness(NamedTuple):
-    """How flat the loss is where finished runs have come to, all measured alike.
+    """The flatness of finished runs that were measured with the same settings.
 
     Args:
-        about: what it was computed with, batch norm's mode among it.
-        runs: by optimizer and seed the numbers of `adai.lab.measure.curvature.measure.Row`; None for what was not
-            finite.
-        at_loss: where all of them have this loss; None after the last epoch.
-        unit: of the loss; may be empty.
+        about: a description of the computation, including batch norm's mode.
+        runs: the numbers of `adai.lab.measure.curvature.measure.Row` by optimizer and seed; None for a number that was
+            not finite.
+        at_loss: the loss of all runs if they are compared at equal loss; None after the last epoch.
+        unit: the unit of the loss; may be empty.
     """
 
     about: Mapping[str, Any]
@@ -35,13 +35,13 @@ class Flatness(NamedTuple):
     unit: str = "nats"
 
     def values(self, optimizer: str, measure: str) -> dict[int, float]:
-        """One number a run, by seed, of those that have it."""
+        """One number for each run of an optimizer, by seed, without runs that do not have it."""
         runs = self.runs.get(optimizer, {})
         return {seed: float(value) for seed, own in runs.items() if (value := own.get(measure)) is not None}
 
 
 def after_last(comparison: Comparison) -> Flatness:
-    """That after the last epoch of the finished runs; where they were measured in several ways, as most were."""
+    """The flatness of the finished runs after their last epoch, measured with the settings of most runs."""
     last = [[one for one in run.measured(NAME) if one.epoch == len(run.rows)] for _, run in comparison.finished]
     settings = most(last)
     about: Mapping[str, Any] = {}
@@ -55,26 +55,29 @@ def after_last(comparison: Comparison) -> Flatness:
 
 
 def label_of(name: str) -> str:
-    """The name people know an optimizer by."""
+    """The name of an optimizer in tables and figures."""
     return RECIPES[name].label if name in RECIPES else name
 
 
 def verdicts(comparison: Comparison, measured: Flatness, reference: str) -> list[str]:
-    """What runs say of flatness at equal loss, by top eigenvalue and by filter-normalised sharpness; or nothing.
+    """Two sentences about flatness at equal loss: the top eigenvalue and the filter-normalised sharpness.
 
-    One of the two alone would be a choice of what to show: they need not agree, and only the second stays the same when
-    layers are rescaled. Runs at different losses are not compared: curvature shrinks as the loss does.
+    There are always both, because they need not agree, and only the second stays the same if layers are rescaled. Runs
+    at different losses are not compared, because curvature shrinks with the loss.
 
     Args:
         comparison: the runs.
-        measured: what they were found to be at one loss.
+        measured: their flatness at one loss.
         reference: the optimizer that the others are compared with.
+
+    Returns:
+        The sentences; empty if no rival shares enough seeds with the reference.
 
     Raises:
         ValueError: the losses are not equal.
     """
     if measured.at_loss is None:
-        raise ValueError("flatness is compared at equal loss alone, but these runs are after their last epochs")
+        raise ValueError("flatness is compared only at equal loss, but these runs were measured after the last epoch")
     said = [_sentence(comparison, measured, reference, key) for key in ("largest", "filter_worst")]
     if not all(said):
         return []
@@ -83,23 +86,23 @@ def verdicts(comparison: Comparison, measured: Flatness, reference: str) -> list
 
 
 def not_compared(measured: Flatness) -> str:
-    """Why the flatness after the last epoch makes no verdict; empty where nothing was measured."""
+    """A sentence: why there is no verdict on the flatness after the last epoch; empty if nothing was measured."""
     losses = [spread([*measured.values(name, "loss").values()]).mean for name in measured.runs]
     known = [loss for loss in losses if math.isfinite(loss)]
     if not known:
         return ""
     return (
         f"Flatness after the last epoch is not compared: the mean losses are {_plain(min(known))} to "
-        f"{_plain(max(known))}, and curvature shrinks as the loss does. adai compare --flatness N measures along "
-        "training and compares at equal loss."
+        f"{_plain(max(known))}, and curvature shrinks as the loss does. Measure it along training too to compare "
+        "it at equal loss."
     )
 
 
 def _sentence(comparison: Comparison, measured: Flatness, reference: str, key: str) -> str:
-    """How many times the reference's number each rival's is, with intervals.
+    """The ratio of each rival's number to the reference's, with intervals.
 
-    They are those of `paired_difference` between logarithms. Empty where no rival shares `MIN_SEEDS` seeds with the
-    reference.
+    The intervals are those of `paired_difference` between logarithms. Empty if no rival shares `MIN_SEEDS` seeds with
+    the reference.
     """
     logs = {
         entrant.name: {s: math.log(x) for s, x in measured.values(entrant.name, key).items() if x > 0}
@@ -119,7 +122,7 @@ def _sentence(comparison: Comparison, measured: Flatness, reference: str, key: s
 
 
 def _compared(gaps: dict[str, Difference], reference: str, key: str) -> str:
-    """Which rivals differ by what factor, and which do not."""
+    """The rivals that differ, with the ratio, and those for which no difference is shown."""
     what = f"{MEASURES[key]} of H" if key == "largest" else MEASURES[key]
     us = label_of(reference)
     differ = [f"{_times(math.exp(g.mean))} times with {label_of(n)} ({_range(g)})" for n, g in gaps.items() if g.shown]
@@ -131,7 +134,10 @@ def _compared(gaps: dict[str, Difference], reference: str, key: str) -> str:
 
 
 def left_out(comparison: Comparison, measured: Flatness) -> str:
-    """How many finished runs were not measured, or in another way than most; empty where all were."""
+    """The number of finished runs that are left out, as text; empty if there are none.
+
+    A run is left out if it was not measured, or with other settings than most runs.
+    """
     number = sum(run.seed not in measured.runs.get(e.name, {}) for e in comparison.entrants for run in e.finished)
     return f"{number} finished {'run is' if number == 1 else 'runs are'} not in it" if number else ""
 
@@ -141,12 +147,12 @@ def _range(gap: Difference) -> str:
 
 
 def _times(x: float) -> str:
-    """A ratio; near 1 with a digit more, so that it can be told from 1."""
+    """A ratio; near 1 with one more digit, so that it differs visibly from 1."""
     return f"{x:.3g}" if 0.5 < x < 2 else _plain(x)
 
 
 def of_loss(loss: float, measured: Flatness) -> str:
-    """A loss with its unit."""
+    """A loss with its unit, as text."""
     return f"{_plain(loss)} {measured.unit}".rstrip()
 
 

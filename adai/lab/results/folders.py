@@ -1,16 +1,16 @@
-"""The folder of a comparison: the only place where its results live.
+"""The folder of a comparison, which holds all its results.
 
 ::
 
-    runs/<name>/config.json                   what was asked for, and on what
-    runs/<name>/<optimizer>/seed<i>/          one run, as `adai.lab.results.run` has it
-    runs/<name>/flatness.*                    how flat the finished runs' minima are, once that was measured
-    runs/<name>/flatness-epochs.csv, equal-loss.*    the same along training, and at equal loss
-    runs/<name>/stability-epochs.csv          the stability margin along training, where it was measured
-    runs/<name>/lr-grid/<factor>/             the same comparison with other learning rates, a folder like this one;
-                                              factor 1 is this folder itself
-    runs/<name>/lr-grid.csv                   a row for every run, at every rate
-    runs/<name>/report.html, summary.*, figures/    drawn from the above
+    runs/<name>/config.json                   the settings, and the machine
+    runs/<name>/<optimizer>/seed<i>/          a run; see `adai.lab.results.run`
+    runs/<name>/flatness.*                    the flatness of the finished runs, if it was measured
+    runs/<name>/flatness-epochs.csv, equal-loss.*    the flatness along training, and at equal loss
+    runs/<name>/stability-epochs.csv          the stability margin along training, if it was measured
+    runs/<name>/lr-grid/<factor>/             the same comparison with all learning rates multiplied by the factor, in
+                                              a folder like this one; factor 1 is this folder itself
+    runs/<name>/lr-grid.csv                   a row for each run at each learning rate
+    runs/<name>/report.html, summary.*, figures/    the report, which is made from the files above
 """
 
 import math
@@ -25,23 +25,23 @@ LR_GRID = "lr-grid"
 
 
 def default_folder(task: str) -> Path:
-    """Where a comparison on that task goes if nobody says where."""
+    """The default folder of a comparison on a task."""
     name = Path(task.replace(":", "-")).name
     return Path("runs") / "".join(letter for letter in name if letter not in "<>")
 
 
 def folder_at(folder: Path, factor: float) -> Path:
-    """Where a comparison has its runs at so many times each optimizer's own learning rate."""
+    """The folder of a comparison's runs with each optimizer's own learning rate multiplied by the factor."""
     return folder if factor == 1 else folder / LR_GRID / f"{factor:.12g}"
 
 
 def factors_in(folder: Path) -> Iterator[float]:
-    """Those for which there is a comparison in the folder, from the lowest on, 1 among them."""
+    """The factors of which the folder holds a comparison, in increasing order; 1 is always among them."""
     found = {1.0}
     for file in (folder / LR_GRID).glob("*/config.json"):
         try:
             found.add(float(file.parent.name))
-        except ValueError:  # somebody else's
+        except ValueError:  # not a folder of the grid
             continue
     yield from sorted(found)
 
@@ -50,19 +50,19 @@ class RunFolder:
     """A comparison on disk.
 
     Args:
-        path: its folder; made when something is written.
+        path: its folder, which is created when something is written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def open(self, config: dict[str, Any], about: dict[str, Any]) -> None:
-        """Start a comparison here, or go on with the one that is here.
+        """Start a comparison in this folder, or continue the comparison that it holds.
 
         Args:
-            config: what decides the results; it has to be what an earlier start here was given. Only ``seeds``,
-                ``optimizers`` and ``contenders`` may differ: they are added to what is there.
-            about: what else is worth keeping: versions, machine, command.
+            config: the settings that determine the results. To continue a comparison they have to be equal to those in
+                the folder, except for ``seeds``, ``optimizers`` and ``contenders``, which are added to those there.
+            about: further information to keep: versions, machine, command.
 
         Raises:
             UserError: the folder cannot be written, or holds a comparison with other settings.
@@ -75,9 +75,9 @@ class RunFolder:
             write_json(file, {**config, **about})
 
     def _joined(self, there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-        """The settings of both, which have to agree on all that both of them name."""
+        """The settings of both, which have to be equal wherever both name the same setting."""
         if "optimizers" not in there:
-            raise UserError(f"{self.path} holds something else than a comparison; give another `folder`")
+            raise UserError(f"{self.path} holds something other than a comparison; give another `folder`")
         optimizers = {**config["optimizers"], **there["optimizers"]}
         joined = {**config, "seeds": max(config["seeds"], there["seeds"]), "optimizers": optimizers}
         contenders = {**config.get("contenders", {}), **there.get("contenders", {})}
@@ -105,7 +105,7 @@ class RunFolder:
         return joined
 
     def config(self) -> dict[str, Any]:
-        """What the comparison was asked for."""
+        """The settings of the comparison."""
         return read_json(self.path / "config.json")
 
     def run(self, optimizer: str, seed: int) -> Run:
@@ -113,10 +113,10 @@ class RunFolder:
         return Run(self.path / optimizer / f"seed{seed}")
 
     def metrics(self, optimizer: str, seed: int) -> list[dict[str, float]]:
-        """The epochs of a run so far; nan for a number that was not finite or does not apply."""
+        """A row for each epoch of a run so far, with nan for a number that was not finite or does not apply."""
         rows = self.run(optimizer, seed).rows()
         return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
 
     def finished(self, optimizer: str, seed: int) -> bool:
-        """Whether that run has reached its last epoch, and not diverged."""
+        """Whether that run is finished; see `adai.lab.results.outcome`."""
         return self.run(optimizer, seed).status == "finished"

@@ -8,7 +8,7 @@ from adai.lab.results.summary import Summary
 
 
 def runs(comparison: Comparison) -> pd.DataFrame:
-    """A row for each run and epoch, with all that was recorded."""
+    """A row for each run and epoch, with all recorded columns."""
     return pd.DataFrame(
         [
             {"optimizer": entrant.name, "seed": run.seed, "status": run.status, **row}
@@ -20,7 +20,7 @@ def runs(comparison: Comparison) -> pd.DataFrame:
 
 
 def measurements(comparison: Comparison, measure: str) -> pd.DataFrame:
-    """A row for each measurement."""
+    """A row for each measurement of a measure."""
     return pd.DataFrame(
         [
             {"optimizer": entrant.name, "seed": run.seed, "epoch": one.epoch, **one.numbers}
@@ -32,7 +32,7 @@ def measurements(comparison: Comparison, measure: str) -> pd.DataFrame:
 
 
 def summary(found: Summary) -> pd.DataFrame:
-    """A row for each optimizer, the lowest mean first; the differences are to the reference."""
+    """A row for each optimizer, the best mean first. Differences are to the reference."""
     rows = []
     for row in found.rows:
         last, best = spread([*row.last.values()]), spread([*row.best.values()])

@@ -1,8 +1,8 @@
-"""Learning-rate sensitivity: a comparison at several factors on each optimizer's own learning rate.
+"""Learning-rate sensitivity: a comparison in which each optimizer's own learning rate is multiplied by several factors.
 
-Each factor is a comparison of its own (`adai.lab.results.folders.folder_at`). Optimizers are compared at their best
-rates. The best rate is chosen in this order: the largest share of runs that have ended, the smallest share that died,
-the lowest mean over the runs that finished.
+Each factor has a comparison of its own (`adai.lab.results.folders.folder_at`). Optimizers are compared at their best
+rates. The best rate has the largest share of runs that have ended; among these, the smallest share of runs that died;
+among these, the best mean over the finished runs.
 """
 
 from dataclasses import replace
@@ -18,12 +18,12 @@ from adai.lab.results.summary import Measure, measure_of
 
 
 class Tried(NamedTuple):
-    """An optimizer at one rate.
+    """The runs of an optimizer at one rate.
 
     Args:
-        values: what decides, of the runs that finished.
-        ends: what became of those that died.
-        planned: how many there were to be.
+        values: the measure after the last epoch, for each finished run.
+        ends: the status of each run that died.
+        planned: the number of runs that were asked for.
     """
 
     values: list[float]
@@ -32,17 +32,17 @@ class Tried(NamedTuple):
 
     @property
     def ended(self) -> float:
-        """The share of the runs that are over."""
+        """The share of the runs that have ended."""
         return (len(self.values) + len(self.ends)) / self.planned if self.planned else 0.0
 
     @property
     def deaths(self) -> float:
-        """The share of those that are over which died."""
+        """The share of the ended runs that died."""
         return len(self.ends) / max(1, len(self.values) + len(self.ends))
 
     @property
     def died(self) -> str:
-        """``2 of 3 died``; empty where none did."""
+        """``2 of 3 died``; empty if none did."""
         return f"{len(self.ends)} of {self.planned} died" if self.ends else ""
 
 
@@ -50,9 +50,10 @@ class Best(NamedTuple):
     """An optimizer's best rate.
 
     Args:
-        factor: on its own learning rate; 1 where no run has finished.
-        lr: the rate itself; None where it was not recorded.
-        edge: ``lowest`` or ``highest`` where it is that of its rates, so that a better one may lie beyond; else empty.
+        factor: the factor on its own learning rate; 1 if no run has finished.
+        lr: the rate itself; None if it was not recorded.
+        edge: ``lowest`` or ``highest`` if it is the lowest or highest rate that was tried, so that a better one may lie
+            beyond; else empty.
     """
 
     factor: float
@@ -61,11 +62,11 @@ class Best(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """The comparison at every factor, from the lowest on.
+    """The comparison at every factor.
 
     Args:
-        at: by factor; that at 1 is the comparison itself.
-        measure: what decides.
+        at: the comparisons by factor, in increasing order; the one at 1 is the comparison itself.
+        measure: the measure by which optimizers are compared.
     """
 
     at: dict[float, Comparison]
@@ -73,15 +74,15 @@ class Grid(NamedTuple):
 
     @property
     def optimizers(self) -> list[str]:
-        """In the order they were asked for."""
+        """The names of the optimizers, in the order in which they were given."""
         return [entrant.name for entrant in self.at[1.0].entrants]
 
     def entrants(self, optimizer: str) -> dict[float, Entrant]:
-        """An optimizer at every factor that it is to run at."""
+        """An optimizer with its runs, by factor."""
         return {f: e for f, comparison in self.at.items() for e in comparison.entrants if e.name == optimizer}
 
     def tried(self, optimizer: str) -> dict[float, Tried]:
-        """The same as numbers."""
+        """The numbers of an optimizer, by factor."""
         found = {}
         for factor, entrant in self.entrants(optimizer).items():
             last = [float(run.column(self.measure.column)[-1]) for run in entrant.finished]
@@ -105,7 +106,7 @@ class Grid(NamedTuple):
         return self.entrants(optimizer)[factor].options.get("lr")
 
     def at_best(self) -> Comparison:
-        """The comparison with every optimizer at its best rate; its settings say so, and the verdict by them."""
+        """The comparison with every optimizer at its best rate; its ``config`` says so, which changes the verdict."""
         base = self.at[1.0]
         best = {name: self.best(name) for name in self.optimizers}
         chosen = {"lr_grid": list(self.at), "best": {name: list(own) for name, own in best.items()}}
@@ -114,7 +115,7 @@ class Grid(NamedTuple):
 
 
 def read_grid(comparison: Comparison) -> Grid | None:
-    """The comparison at other rates, with itself; None where it has been asked for at its own alone.
+    """The comparison at all its rates; None if it has only one.
 
     Raises:
         UserError: a file is damaged.
@@ -124,13 +125,15 @@ def read_grid(comparison: Comparison) -> Grid | None:
 
 
 def load(folder: Path | str) -> Comparison:
-    """Read a comparison that `adai compare` or `adai.lab.compare` has made; at its best rates, if there are several.
+    """Read a comparison of `adai compare` or `adai.lab.compare`.
+
+    If it ran at several learning rates, each optimizer has its best one.
 
     Args:
-        folder: of the comparison.
+        folder: the folder of the comparison.
 
     Raises:
-        UserError: it holds none, or a file in it is damaged.
+        UserError: the folder holds no comparison, or a file in it is damaged.
 
     Example:
         >>> from adai.lab import load

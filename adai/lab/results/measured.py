@@ -1,13 +1,13 @@
-"""What was measured of a run, after its last epoch or along training, as its folder keeps it.
+"""The measurements of a run, after its last epoch or along training, in the run's folder.
 
-A file for each measure::
+Each measure has a file::
 
     DIR/curvature.json          flatness
     DIR/stability.json          the stability margin
     DIR/<name>.measure.json     any other measure
 
-Each holds ``{"version": 1, "measured": [...]}``; the last kind also holds its columns. A reader takes the numbers that
-it knows by name. It ignores those that it does not know, and does without those that a record lacks.
+Each file holds ``{"version": 1, "measured": [...]}``; the last kind also holds the columns. Numbers are read by name:
+unknown numbers are ignored, and a record may lack some.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,10 +26,10 @@ class Measured(NamedTuple):
     """A measurement.
 
     Args:
-        epoch: after which.
-        settings: what it was computed with; measurements compare only where it is the same.
-        about: the same in words for people; batch norm's mode and the number of samples, where there are such.
-        numbers: what came out, by column; None for what is not finite.
+        epoch: the number of epochs that the run had done.
+        settings: the settings of the measure. Only measurements with equal settings can be compared.
+        about: a description of the computation, for people: batch norm's mode, the number of samples.
+        numbers: the results by column; None for a number that is not finite.
     """
 
     epoch: int
@@ -38,27 +38,27 @@ class Measured(NamedTuple):
     numbers: Mapping[str, float | None]
 
     def number(self, column: str) -> float | None:
-        """One of the numbers; None where it is not finite, or was not measured."""
+        """One of the numbers; None if it is not finite or was not measured."""
         return self.numbers.get(column)
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The measurement as JSON stores it."""
         return self._asdict()
 
 
 def file_of(run: Path, measure: str) -> Path:
-    """Where a run keeps what that measure gave."""
+    """The file of a measure in the folder of a run."""
     return run / FILES.get(measure, f"{measure}{OTHER}")
 
 
 def measures_in(run: Path) -> list[str]:
-    """The measures of which a run keeps something."""
+    """The names of the measures that a run has files of."""
     known = [name for name in FILES if file_of(run, name).is_file()]
     return known + sorted(file.name.removesuffix(OTHER) for file in run.glob(f"*{OTHER}"))
 
 
 def columns_in(run: Path, measure: str) -> dict[str, str]:
-    """The columns with their headings, as the file of a measure says; nothing where it does not."""
+    """The columns with their headings, from the file of a measure; empty if the file does not have them."""
     try:
         return {str(key): str(heading) for key, heading in read_json(file_of(run, measure))["columns"].items()}
     except (OSError, UserError, KeyError, AttributeError):
@@ -66,19 +66,19 @@ def columns_in(run: Path, measure: str) -> dict[str, str]:
 
 
 def measured_in(run: Path, measure: str, defaults: Mapping[str, Any] | None = None) -> list[Measured]:
-    """What a run keeps, what was asked for last at the end, but for what is damaged.
+    """The measurements of a run, without damaged records. The one that was asked for last is at the end.
 
     Args:
-        run: its folder.
-        measure: its name.
-        defaults: the settings that a record lacks, because the version that wrote it had no such setting.
+        run: the folder of the run.
+        measure: the name of the measure.
+        defaults: values of the settings that a record lacks because an earlier version wrote it.
     """
     entries = entries_in(run, measure)
     return [one for entry in entries if (one := understood(entry, defaults or {}))]
 
 
 def entries_in(run: Path, measure: str) -> list[Any]:
-    """The records in the file of a measure, as JSON has them; none where it is not there or damaged."""
+    """The records in the file of a measure, as JSON stores them; empty if the file does not exist or is damaged."""
     file = file_of(run, measure)
     try:
         entries = read_json(file)["measured"] if file.is_file() else []
@@ -88,17 +88,17 @@ def entries_in(run: Path, measure: str) -> list[Any]:
 
 
 def write(run: Path, measure: str, entries: Sequence[Any], columns: Mapping[str, str]) -> None:
-    """Write all records of a measure; those that were read as they were.
+    """Write all records of a measure. Records from `entries_in` are written unchanged.
 
     Raises:
-        OSError: it cannot be written; what was there still is.
+        OSError: the file cannot be written; it is unchanged.
     """
     named = {} if measure in FILES else {"columns": dict(columns)}
     write_json(file_of(run, measure), {"version": VERSION, **named, "measured": list(entries)})
 
 
 def understood(entry: Any, defaults: Mapping[str, Any]) -> Measured | None:
-    """The record; None where it is damaged. A column or a setting more, or one less, does no harm."""
+    """The measurement of a record; None if it is damaged. It may have more or fewer columns and settings."""
     try:
         settings, about = filled(defaults, dict(entry["settings"])), dict(entry["about"])
         numbers = {str(key): _number(value) for key, value in dict(entry["numbers"]).items()}
@@ -108,7 +108,7 @@ def understood(entry: Any, defaults: Mapping[str, Any]) -> Measured | None:
 
 
 def filled(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that are given, with the defaults for those that are not."""
+    """The given settings, and the defaults for those that are missing, also within nested settings."""
     both = {**defaults, **given}
     return {
         key: filled(defaults[key], value) if isinstance(value, dict) and isinstance(defaults.get(key), dict) else value
@@ -121,9 +121,9 @@ def _number(value: Any) -> float | None:
 
 
 def most(runs: Iterable[Sequence[Measured]]) -> Mapping[str, Any] | None:
-    """The settings that most runs were measured with; None where none was.
+    """The settings that most runs were measured with; None if no run was measured.
 
-    Of settings that equally many runs have, those that were asked for last.
+    If equally many runs have several settings, the settings that were asked for last.
     """
     settings: list[Mapping[str, Any]] = []
     for measured in runs:

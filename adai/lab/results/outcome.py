@@ -1,14 +1,14 @@
-"""What became of a run: the one definition of finished, diverged, and of a run that did not learn.
+"""The status of a run: defines when a run is finished, has diverged, or did not learn.
 
-A run **diverged** when its last epoch has no finite training loss. It **did not learn** when all its epochs are there,
-and after the last
+A run **diverged** if the training loss of its last epoch is not finite. It **did not learn** if it has all its epochs
+and after the last one
 
-* where errors are counted: the test error is not at least `MARGIN` below chance, the error of always answering the most
+* if errors are counted: the test error is not at least `MARGIN` below chance, the error of always answering the most
   frequent class of the test examples;
-* elsewhere: the test loss is not below that of the first evaluation, before training.
+* otherwise: the test loss is not below the test loss before training.
 
-Both come from the `Start` that a run keeps. A run of a version that kept none has the chance of its data set where that
-is known, and counts as finished where it is not.
+Chance and the test loss before training are in the `Start` of the run. Early versions did not keep it: their runs are
+judged by the chance of their data set if `CHANCE` has it, and otherwise count as finished.
 """
 
 import json
@@ -22,25 +22,26 @@ START = "start.json"
 
 Status = Literal["unfinished", "finished", "did not learn", "diverged"]
 
-# The runs that ended with nothing to show, which no mean takes in.
+# Runs that have ended without a result. Means are over the other runs.
 DIED: tuple[Status, ...] = ("did not learn", "diverged")
 
-CURE = "a smaller learning rate, a longer warm-up (--warmup-steps) or --clip-norm 1 may help"
+CURE = "a smaller learning rate, a longer warm-up or clipped gradients may help"
 
 MARGIN = 1.0
-"""In points of error. A net that is dead and answers by its noise may be a little better than chance."""
+"""In points of error. The answers of a net that learned nothing can be slightly better than chance."""
 
-# In percent, of whole test sets; a test counts it where the data are there.
+# In percent, on the whole test set. A test compares it with the data, if they are on the machine.
 CHANCE = {"digits": 100 * (1 - 62 / 599), "mnist": 88.65, "cifar10": 90.0, "cifar100": 99.0}
 
 
 class Start(NamedTuple):
-    """What the first evaluation gave, before the first step; None for what is not known, or was not finite.
+    """The evaluation before the first step; None for a number that is unknown or was not finite.
 
     Args:
         test_loss: mean over the test examples.
-        test_error: in percent; None where there are no classes.
-        chance_error: that of always answering the most frequent class of the test examples, likewise.
+        test_error: in percent; None if the targets are not classes.
+        chance_error: the error of always answering the most frequent class of the test examples, in percent; None if
+            the targets are not classes.
     """
 
     test_loss: float | None = None
@@ -49,12 +50,12 @@ class Start(NamedTuple):
 
 
 def outcome(rows: Sequence[Mapping[str, Any]], epochs: int, start: Start) -> Status:
-    """What became of a run, or that it goes on.
+    """The status of a run.
 
     Args:
         rows: its epochs so far.
-        epochs: how many it was to have.
-        start: its first evaluation.
+        epochs: the number of epochs of the whole run.
+        start: its evaluation before the first step.
     """
     if rows and rows[-1].get("train_loss") is None:
         return "diverged"
@@ -64,21 +65,24 @@ def outcome(rows: Sequence[Mapping[str, Any]], epochs: int, start: Start) -> Sta
 
 
 def _learned(last: Mapping[str, Any], start: Start) -> bool:
-    """Whether the last epoch beats chance, or the first evaluation where no errors are counted; yes if undecided."""
+    """Whether the last epoch is better than chance, or than before training if no errors are counted.
+
+    True if the numbers for the decision are missing.
+    """
     error, loss = last.get("test_error"), last.get("test_loss")
     if error is not None:
         return start.chance_error is None or error <= start.chance_error - MARGIN
-    if "test_loss" in last and loss is None:  # it is not finite
+    if "test_loss" in last and loss is None:  # the loss is not finite
         return False
     return loss is None or start.test_loss is None or bool(loss < start.test_loss)
 
 
 def start_of(folder: Path, config: Mapping[str, Any]) -> Start:
-    """The first evaluation of a run, as far as its folder tells.
+    """The evaluation of a run before its first step. If the folder has none, only the chance of a known data set.
 
     Args:
-        folder: of the run.
-        config: its settings: where nothing is kept, they name the data set whose chance may be known.
+        folder: the folder of the run.
+        config: its settings, which name the data set.
 
     Raises:
         UserError: the file is damaged.
@@ -91,4 +95,4 @@ def start_of(folder: Path, config: Mapping[str, Any]) -> Start:
         whole = not config.get("limit") and not config.get("validation")
         return Start(chance_error=CHANCE.get(str(config.get("task"))) if whole else None)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} is damaged ({error}); delete it, and the run is judged without it") from error
+        raise UserError(f"{file} is damaged ({error}); delete it: the run is then judged without it") from error

@@ -1,7 +1,7 @@
-"""Many tasks at once: performance profiles, mean ranks, and steps to a target that may never be reached.
+"""Statistics over several tasks: performance profiles, mean ranks, and steps to a target.
 
-All of them take, for each task and optimizer, one number a seed, where less is better and ``inf`` means that a run died
-or never got there.
+All of them take a number for each task, optimizer and seed. Lower is better, and ``inf`` means that a run died or did
+not reach the target.
 """
 
 import math
@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
 Scores = Mapping[str, Mapping[str, Sequence[float]]]
-"""By task and optimizer the numbers of the seeds."""
+"""The numbers of the seeds, by task and optimizer."""
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -32,10 +32,10 @@ class Profile(NamedTuple):
     """The performance profile of an optimizer: the share of tasks on which it is within a factor of the best.
 
     Attributes:
-        factors: τ, from 1 on.
+        factors: τ, at least 1.
         share: ρ(τ), between 0 and 1.
-        low: lower end of its 95 % bootstrap band.
-        high: upper end.
+        low: the lower end of its 95 % bootstrap band.
+        high: the upper end of the band.
     """
 
     factors: Array
@@ -45,14 +45,18 @@ class Profile(NamedTuple):
 
 
 def typical(values: Sequence[float]) -> float:
-    """The median over seeds; inf if half of the runs or more died. Unlike a mean it is not inf for one dead run."""
+    """The median over seeds; inf if at least half of the runs died. A mean would be inf for a single dead run."""
     return float(np.median(values)) if len(values) else math.inf
 
 
 def ratios(scores: Scores, middle: Callable[[Sequence[float]], float] = typical) -> dict[str, dict[str, float]]:
-    """By task and optimizer the factor by which it is worse than the task's best; inf if it never got there.
+    """The factor by which each optimizer is worse than the best one on the task, by task and optimizer.
 
-    A task on which no optimizer got there has inf for all of them.
+    It is inf if the optimizer's number is inf, also if this holds for all optimizers of the task.
+
+    Args:
+        scores: the numbers.
+        middle: the function that gives one number for the seeds of an optimizer.
     """
     found = {}
     for task, of in scores.items():
@@ -71,10 +75,10 @@ def _ratio(value: float, best: float) -> float:
 
 
 def profiles(scores: Scores, factors: Sequence[float]) -> dict[str, Profile]:
-    """Performance profiles of all optimizers, with bands from resampled seeds.
+    """The performance profile of each optimizer, with a band from resampled seeds.
 
-    ρ(τ) = (tasks with value ≤ τ · best) / (tasks). The bands say what other seeds might have given on these tasks, not
-    what other tasks would.
+    ρ(τ) = (number of tasks with value ≤ τ · best) / (number of tasks). The band shows how much the profile depends on
+    the seeds, not how much it depends on the choice of tasks.
 
     Args:
         scores: positive numbers.
@@ -99,10 +103,10 @@ def _shares(found: Mapping[str, Mapping[str, float]], names: Sequence[str], fact
 
 
 def mean_ranks(scores: Scores) -> dict[str, Interval]:
-    """The mean over tasks of each optimizer's place, 1 for the best, with a bootstrap interval over seeds.
+    """The mean rank of each optimizer over the tasks, with a bootstrap interval over seeds. The best has rank 1.
 
-    Equal optimizers share the mean of their places. A rank says nothing of how far two optimizers are apart, and it
-    changes with the rivals: read it beside the differences.
+    Equal optimizers share the mean of their ranks. A rank does not show how far two optimizers are apart, and depends
+    on which optimizers take part: read it together with the differences.
     """
     names = _names(scores)
     drawn = np.array([_ranks(again, names) for again in _resampled(scores)])
@@ -122,7 +126,7 @@ def _names(scores: Scores) -> list[str]:
 
 
 def _resampled(scores: Scores) -> list[dict[str, dict[str, Sequence[float]]]]:
-    """The scores with seeds drawn anew, the same at every call. The optimizers of a task share the draw."""
+    """The scores of resampled seeds, the same in every call. The optimizers of a task share the resampled seeds."""
     random = np.random.default_rng(0)
     drawn = []
     for _ in range(RESAMPLES):
@@ -144,7 +148,7 @@ def _quantiles(drawn: Array) -> tuple[Array, Array]:
 
 
 def first_at(values: Sequence[float], target: float, *, lower_is_better: bool = True) -> int | None:
-    """The first epoch, counted from 1, whose value is at least as good as the target; None if none is."""
+    """The first epoch, counted from 1, whose value is at least as good as the target; None if there is none."""
     for epoch, value in enumerate(values, start=1):
         if value <= target if lower_is_better else value >= target:
             return epoch

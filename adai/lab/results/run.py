@@ -1,13 +1,13 @@
-"""The folder of one training run: the only place where what it gave lives.
+"""The folder of one training run, which holds all its results.
 
 ::
 
-    DIR/config.json           what decides the results, and what it was run on
+    DIR/config.json           the settings that determine the results, and the machine
     DIR/start.json            the evaluation before the first step
-    DIR/metrics.jsonl         one row an epoch
-    DIR/checkpoint-<n>.pt     all there is to go on from, after epoch n; the last two
-    DIR/curvature.json        its flatness, every time that it was measured as part of a comparison
-    DIR/stability.json        its stability margin, likewise
+    DIR/metrics.jsonl         a row for each epoch
+    DIR/checkpoint-<n>.pt     the state after epoch n, from which the run can continue; the last two are kept
+    DIR/curvature.json        all measurements of its flatness as part of a comparison
+    DIR/stability.json        all measurements of its stability margin
 """
 
 import json
@@ -23,27 +23,29 @@ from adai.lab.results.outcome import START, Start, Status, outcome, start_of
 
 Row = dict[str, float | None]
 
-METRIC = "metric"  # in the file of the first evaluation
+METRIC = "metric"  # a key of the file with the evaluation before the first step
 
-REMAKE = "delete it, and the command that trained the run makes it anew"
+REMAKE = "delete it, and run the command that trained the run again: it writes the file anew"
 
 
 class Run:
     """A run on disk.
 
     Args:
-        path: its folder; made when something is written.
+        path: its folder, which is created when something is written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def open(self, settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-        """Start a run here, or go on with the one that is here. One that has not a checkpoint or an epoch is none yet.
+        """Start a run in this folder, or continue the run that it holds.
+
+        A run that has neither a checkpoint nor an epoch is started anew, with any settings.
 
         Args:
-            settings: what decides the results; it has to be what an earlier start here was given.
-            about: what else is worth keeping: versions, machine, command; of the first start.
+            settings: the settings that determine the results; they have to be those of the run that is continued.
+            about: further information to keep: versions, machine, command. It is written when the run starts.
 
         Raises:
             UserError: the folder cannot be written, or holds a run with other settings.
@@ -52,7 +54,7 @@ class Run:
         with writing_to(self.path, "give another `folder`"):
             self.path.mkdir(parents=True, exist_ok=True)
             if not file.exists() or not (self.rows() or any(self.path.glob("checkpoint-*.pt"))):
-                (self.path / START).unlink(missing_ok=True)  # it may be of other settings
+                (self.path / START).unlink(missing_ok=True)  # it may belong to other settings
                 write_json(file, {**settings, **about})
         there = self.config()
         changed = [name for name, value in settings.items() if there.get(name, value) != value or name not in there]
@@ -64,7 +66,7 @@ class Run:
             )
 
     def config(self) -> dict[str, Any]:
-        """The settings, and what the run was done on.
+        """The settings of the run, and its versions and machine.
 
         Raises:
             UserError: the file is damaged.
@@ -72,7 +74,7 @@ class Run:
         return read_json(self.path / "config.json")
 
     def rows(self) -> list[Row]:
-        """The epochs so far; None where a number was not finite or does not apply.
+        """A row for each epoch so far, with None for a number that was not finite or does not apply.
 
         Raises:
             UserError: the file is damaged.
@@ -80,84 +82,88 @@ class Run:
         file = self.path / "metrics.jsonl"
         try:
             lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-            rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be cut off
+            rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last line may be incomplete
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
             raise UserError(f"{file} is damaged ({error}); {REMAKE}") from error
         if not all(isinstance(row, dict) for row in rows):
-            raise UserError(f"{file} is damaged (not one object a line); {REMAKE}")
+            raise UserError(f"{file} is damaged (a line is no JSON object); {REMAKE}")
         return rows
 
     def write_rows(self, rows: Sequence[Row]) -> None:
-        """Write all epochs so far; JSON has no nan, so what is not finite becomes null.
+        """Write all epochs so far; a number that is not finite becomes null, because JSON has no nan.
 
         Raises:
-            OSError: it cannot be written; what was there still is.
+            OSError: the file cannot be written; it is unchanged.
         """
         text = "".join(json.dumps(finite(row), allow_nan=False) + "\n" for row in rows)
         write_whole(self.path / "metrics.jsonl", lambda part: part.write_text(text))
 
     @property
     def started(self) -> bool:
-        """Whether the evaluation before the first step is kept."""
+        """Whether the folder holds the evaluation before the first step."""
         return (self.path / START).exists()
 
     def write_start(self, start: Row, metric: Mapping[str, Any] | None = None) -> None:
-        """Keep the evaluation before the first step, the fields of `Start`, and what the task's metric is.
+        """Write the evaluation before the first step.
+
+        Args:
+            start: the evaluation, with the fields of `Start`.
+            metric: the description of the task's own metric, if it has one.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         evaluated = {name: finite(start)[name] for name in Start._fields}
         write_json(self.path / START, {**evaluated, **({METRIC: metric} if metric else {})})
 
     @property
     def metric(self) -> Mapping[str, Any] | None:
-        """What the task's own metric is, see `adai.lab.tasks.metric.Metric.about`; None if it has none.
+        """The description of the task's own metric (`adai.lab.tasks.metric.Metric.about`); None if it has none.
 
         Raises:
-            UserError: its file is damaged.
+            UserError: the file is damaged.
         """
         about = read_json(self.path / START).get(METRIC) if self.started else None
         return about if isinstance(about, dict) else None
 
     @property
     def start(self) -> Start:
-        """The evaluation before the first step, or what is known without it.
+        """The evaluation before the first step; see `adai.lab.results.outcome.start_of`.
 
         Raises:
-            UserError: its file is damaged.
+            UserError: the file is damaged.
         """
         return start_of(self.path, self.config())
 
     @property
     def status(self) -> Status:
-        """What became of it, as `adai.lab.results.outcome` defines it."""
+        """The status of the run; `adai.lab.results.outcome` defines it."""
         rows = self.rows()
         return outcome(rows, self.config()["epochs"], self.start) if rows else "unfinished"
 
 
-def finite(row: Row) -> Row:
-    """The row with None for what is not finite."""
+def finite(row: Mapping[str, float | None]) -> Row:
+    """The row with None for numbers that are not finite."""
     return {key: value if value is not None and math.isfinite(value) else None for key, value in row.items()}
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole."""
+    """Write a JSON file, completely or not at all."""
     text = json.dumps(content, indent=2) + "\n"
     write_whole(file, lambda part: part.write_text(text))
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """What a JSON file of a run's folder holds.
+    """The content of a JSON file in a run's folder.
 
     Raises:
-        UserError: it is damaged.
+        UserError: the file is damaged.
     """
     try:
         content = json.loads(file.read_text())
-    except ValueError as error:  # nor even text, perhaps
+    except ValueError as error:  # invalid JSON or invalid text
         raise UserError(f"{file} is not JSON ({error}); give another `folder`") from error
     if not isinstance(content, dict):
         raise UserError(f"{file} holds {content!r:.20}, not an object; give another `folder`")
@@ -166,7 +172,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 @contextmanager
 def writing_to(folder: Path, advice: str) -> Iterator[None]:
-    """Turn whatever keeps the block from writing into one line for the user."""
+    """Report a file that cannot be written in the block as a `UserError`, with this advice."""
     try:
         yield
     except OSError as error:

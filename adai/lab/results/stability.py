@@ -1,4 +1,4 @@
-"""The stability margin of a comparison's runs along training, and what it comes to in a sentence."""
+"""The stability margin of a comparison's runs along training, and a sentence about it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Courses = dict[str, dict[int, list[Measured]]]  # by optimizer and seed, in the 
 
 
 def courses(comparison: Comparison) -> Courses:
-    """Every measurement of every run that was measured as most were, those that blew up among them."""
+    """All measurements with the most common settings, of all runs, including those that diverged."""
     runs = [(e.name, run) for e in comparison.entrants for run in e.runs]
     settings = [one.settings for _, run in runs for one in run.measured(NAME)]
     found: Courses = {}
@@ -27,12 +27,12 @@ def courses(comparison: Comparison) -> Courses:
 
 
 def about_of(found: Courses) -> Mapping[str, Any]:
-    """What the runs were measured with, in words."""
+    """A description of the computation, from the first measurement."""
     return next(course[0].about for of_seeds in found.values() for course in of_seeds.values())
 
 
 def sentence(comparison: Comparison, found: Courses) -> str:
-    """The largest margin that each optimizer's runs were seen at, and how many of them beyond the edge."""
+    """For each optimizer, the largest measured margin, and the number of runs with a margin above 1."""
     labels = {entrant.name: entrant.label for entrant in comparison.entrants}
     said = []
     for name, of_seeds in found.items():

@@ -1,4 +1,4 @@
-"""Means over seeds, and what a difference between two optimizers is worth."""
+"""Means over seeds, and differences between two optimizers with their intervals."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from scipy.stats import t as student_t
 
-# Below this many seeds nothing is said about a difference.
+# With fewer seeds there is no verdict on a difference.
 MIN_SEEDS = 3
 
-# From this many seeds on the interval is a bootstrap's too. With fewer there are too few resamples to take tails from.
+# From this number of seeds on, the interval also takes a bootstrap into account. With fewer seeds there are too few
+# different resamples for the tails.
 BOOTSTRAP_SEEDS = 10
 RESAMPLES = 9999
 
@@ -21,7 +22,7 @@ _Array = NDArray[np.float64]
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation over seeds; of a single seed the deviation is nan, of none both are."""
+    """Mean and sample standard deviation over seeds. With one seed the deviation is nan, without seeds both are."""
 
     mean: float
     sd: float
@@ -37,12 +38,12 @@ class Difference(NamedTuple):
 
     @property
     def shown(self) -> bool:
-        """Whether there are seeds enough and the interval leaves 0 out."""
+        """Whether there are at least `MIN_SEEDS` seeds and the interval does not contain 0."""
         return self.seeds >= MIN_SEEDS and not self.low <= 0 <= self.high
 
 
 class Correlation(NamedTuple):
-    """Between two orders of the same things, with its 95 % interval, nan where there is none, and how many they are."""
+    """A rank correlation with its 95 % interval, which is nan if there is none, and the number of things."""
 
     value: float
     low: float
@@ -51,16 +52,20 @@ class Correlation(NamedTuple):
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> Correlation:
-    """Spearman's, with the interval of Fisher's z: tanh(artanh ρ ± 1.96 · sqrt((1 + ρ²/2) / (n − 3))).
+    """Spearman's rank correlation, with the interval of Fisher's z: tanh(artanh ρ ± 1.96 · sqrt((1 + ρ²/2) / (n − 3))).
 
-    There is no interval below four things, nor where the orders are the same or the reverse of each other.
+    There is no interval for fewer than four things, or if the two orders are equal or the reverse of each other.
+
+    Args:
+        a: a number for each thing.
+        b: another number for each, in the same order.
 
     Source: D. G. Bonett and T. A. Wright, Sample size requirements for estimating Pearson, Kendall and Spearman
     correlations, Psychometrika 65 (2000), 23-28.
     """
     number = len(a)
     value = float(spearmanr(a, b).statistic) if number > 1 else nan
-    if number < 4 or not abs(value) < 1 - 1e-9:  # 1 but for rounding
+    if number < 4 or not abs(value) < 1 - 1e-9:  # |ρ| = 1 up to rounding
         return Correlation(value, nan, nan, number)
     z, half = np.arctanh(value), 1.96 * np.sqrt((1 + value**2 / 2) / (number - 3))
     return Correlation(value, float(np.tanh(z - half)), float(np.tanh(z + half)), number)
@@ -74,23 +79,25 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], *, comparisons: int = 1) -> Difference:
-    """Mean of a - b over the seeds that both lists hold in the same order, with a 95 % interval.
+    """The mean of a - b over seeds, with a 95 % interval.
 
-    Student's interval: mean ± t · sd / sqrt(n). From `BOOTSTRAP_SEEDS` seeds on, each end is the farther out of
-    Student's and the studentised bootstrap's, which follows a skewed law. No interval that takes quantiles of resampled
-    means can do with a handful of seeds: it lies between the least and the greatest difference, and with n seeds of two
-    equal optimizers all differences have one sign in 2^(1-n) of all cases, 25 % at three. Where all differences are the
-    same number other than 0, as coarse errors over few seeds can be, they tell nothing of their spread, and the
-    interval is unbounded. ``benchmarks/intervals.py`` measures how often the interval holds.
+    Student's interval: mean ± t · sd / sqrt(n). From `BOOTSTRAP_SEEDS` seeds on, each end is the outer one of Student's
+    interval and the studentised bootstrap's, which adapts to a skewed distribution.
+
+    Quantiles of resampled means are not used, because they fail with few seeds: they lie between the smallest and the
+    largest difference, and n differences of two equal optimizers all have the same sign with probability 2^(1-n), which
+    is 25 % for three seeds. If all differences are the same number other than 0, which happens with coarse errors and
+    few seeds, their spread is unknown and the interval is unbounded. ``benchmarks/intervals.py`` measures how often the
+    interval contains the true difference.
 
     Args:
-        a: one number a seed.
-        b: the other optimizer's.
-        comparisons: how many such intervals stand in one sentence; each is given the level 1 - 0.05 / comparisons
+        a: a number for each seed.
+        b: the other optimizer's number for each seed, in the same order.
+        comparisons: the number of such intervals in one sentence. Each has the level 1 - 0.05 / comparisons
             (Bonferroni), so that all of them hold at once in at least 95 % of cases.
 
     Raises:
-        ValueError: fewer than two pairs, or lists of different lengths.
+        ValueError: there are fewer than two pairs, or the lists have different lengths.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 12.
     """
@@ -99,7 +106,7 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, comparisons: in
     if n < 2:
         raise ValueError(f"paired_difference needs at least 2 pairs, but got {n}")
     mean, error = float(differences.mean()), float(differences.std(ddof=1) / n**0.5)
-    if np.ptp(differences) <= 1e-9 * np.abs(differences).max():  # equal but for rounding
+    if np.ptp(differences) <= 1e-9 * np.abs(differences).max():  # equal up to rounding
         return Difference(mean, -inf if mean else 0.0, inf if mean else 0.0, n)
     level = 1 - 0.05 / comparisons
     t = float(student_t.ppf((1 + level) / 2, n - 1))
@@ -111,10 +118,10 @@ def paired_difference(a: Sequence[float], b: Sequence[float], *, comparisons: in
 
 
 def _studentised(differences: _Array, level: float) -> tuple[float, float]:
-    """Quantiles of t* = (resample's mean - mean) / resample's standard error; the same at every call.
+    """Quantiles of t* = (resample's mean - mean) / resample's standard error; the same in every call.
 
-    Written out, because scipy.stats.bootstrap's own intervals are of the mean, and its spread of t* is nan where ties
-    make a resample without spread. Such a resample is infinitely far out, or at the mean.
+    scipy.stats.bootstrap is not used: its intervals are for the mean, and its t* is nan if all values of a resample are
+    equal. Here t* is then infinite, or 0 if the resample has the same mean.
     """
     resamples = np.random.default_rng(0).choice(differences, (RESAMPLES, differences.size))
     shift = resamples.mean(axis=1) - differences.mean()

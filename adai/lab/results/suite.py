@@ -1,4 +1,4 @@
-"""What a suite comes to: the comparisons of its tasks, and the numbers that several tasks have in common."""
+"""The results of a suite: the comparisons of its tasks, and numbers over several tasks."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ FILE = "suite.json"
 
 
 class ToTarget(NamedTuple):
-    """How far runs had to train until their metric reached the task's target.
+    """How long runs trained until their metric reached the task's target.
 
     Attributes:
-        reached: how many of the runs did.
-        runs: how many have ended.
-        steps: median over the runs; inf if half of them or more never got there.
-        seconds: of training, likewise.
+        reached: the number of runs that reached it.
+        runs: the number of runs that have ended.
+        steps: the median of the steps over the runs; inf if at least half of them did not reach the target.
+        seconds: the median of the seconds of training; inf as for ``steps``.
     """
 
     reached: int
@@ -35,7 +35,7 @@ class ToTarget(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A trial of the tuning: learning rate, and the metric; None if it died."""
+    """A trial of the tuning: the learning rate, and the metric, which is None if the trial died."""
 
     lr: float
     value: float | None
@@ -43,12 +43,12 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Suite:
-    """The comparisons of a folder by the names of the tasks, those without a run left out.
+    """The comparisons of a suite's folder.
 
     Attributes:
         path: the folder.
-        tasks: what each task is.
-        comparisons: by the same names.
+        tasks: the tasks by name.
+        comparisons: the comparisons by the name of their task, without those that have no run yet.
     """
 
     path: Path
@@ -57,18 +57,19 @@ class Suite:
 
     @property
     def optimizers(self) -> dict[str, str]:
-        """Their labels by name, in the order they were asked for."""
+        """The labels of the optimizers by name, in the order in which they were given."""
         return {e.name: e.label for comparison in self.comparisons.values() for e in comparison.entrants}
 
     def measure(self, task: str) -> Measure:
-        """What decides on a task."""
+        """The measure by which optimizers are compared on a task."""
         return measure_of(self.comparisons[task])
 
     def summaries(self, reference: str | None = None) -> dict[str, Summary]:
-        """The table of every task, with differences to the same reference on all of them.
+        """The table of each task, with differences to the same reference on all tasks.
 
         Args:
-            reference: default Adai, else the first optimizer. If none takes part in all tasks, each task has its own.
+            reference: the optimizer that the others are compared with; default Adai, else the first that takes part in
+                all tasks. If no optimizer does, each task has its own reference.
 
         Raises:
             UserError: the reference does not take part in all tasks.
@@ -83,9 +84,9 @@ class Suite:
 
     @property
     def complete(self) -> dict[str, Comparison]:
-        """The tasks on which a run of every optimizer has ended. Profiles and ranks are taken over these alone.
+        """The tasks on which every optimizer has a run that has ended. Profiles and ranks are over these tasks.
 
-        An optimizer that has not run a task yet would count as one that failed on it.
+        On other tasks, an optimizer that has not run yet would count as one that failed.
         """
         names = self.optimizers.keys()
         return {
@@ -95,27 +96,30 @@ class Suite:
         }
 
     def final(self) -> Scores:
-        """After the last epoch, less is better: the metric, its inverse if more is better; inf of runs that died."""
+        """A number for each run after its last epoch, lower is better: the metric, or its inverse if higher is better.
+
+        It is inf for a run that died.
+        """
         return {
             task: {e.name: [_final(run, self.measure(task)) for run in _ended(e)] for e in comparison.entrants}
             for task, comparison in self.complete.items()
         }
 
     def steps(self) -> Scores:
-        """Steps to the target of every run that has ended; inf if it never got there."""
+        """The steps to the target for each run that has ended; inf if it did not reach the target."""
         return {
             task: {e.name: [self._at_target(task, run)[0] for run in _ended(e)] for e in comparison.entrants}
             for task, comparison in self.complete.items()
         }
 
     def to_target(self, task: str, entrant: Entrant) -> ToTarget:
-        """How far an optimizer's runs had to train on a task."""
+        """How long an optimizer's runs trained on a task until they reached its target."""
         found = [self._at_target(task, run) for run in _ended(entrant)]
         steps, seconds = ([each[i] for each in found] for i in (0, 1))
         return ToTarget(sum(map(math.isfinite, steps)), len(found), typical(steps), typical(seconds))
 
     def trials(self, task: str) -> dict[str, list[Trial]]:
-        """The trials of a task's tuning by optimizer, first the recipe's own values; empty without tuning."""
+        """The trials of a task's tuning by optimizer; empty without tuning. The first has the recipe's own values."""
         file = self.path / task / "tuning" / "tuning.json"
         if not file.is_file():
             return {}
@@ -130,7 +134,7 @@ class Suite:
         }
 
     def _at_target(self, task: str, run: Record) -> tuple[float, float]:
-        """Steps and seconds of training until a run reached the target; inf if it never did."""
+        """Steps and seconds of training until a run reached the target; inf if it did not."""
         measure = self.measure(task)
         values = run.column(measure.column).tolist()
         epoch = first_at(values, self.tasks[task].target, lower_is_better=measure.lower_is_better)
@@ -151,19 +155,20 @@ def _final(run: Record, measure: Measure) -> float:
     return value if measure.lower_is_better else 1 / value if value else math.inf
 
 
-# What depends on the machine that ran it.
+# Columns that depend on the machine.
 _OF_THE_MACHINE = ("seconds", "images_per_second", "peak_memory_bytes")
-# What two comparisons may differ in, and their runs still compare.
+# Settings that may differ between two comparisons whose runs can be compared.
 _MAY_DIFFER = ("seeds", "optimizers", "contenders", "command", "workers", "processes", *WHERE)
 
 
 def beside(ours: Suite, others: Suite) -> Suite:
-    """The suite with the optimizers of another one that it lacks, on the tasks that both have run alike.
+    """Add the optimizers of another suite that this suite lacks, on the tasks that both ran with the same settings.
 
-    Runs of the other suite lose the columns that depend on the machine: times compare within one machine alone.
+    Runs of the other suite lose the columns that depend on the machine, because times on two machines cannot be
+    compared.
 
     Raises:
-        UserError: no task has been run alike in both.
+        UserError: there is no task that both ran with the same settings.
     """
     comparisons = dict(ours.comparisons)
     joined = 0
@@ -191,10 +196,10 @@ def _timeless(run: Record) -> Record:
 
 
 def keep(folder: Path, tasks: Mapping[str, SuiteTask]) -> None:
-    """Write what the tasks of a folder are, beside those that it has.
+    """Write the tasks of a suite into its folder; tasks that the folder already has stay.
 
     Raises:
-        UserError: the folder holds a task of the same name that is another.
+        UserError: the folder holds another task of the same name.
     """
     there = _kept(folder) if (folder / FILE).is_file() else {}
     for name, one in tasks.items():
@@ -209,14 +214,14 @@ def _kept(folder: Path) -> dict[str, SuiteTask]:
     try:
         return {name: SuiteTask(**one) for name, one in read_json(file).items()}
     except (TypeError, AttributeError) as error:
-        raise UserError(f"{file} is not that of a suite ({error}); give a folder that adai suite wrote") from error
+        raise UserError(f"{file} is not the file of a suite ({error}); give a folder that adai suite wrote") from error
 
 
 def read_suite(folder: Path) -> Suite:
     """Read the folder of a suite.
 
     Raises:
-        UserError: it holds none, or a file in it is damaged.
+        UserError: the folder holds no suite, or a file in it is damaged.
     """
     if not (folder / FILE).is_file():
         raise UserError(f"{folder} holds no suite; give a folder that adai suite wrote")

@@ -1,4 +1,4 @@
-"""What a comparison comes to: a row an optimizer, and the sentence that says what the seeds can tell."""
+"""The summary of a comparison: a row for each optimizer, and the verdict, a sentence about their differences."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,16 +15,16 @@ from adai.lab.results.words import joined
 
 
 class Measure(NamedTuple):
-    """What decides.
+    """The number by which optimizers are compared.
 
     Args:
-        column: in the rows of a run.
-        name: in words.
-        unit: of a value; may be empty.
-        step: unit of a difference; likewise.
-        digits: behind the point.
-        most: that two values can differ by.
-        lower_is_better: the direction.
+        column: its column in the rows of a run.
+        name: its name in sentences.
+        unit: the unit of a value; may be empty.
+        step: the unit of a difference; may be empty.
+        digits: the number of digits after the decimal point.
+        most: the largest possible difference of two values.
+        lower_is_better: whether lower values are better.
     """
 
     column: str
@@ -37,31 +37,34 @@ class Measure(NamedTuple):
 
     @property
     def best(self) -> Callable[[Array], float]:
-        """Takes the best of several values, nan left out."""
+        """The function that returns the best of several values, ignoring nan."""
         return np.nanmin if self.lower_is_better else np.nanmax
 
 
 ERROR = Measure("test_error", "test error", "%", "points", 2, most=100.0)
-LOSS = Measure("test_loss", "test loss", "", "", 4)  # of tasks without classes
+LOSS = Measure("test_loss", "test loss", "", "", 4)  # for tasks without classes
 
 
 class Row(NamedTuple):
-    """An optimizer over its finished seeds.
+    """The numbers of an optimizer.
+
+    ``last``, ``best`` and ``train_losses`` are of its finished runs, time and memory of all its runs.
 
     Args:
         optimizer: its name.
-        label: the name people know it by.
-        planned: how many runs there were to be.
-        finished: how many of them are; the numbers below are theirs, but for time and memory.
-        others: how many others there are by what became of them.
+        label: its name in tables and figures.
+        planned: the number of runs that were asked for.
+        finished: the number of finished runs.
+        others: the number of other runs, by status.
         last: the measure after the last epoch, by seed.
-        best: its best value over the epochs, by seed.
-        train_losses: training loss of the last epoch, one a seed.
-        ms_per_step: median over epochs, then over seeds; nan where not recorded, as are the next two.
-        state_bytes: memory of the optimizer's state.
-        peak_bytes: the most memory that the device gave out.
-        difference: of ``last`` to the reference over shared seeds; None for the reference, and below two shared seeds.
-        gradients: evaluations of the gradient a step, over all runs; nan where not recorded.
+        best: the best value of the measure over the epochs, by seed.
+        train_losses: the training loss of the last epoch, for each seed.
+        ms_per_step: the time of a step, the median over epochs and then over runs; nan if it was not recorded.
+        state_bytes: the memory of the optimizer's state; nan if it was not recorded.
+        peak_bytes: the largest memory that was allocated on the device; nan if it was not recorded.
+        difference: the difference of ``last`` to the reference over shared seeds; None for the reference itself, and
+            with fewer than two shared seeds.
+        gradients: the number of gradient evaluations for each step; nan if it was not recorded.
     """
 
     optimizer: str
@@ -86,7 +89,7 @@ class Row(NamedTuple):
 
     @property
     def died(self) -> str:
-        """``2 of 10 runs did not learn``; empty where none died."""
+        """``2 of 10 runs did not learn``; empty if none died."""
         runs = "run" if self.planned == 1 else "runs"
         counts = [(self.others[status], status) for status in DIED if status in self.others]
         return " and ".join(
@@ -99,12 +102,14 @@ class Summary(NamedTuple):
     """The table of a comparison.
 
     Args:
-        measure: what decides.
+        measure: the number by which optimizers are compared.
         reference: the optimizer that the others are compared with.
-        rows: best mean first, optimizers without a finished run last.
-        comparisons: how many rivals share enough seeds with the reference; all intervals hold at once in 95 %.
-        chosen: how learning rates and weight decays were chosen, as a sentence begins with it.
-        edges: how far the best of a tuning or a grid are from the ends of what was tried, a sentence; may be empty.
+        rows: the optimizers, the best mean first, those without a finished run last.
+        comparisons: the number of rivals that share at least `MIN_SEEDS` seeds with the reference. All intervals hold
+            at once in 95 % of cases.
+        chosen: how learning rates and weight decays were chosen: the beginning of a sentence.
+        edges: how far the best learning rates are from the ends of the tuning's range or of a grid: a sentence, or
+            empty.
     """
 
     measure: Measure
@@ -116,10 +121,14 @@ class Summary(NamedTuple):
 
 
 def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
-    """Table and differences to a reference optimizer: Adai unless named, else the first asked for.
+    """Compute the table of a comparison, with the differences to a reference optimizer.
 
-    The reference is chosen before anything is run, not by its rank: the gap between the best two of many is wide by
-    selection alone.
+    The reference is not chosen by its rank: the best of many optimizers would differ from the others by selection
+    alone.
+
+    Args:
+        comparison: the comparison.
+        reference: the name of the reference; default Adai, else the first optimizer.
 
     Raises:
         UserError: the reference takes no part.
@@ -145,7 +154,7 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
 
 
 def measure_of(*comparisons: Comparison) -> Measure:
-    """What decides: the task's own metric, else the test error, or the test loss where no run has an error."""
+    """The measure of comparisons: the task's own metric, else the test error, or the test loss if there is no error."""
     for comparison in comparisons:
         if (metric := comparison.metric) and comparison.recorded("test_metric"):
             return _own(metric)
@@ -168,10 +177,10 @@ def _own(metric: Mapping[str, Any]) -> Measure:
 
 
 def reference_of(comparison: Comparison, asked: str | None = None) -> str:
-    """The optimizer that the others are compared with: the one asked for, else Adai, else the first.
+    """The optimizer that the others are compared with: the one that was asked for, else Adai, else the first.
 
     Raises:
-        UserError: it takes no part.
+        UserError: the optimizer that was asked for takes no part.
     """
     names = [entrant.name for entrant in comparison.entrants]
     reference = asked or ("adai" if "adai" in names or not names else names[0])
@@ -208,10 +217,10 @@ def _others(entrant: Entrant) -> dict[Status, int]:
 
 
 def verdict(summary: Summary) -> str:
-    """How the reference's measure after the last epoch compares with each rival's, at what settings, with intervals.
+    """A sentence that compares the reference with each rival after the last epoch, with intervals.
 
-    The runs that died come first, because the comparison is of the others alone. A last sentence says how far a
-    tuning's best values are from the ends of its range.
+    It begins with how the settings were chosen. If runs died, a sentence before it counts them, because only the other
+    runs are compared. A sentence after it gives the distance of the best learning rates from the ends of their range.
     """
     deaths = [f"{row.label}: {row.died}" for row in summary.rows if row.died]
     died = f"{', '.join(deaths)}; {CURE}. What follows is of the other runs." if deaths else ""
@@ -253,7 +262,7 @@ def _sentence(summary: Summary) -> str:
 
 
 def _listed(group: list[tuple[Row, Difference]], measure: Measure) -> str:
-    """Each rival with the size of the gap, counted from the reference where it is one-sided."""
+    """The rivals, each with its difference to the reference."""
     return joined([f"{row.label} ({_gap(difference, measure)})" for row, difference in group])
 
 
@@ -271,28 +280,28 @@ def _gap(d: Difference, measure: Measure) -> str:
     return f"by {mean}{step}, {low_text} to {high_text}"
 
 
-# What stands for an interval that reaches beyond what the measure can differ by.
+# Printed in place of an interval that is wider than the largest possible difference.
 NO_INTERVAL = "the seeds differ too much for an interval that tells anything"
 
 
 def tells(d: Difference, measure: Measure) -> bool:
-    """Whether an interval says anything: it leaves 0 out, or lies within what two values can differ by."""
+    """Whether an interval is informative: it does not contain 0, or lies within the largest possible difference."""
     return d.shown or (-measure.most <= d.low and d.high <= measure.most)
 
 
 def bounded(d: Difference, measure: Measure) -> tuple[float, float]:
-    """The interval, within what two values can differ by."""
+    """The ends of the interval, cut off at the largest possible difference."""
     return max(d.low, -measure.most), min(d.high, measure.most)
 
 
 def seeds_of(differences: Sequence[Difference]) -> str:
-    """``3 seeds``, or ``3 to 5 seeds`` where some differences have fewer."""
+    """``3 seeds``, or ``3 to 5 seeds`` if the differences have different numbers of seeds."""
     counts = {d.seeds for d in differences}
     return f"{min(counts)} seeds" if len(counts) == 1 else f"{min(counts)} to {max(counts)} seeds"
 
 
 def _left_out(rows: Sequence[Row], judged: set[str], reference: Row) -> str:
-    """What the sentence does not cover: runs that did not end, and rivals with too few seeds."""
+    """The end of the sentence: rivals with too few seeds, and optimizers with runs that have not ended."""
     few = [row.label for row in rows if row.optimizer not in judged and row is not reference]
     text = f"; no verdict on {joined(few)}, below {MIN_SEEDS} shared seeds" if few else ""
     stopped = [f"{row.label} ({row.runs})" for row in rows if row.others.keys() - {*DIED}]

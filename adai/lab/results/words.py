@@ -1,4 +1,4 @@
-"""Numbers and lists as sentences have them."""
+"""Numbers and lists as text for sentences."""
 
 from collections.abc import Sequence
 
@@ -9,5 +9,5 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def short(value: float) -> str:
-    """Three digits, without an exponent in front of the point."""
+    """The number with three significant digits; from 1000 on, all digits before the point."""
     return f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:,.0f}"

@@ -1,1 +1,1 @@
-"""What is learnt: models' data, and tasks of your own."""
+"""Tasks: data sets of images, texts and tables, metrics, and tasks of your own."""

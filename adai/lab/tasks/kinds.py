@@ -1,4 +1,4 @@
-"""What a task is by its name: images, a text, a table, or your own function."""
+"""The kind of a task by its name: images, a text, a table, or your own function."""
 
 from pathlib import PurePath
 from typing import Literal, NamedTuple
@@ -7,7 +7,12 @@ Kind = Literal["images", "text", "table", "own"]
 
 
 class File(NamedTuple):
-    """A data set that is one file: its name in the folder that has the data set's name, and the column to predict."""
+    """A data set in one file.
+
+    Attributes:
+        file: the name of the file, in a folder with the name of the data set.
+        target: the column to predict.
+    """
 
     file: str
     target: str | None = None

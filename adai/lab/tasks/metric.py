@@ -1,4 +1,4 @@
-"""Metrics: the number by which a task is judged, computed over all batches of a pass."""
+"""Metrics: the number by which optimizers are compared on a task, computed over all batches of a pass."""
 
 import math
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-# The total of a batch, and the weight by which it counts: totals and weights add up over batches and processes.
+# The total of a batch and its weight. Both are added up over batches and processes.
 Sums = tuple[Tensor, Tensor | int]
 
 
@@ -18,18 +18,18 @@ def itself(mean: float) -> float:
 
 
 class Metric(NamedTuple):
-    """A number that says how good a model is on a task.
+    """A number for the quality of a model on a task.
 
     The metric of a data set is ``value(Σ totals / Σ weights)`` over its batches, so it does not depend on how the
     examples are split into batches or processes.
 
     Args:
-        name: in words, such as ``error`` or ``RMSE``.
-        unit: of a value, such as ``%``; may be empty.
+        name: its name in sentences, such as ``error`` or ``RMSE``.
+        unit: the unit of a value, such as ``%``; may be empty.
         sums: takes a batch's outputs and targets, and returns its total (0-dim) and its weight.
         value: maps the mean to the metric; ``math.sqrt`` for RMSE. It has to be increasing.
-        lower_is_better: the direction.
-        digits: behind the point, in tables.
+        lower_is_better: whether lower values are better.
+        digits: the number of digits after the decimal point in tables.
 
     Example:
         >>> import torch
@@ -47,7 +47,7 @@ class Metric(NamedTuple):
     digits: int = 2
 
     def about(self) -> dict[str, Any]:
-        """What readers of a run need to know, as JSON has it."""
+        """The description of the metric that a run keeps, as JSON stores it."""
         return {
             "name": self.name,
             "unit": self.unit,
@@ -93,23 +93,23 @@ def _root(scale: float, mean: float) -> float:
 
 
 error = Metric("error", "%", _wrong, _percent)
-"""Share of targets that do not have the highest score: outputs (N, classes, …), targets (N, …)."""
+"""The share of targets that do not have the highest score: outputs (N, classes, …), targets (N, …)."""
 
 accuracy = Metric("accuracy", "%", _right, _percent, lower_is_better=False)
-"""Share of targets that have the highest score."""
+"""The share of targets that have the highest score."""
 
 bits = Metric("bits a token", "", _nats, _bits, digits=3)
-"""Mean cross-entropy in bits for each target: outputs (N, classes, …), targets (N, …)."""
+"""The mean cross-entropy in bits: outputs (N, classes, …), targets (N, …)."""
 
 perplexity = Metric("perplexity", "", _nats, _exp)
 """exp of the mean cross-entropy in nats."""
 
 
 def rmse(scale: float = 1.0, unit: str = "") -> Metric:
-    """Root of the mean squared difference between outputs and targets, which have the same shape.
+    """The root of the mean squared difference between outputs and targets, which have the same shape.
 
     Args:
-        scale: multiplies it: the standard deviation, if the targets are divided by theirs.
-        unit: of the result.
+        scale: a factor; the standard deviation of the targets if they were divided by it.
+        unit: the unit of the result.
     """
     return Metric("RMSE", unit, _squares, partial(_root, scale))

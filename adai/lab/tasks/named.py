@@ -1,4 +1,4 @@
-"""The task that settings name: your own function, or a data set with a network."""
+"""Finds the task that settings name: your own function, or a data set with a network."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -14,22 +14,22 @@ from adai.lab.tasks.tables import read_table, table_task
 from adai.lab.tasks.task import Factory, image_task, imported, picture_task
 from adai.lab.tasks.text import read_text, text_task
 
-# Many runs on the same data follow one another.
+# Successive runs use the same data.
 _loaded = lru_cache(maxsize=2)(load)
 _read_text = lru_cache(maxsize=2)(read_text)
 _read_table = lru_cache(maxsize=2)(read_table)
 
 
 def named_task(settings: Settings, device: torch.device, data_dir: Path | str | None) -> Factory:
-    """What makes the task that the settings name.
+    """The function that makes the task of the settings.
 
     Args:
-        settings: of the run.
-        device: where data that fit in memory go.
-        data_dir: a folder with data sets by name; default the environment's ``ADAI_DATA_DIR``.
+        settings: the settings of the run.
+        device: the device that stores data that fit in memory.
+        data_dir: the folder that contains the data sets; default the environment variable ``ADAI_DATA_DIR``.
 
     Raises:
-        UserError: there is no such data set or function, or the data cannot be used.
+        UserError: the data set or the function does not exist, or the data cannot be used.
     """
     kind, file = kind_of(settings.task), file_of(settings.task, data_dir)
     if kind == "own":
@@ -56,10 +56,14 @@ def named_task(settings: Settings, device: torch.device, data_dir: Path | str | 
 
 
 def file_of(task: str, data_dir: Path | str | None) -> Path | None:
-    """The file of a text or a table: by its name in the data folder, or the path that was given; None of other tasks.
+    """The file of a text or a table; None for other tasks.
+
+    Args:
+        task: the name of a data set, whose file is in the data folder; or the path of a file.
+        data_dir: as for `named_task`.
 
     Raises:
-        UserError: the data folder does not have it.
+        UserError: the data folder does not have the file.
     """
     if kind_of(task) not in ("text", "table"):
         return None

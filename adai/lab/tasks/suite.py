@@ -1,4 +1,4 @@
-"""The tasks of `adai suite`: real data that two cores learn in minutes."""
+"""The tasks of `adai suite`: real data, on which two cores train a net in minutes."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ class SuiteTask(NamedTuple):
 
     Attributes:
         task: the data set, or ``package.module:function`` of your own.
-        learnt: what is learnt, in words.
-        settings: the other settings of its runs, as `adai.lab.settings.Settings.of` takes them; without ``model``, the
-            data set's own.
-        target: a value of the task's metric that a good run reaches, for steps to target.
+        learnt: a description of the data and the net.
+        settings: the other settings of its runs, as for `adai.lab.settings.Settings.of`; without ``model``, the data
+            set's own net.
+        target: a value of the task's metric that a good run reaches, for the number of steps to the target.
     """
 
     task: str
@@ -48,7 +48,7 @@ SCALES = {"laptop": LAPTOP, "gpu": GPU}
 
 
 def chosen(names: list[str] | None, scale: str = "laptop") -> dict[str, SuiteTask]:
-    """The tasks of those names, all if none are named.
+    """The tasks with these names; all tasks of the scale if there are no names.
 
     Raises:
         UserError: the scale or a name is unknown.

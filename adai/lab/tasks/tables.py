@@ -18,9 +18,9 @@ from adai.lab.tasks.metric import rmse
 from adai.lab.tasks.sources import Tensors
 from adai.lab.tasks.task import Factory, Task
 
-SEED = 0  # of the cut into parts, which is the same for all runs
+SEED = 0  # the seed of the split into parts, which is the same for all runs
 _SHARE = 10  # a tenth of the rows is for testing, a tenth for validation
-_FEWEST = 30  # rows with a target
+_FEWEST = 30  # the smallest number of rows with a target
 _MOST_CATEGORIES = 100
 
 Array = NDArray[np.float64]
@@ -34,15 +34,15 @@ class Part(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table, cut into parts at random by a fixed seed: eight tenths, a tenth and a tenth.
+    """A table, split at random with a fixed seed: 80 % for training, 10 % for validation, 10 % for testing.
 
     Attributes:
         target: the column that is predicted.
-        names: of the features; a category is ``column=value``.
-        scale: standard deviation of the target in the training part, in its own unit.
-        train: rows.
-        validation: rows.
-        test: rows.
+        names: the names of the features; that of a category is ``column=value``.
+        scale: the standard deviation of the target in the training part, in its own unit.
+        train: the training part.
+        validation: the validation part.
+        test: the test part.
     """
 
     target: str
@@ -54,19 +54,19 @@ class Table(NamedTuple):
 
 
 def read_table(file: Path, target: str | None) -> Table:
-    """The table in a CSV file, as numbers.
+    """Read a CSV file and convert it to numbers.
 
-    A column of text becomes a column of 0 and 1 for each of its categories. A missing number becomes the median of the
-    training part, a missing category a category of its own. Every column is shifted and scaled to mean 0 and variance 1
-    over the training part, the target too. Rows without a target are left out, and so are columns of one value.
+    Each category of a column of text becomes a feature of 0 and 1. A missing number is replaced by the median of the
+    training part; a missing category is a category of its own. All features and the target are shifted and scaled to
+    mean 0 and variance 1 over the training part. Rows without a target and columns with only one value are left out.
 
     Args:
-        file: with a line of headings.
-        target: the heading of the column to predict; None takes the last column.
+        file: a CSV file whose first line has the headings.
+        target: the heading of the column to predict; None for the last column.
 
     Raises:
-        UserError: the file cannot be read, has no such column or too few rows, or the target is not numbers, only one
-            value, or too large; or a column of text has more than a hundred categories.
+        UserError: the file cannot be read, does not have the column, or has too few rows; the target is not numbers,
+            has only one value, or is too large; or a column of text has more than a hundred categories.
     """
     columns = _columns(file)
     target = target if target is not None else next(reversed(columns))
@@ -104,7 +104,7 @@ def read_table(file: Path, target: str | None) -> Table:
 
 
 def _columns(file: Path) -> dict[str, list[Any]]:
-    """The columns by heading; None where a value is missing."""
+    """The columns by heading, with None for missing values."""
     import pandas as pd
 
     if not file.is_file():
@@ -121,7 +121,7 @@ def _columns(file: Path) -> dict[str, list[Any]]:
 
 
 def _numbers(values: Sequence[Any]) -> Array | None:
-    """A column as numbers, nan where one is missing; None if it has text."""
+    """A column as numbers, with nan for missing ones; None if it has text."""
     if any(isinstance(value, str) for value in values):
         return None
     return np.array([math.nan if value is None else float(value) for value in values])
@@ -132,7 +132,7 @@ def _some_text(values: Sequence[Any]) -> str:
 
 
 def _features(file: Path, columns: Mapping[str, Sequence[Any]], train: NDArray[np.int64]) -> dict[str, Array]:
-    """All features by name, normalised; columns of one value in the training part are left out."""
+    """The normalised features by name, without those that have only one value in the training part."""
     features: dict[str, Array] = {}
     for name, values in columns.items():
         numbers = _numbers(values)
@@ -144,8 +144,8 @@ def _features(file: Path, columns: Mapping[str, Sequence[Any]], train: NDArray[n
         categories = sorted({str(values[row]) for row in train})
         if len(categories) > _MOST_CATEGORIES:
             raise UserError(
-                f"the column {name!r} of {file} has {len(categories)} different texts; a category has at most "
-                f"{_MOST_CATEGORIES}, take the column out"
+                f"the column {name!r} of {file} has {len(categories)} different texts, and at most "
+                f"{_MOST_CATEGORIES} are supported; take the column out"
             )
         for category in categories:
             features[f"{name}={category}"] = np.array([float(str(value) == category) for value in values])
@@ -156,7 +156,7 @@ def _features(file: Path, columns: Mapping[str, Sequence[Any]], train: NDArray[n
 
 
 def table_task(table: Table, device: torch.device) -> Factory:
-    """The task to predict the target with an `MLP`, judged by RMSE in the target's unit."""
+    """The task to predict the target with an `MLP`. Its metric is the RMSE in the target's unit."""
 
     def source(part: Part) -> Tensors:
         return Tensors(part.features.to(device), part.targets.to(device))

@@ -26,7 +26,7 @@ from adai.lab.tasks.targets import Loss
 
 
 def everything(parameter: Parameter) -> bool:
-    """Yes: weight decay applies to every parameter."""
+    """True: weight decay applies to every parameter."""
     return True
 
 
@@ -39,7 +39,7 @@ class Task(NamedTuple):
     Attributes:
         model: on any device.
         train: a map-style `torch.utils.data.Dataset` of (input, target) pairs. A `TensorDataset` of two tensors, or a
-            `Subset` of one, moves to the training device as a whole; any other is read by ``--workers`` processes.
+            `Subset` of one, moves to the training device as a whole; any other is read by ``workers`` processes.
         test: the same for the test examples.
         loss: of the model's outputs and the targets, a mean over the batch; default cross entropy. If the targets are
             classes and the outputs have one more dimension, with the classes in the second, the run also counts errors.
@@ -70,7 +70,7 @@ def name_of(factory: Factory) -> str:
     """The name ``package.module:function`` by which runs of this process find the function.
 
     Raises:
-        UserError: it is no function.
+        UserError: it is not a function.
     """
     if not callable(factory):
         raise UserError(f"the task is a {type(factory).__name__}; give a function that returns a Task, or a name")
@@ -83,7 +83,7 @@ def name_of(factory: Factory) -> str:
 
 
 def known_here_alone(name: str) -> bool:
-    """Whether other processes would not find the task of that name."""
+    """Whether only this process has the task of that name, because other processes cannot import it."""
     return name in _here
 
 

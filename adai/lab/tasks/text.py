@@ -15,18 +15,18 @@ from adai.lab.tasks.sources import Pair
 from adai.lab.tasks.task import Factory, Task
 
 CONTEXT = 64
-FEWEST = 10  # contexts that a text has to have: each part needs at least one
-_SHARE = 10  # a tenth of the text is for testing, a tenth before it for validation
+FEWEST = 10  # the smallest number of contexts in a text: each part needs at least one
+_SHARE = 10  # the last tenth of the text is for testing, the tenth before it for validation
 
 
 class Text(NamedTuple):
-    """A text as numbers, cut into parts that follow one another: eight tenths, a tenth and a tenth.
+    """A text as numbers, in three consecutive parts: 80 % for training, 10 % for validation, 10 % for testing.
 
     Attributes:
-        characters: the different characters of the whole text, in order; a character's number is its place here.
-        train: numbers of the characters (n,), int64.
-        validation: the same, of the tenth that follows.
-        test: the same, of the last tenth.
+        characters: the different characters of the whole text, sorted; a character's number is its index here.
+        train: the numbers of the characters of the training part, (n,), int64.
+        validation: those of the validation part.
+        test: those of the test part.
     """
 
     characters: str
@@ -36,15 +36,15 @@ class Text(NamedTuple):
 
 
 class Windows:
-    """Sequences of a text and what follows each of their characters: (N, context) and the same shifted by one.
+    """Windows of a text (N, context) as inputs, and the same windows shifted by one character as targets.
 
-    The windows lie end to end. In training they begin at a place that is drawn for each epoch, so that over the epochs
-    each character is seen at all distances from the beginning of a window.
+    The windows are adjacent. With ``shifted`` their common offset is drawn for each epoch, so that over the epochs each
+    character is at every position of a window.
 
     Args:
-        tokens: numbers of the characters, on the training device.
-        context: characters in a window.
-        shifted: draw where the windows begin.
+        tokens: the numbers of the characters, on the training device.
+        context: the number of characters in a window.
+        shifted: whether to draw the offset, for training.
     """
 
     def __init__(self, tokens: Tensor, context: int, *, shifted: bool = False) -> None:
@@ -53,11 +53,11 @@ class Windows:
         self.shifted = shifted
 
     def __len__(self) -> int:
-        """The number of windows; with ``shifted`` one less than fit, to leave room for the shift."""
+        """The number of windows; with ``shifted`` one less than fit, to leave room for the offset."""
         return (len(self.tokens) - 1) // self.context - self.shifted
 
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
-        """The windows with these numbers."""
+        """The windows with these indices."""
         start = int(torch.randint(self.context, (), generator=draws)) if self.shifted else 0
         within = torch.arange(self.context + 1, device=self.tokens.device)
         for place in places:
@@ -67,10 +67,10 @@ class Windows:
 
 
 def read_text(file: Path, context: int = CONTEXT) -> Text:
-    """The text in a file, cut into parts.
+    """Read a text file and split it into parts.
 
     Raises:
-        UserError: the file cannot be read, is not UTF-8, is shorter than ten contexts, or repeats one character.
+        UserError: the file cannot be read, is not UTF-8, is shorter than ten contexts, or has only one character.
     """
     try:
         text = file.read_bytes().decode("utf-8")
@@ -83,7 +83,7 @@ def read_text(file: Path, context: int = CONTEXT) -> Text:
         raise UserError(f"{file} has {len(text):,} characters; it needs at least {fewest:,}, ten contexts of {context}")
     characters = "".join(sorted(set(text)))
     if len(characters) < 2:
-        raise UserError(f"{file} has one character, {characters!r}, over and over; there is nothing to learn")
+        raise UserError(f"{file} only repeats the character {characters!r}; there is nothing to learn")
     number = {character: place for place, character in enumerate(characters)}
     tokens = torch.tensor([number[character] for character in text])
     tenth = len(tokens) // _SHARE
@@ -92,12 +92,12 @@ def read_text(file: Path, context: int = CONTEXT) -> Text:
 
 
 def matrices(parameter: Tensor) -> bool:
-    """Whether weight decay is meant for a parameter of a token model: for matrices, not for biases and norms."""
+    """Whether weight decay applies to a parameter of a language model: to matrices, not to biases and norms."""
     return parameter.dim() > 1
 
 
 def text_task(text: Text, device: torch.device, *, context: int = CONTEXT) -> Factory:
-    """The task to predict the next character with a `Transformer`, judged by bits for each character."""
+    """The task to predict the next character with a `Transformer`. Its metric is the number of bits per character."""
     windows = partial(Windows, context=context)
     train, validation, test = (part.to(device) for part in (text.train, text.validation, text.test))
 

@@ -1,1 +1,1 @@
-"""One run: a model in training, its metrics and its checkpoints."""
+"""A training run: the model in training, its metrics and its checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole, the last two kept, and a damaged one noticed."""
+"""Checkpoints of a run. Each is written completely or not at all, the last two are kept, and damage is detected."""
 
 import io
 import logging
@@ -16,52 +16,49 @@ KEPT = 2
 
 
 def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:
-    """Write the state after an epoch, then drop all but the last two.
+    """Write the state after an epoch, then delete all checkpoints but the last two.
 
     Args:
-        folder: of the run.
-        epoch: how many are done.
+        folder: the folder of the run.
+        epoch: the number of epochs that are done.
         state: tensors, numbers, strings and containers of them.
 
     Raises:
-        OSError: it cannot be written; the checkpoints before are still there.
+        OSError: the file cannot be written; earlier checkpoints are unchanged.
     """
-    buffer = io.BytesIO()  # torch.save to a file turns a full disk into a RuntimeError that does not name it
+    buffer = io.BytesIO()  # if the disk is full, torch.save to a file raises a RuntimeError that does not say so
     torch.save(state, buffer)
     write_whole(_file(folder, epoch), lambda part: part.write_bytes(buffer.getbuffer()))
     tidy(folder)
 
 
 def tidy(folder: Path) -> None:
-    """Drop all but the last two, and what a process that was killed was writing."""
+    """Delete all checkpoints but the last two, and incomplete files of a process that was killed."""
     for file in [*_newest_first(folder)[KEPT:], *folder.glob(".*.checkpoint-*.pt")]:
         file.unlink()
 
 
 def load(folder: Path) -> dict[str, Any] | None:
-    """The state of the last checkpoint that is whole, on the CPU; None where there is none.
-
-    A damaged one is named in a warning, and the one before it is taken.
-    """
+    """Read the last undamaged checkpoint, on the CPU; None if there is none. A warning names each damaged one."""
     files = _newest_first(folder)
     for file in files:
         try:
             return read(file)
-        except Exception as error:  # whatever a damaged file makes zipfile or torch raise
+        except Exception as error:  # for a damaged file, zipfile and torch raise errors of many types
             then = "none is left" if file == files[-1] else "going back to the one before"
             logger.warning("%s is damaged (%s); %s", file, type(error).__name__, then)
     return None
 
 
 def read(file: Path) -> dict[str, Any]:
-    """The state in one checkpoint, on the CPU; whatever zipfile or torch raise where it is damaged."""
+    """Read a checkpoint, on the CPU. If it is damaged, zipfile or torch raise an error."""
     _check(file)
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state
 
 
 def _check(file: Path) -> None:
-    """Raise where a byte of the contents is another than was written: torch.load would not notice."""
+    """Raise if a byte of the contents has changed, which torch.load would not detect."""
     with zipfile.ZipFile(file) as archive:
         bad = archive.testzip()
     if bad is not None:

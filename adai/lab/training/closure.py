@@ -1,4 +1,4 @@
-"""The loss and gradient of one batch, for optimizers that evaluate them several times in a step: L-BFGS, SAM."""
+"""The loss and gradients of a batch, for optimizers that evaluate them several times in a step: L-BFGS, SAM."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,20 +9,21 @@ from adai.lab.host import random_state
 
 
 class Closure:
-    """What `torch.optim.Optimizer.step` takes. Make it before the batch goes through the model for the first time.
+    """The closure that `torch.optim.Optimizer.step` takes.
 
-    Call `evaluate` first. Then each call by the optimizer gives the loss, and leaves the gradients, of the same batch
-    with the same random numbers (dropout, for example) at the parameters as they are at that moment. A call is free
-    where neither parameters nor gradients have changed since the last evaluation, which is how L-BFGS begins a step.
-    Buffers, such as batch norm's running statistics, take the batch in once.
+    Create it before the first forward pass of the batch, and call `evaluate` first. Each later call by the optimizer
+    returns the loss of the same batch at the current parameters, and sets the gradients to those at the current
+    parameters. It uses the same random numbers, for example for dropout. If neither parameters nor gradients have
+    changed since the last evaluation, as in the first call by L-BFGS, nothing is computed again. Buffers, such as the
+    running statistics of batch norm, are updated only once for each batch.
 
     Args:
-        parameters: those that the evaluation depends on.
-        buffers: those that it writes to.
+        parameters: the parameters that the loss depends on.
+        buffers: the buffers that an evaluation writes to.
         evaluate: sets the gradients to those of the batch, and returns its mean loss, a tensor with one element.
 
     Attributes:
-        evaluations: how many there have been.
+        evaluations: the number of evaluations so far.
     """
 
     def __init__(self, parameters: Sequence[Tensor], buffers: Sequence[Tensor], evaluate: Callable[[], Tensor]) -> None:
@@ -40,7 +41,7 @@ class Closure:
         return self._loss
 
     def __call__(self) -> Tensor:
-        """The loss of the batch at the parameters as they are, whose gradients are then in place."""
+        """Compute the loss of the batch at the current parameters, and set the gradients."""
         if not self._unchanged():
             buffers = [buffer.clone() for buffer in self._buffers]
             with random_state.untouched(self._device):
@@ -56,7 +57,7 @@ class Closure:
         self._gradients = [(p.grad, _version(p.grad)) for p in self._parameters]
 
     def _unchanged(self) -> bool:
-        # Parameters are compared by value: whoever writes to ``p.data`` leaves the version as it was.
+        # Parameters are compared by value, because writing to ``p.data`` does not change the version.
         same = all(
             p.grad is grad and _version(grad) == version
             for p, (grad, version) in zip(self._parameters, self._gradients, strict=True)

@@ -1,4 +1,4 @@
-"""A model in training: one epoch, one evaluation, and all there is to save."""
+"""A model in training: an epoch, an evaluation, and the state for a checkpoint."""
 
 import contextlib
 import math
@@ -29,11 +29,12 @@ from adai.lab.training.metrics import Frequencies, Tally, gradient_norm, inertia
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 512
 
-# Of a row of metrics; for Adai and AdaiW those of `inertia` besides. Losses are means over the examples, errors are in
-# percent, ``metric`` is the task's own; the training's are of the model as it was at each step. ``lr`` is that of the
-# last step, ``seconds`` and ``images_per_second`` are of the training alone. ``gradient_evaluations`` says how many
-# batches went forward and back: more than ``steps`` where an optimizer evaluates one several times. ``grad_norm`` is
-# the mean over the steps of the norm of the gradient before clipping and decay, bytes are of one process.
+# The columns of a row of metrics. Rows of Adai and AdaiW also have those of `inertia`. Losses are means over the
+# examples, errors are in percent, ``metric`` is the task's own. Numbers of the training are computed at each step, with
+# the parameters before the step. ``lr`` is the learning rate of the last step. ``seconds`` and ``images_per_second`` do
+# not include the evaluation. ``gradient_evaluations`` is the number of forward and backward passes of a batch: more
+# than ``steps`` if the optimizer evaluates a batch several times. ``grad_norm`` is the mean over the steps of the norm
+# of the gradient before clipping and decay. Bytes are those of one process.
 COLUMNS = (
     "epoch", "train_loss", "train_error", "train_metric", "test_loss", "test_error", "test_error_top5", "test_metric",
     "lr", "seconds", "images_per_second", "steps", "gradient_evaluations", "grad_norm", "optimizer_state_bytes",
@@ -42,15 +43,15 @@ COLUMNS = (
 
 
 class Piece(NamedTuple):
-    """What goes through the model at once: a part of a step's batch."""
+    """A part of a step's batch that goes through the model at once."""
 
     where: Tensor
     weight: float
-    """By which its mean loss counts: pieces that are averaged over processes and added up give the batch's mean."""
+    """The weight of its mean loss: the weighted sum over pieces, averaged over processes, is the batch's mean loss."""
     batch: int
-    """Examples of the step's batch, over all pieces and processes."""
+    """The number of examples of the step's batch, over all pieces and processes."""
     last: bool
-    """Whether the step is taken after it."""
+    """Whether it is the last piece before the step."""
 
 
 # A piece with its inputs and targets.
@@ -58,12 +59,12 @@ Fed = tuple[Piece, tuple[Tensor, Tensor]]
 
 
 class Learner:
-    """A task's model with its optimizer, at some epoch.
+    """A task's model in training with its optimizer.
 
     Args:
-        settings: what decides the results.
-        factory: makes the task; the model's weights are drawn after the seed is set.
-        device: of this process.
+        settings: the settings of the run.
+        factory: makes the task. It is called after the seed is set, which determines the initial weights.
+        device: the device of this process.
         ranks: the processes of the run.
     """
 
@@ -75,11 +76,11 @@ class Learner:
         self.device = device
         self.ranks = ranks
         if isinstance(task.loss, nn.Module):
-            task.loss.to(device)  # it may have weights of classes
+            task.loss.to(device)  # a loss may have class weights
         self.loss = Counted(task.loss)
         self.model: nn.Module = task.model.to(device)
         if settings.channels_last:
-            cast(Any, self.model).to(memory_format=torch.channels_last)  # which torch's types do not know
+            cast(Any, self.model).to(memory_format=torch.channels_last)  # missing in torch's type annotations
         self.train: Source = source(task.train, device, settings.workers)
         self.test: Source = source(task.test, device, settings.workers)
         self.metric = task.metric
@@ -87,12 +88,12 @@ class Learner:
             self.test = source(task.validation, device, settings.workers)
         elif settings.validation:
             self.train, self.test = held_out(self.train, settings.validation)
-        # Pieces of a step whose targets weigh differently are weighed by these, else by how many examples they have.
+        # If targets may have different weights, pieces are weighted by their targets, else by their number of examples.
         self.uneven = self.loss.may_leave_out(targets_of(self.train))
         recipe = settings.recipe
         self.with_closure = tryout.needs_closure(recipe, self.model, settings.precision)
         self.optimizer = recipe.build(self.model, task.decays)
-        # Of each group, which the schedule multiplies; None where the optimizer knows no learning rate.
+        # The learning rate of each group, which the schedule multiplies; None if the group has none.
         self.rates = [group.get("lr") for group in self.optimizer.param_groups]
         self.rates = [None if rate is None else float(rate) for rate in self.rates]
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
@@ -103,17 +104,17 @@ class Learner:
 
     @property
     def steps(self) -> int:
-        """Steps in an epoch. A last batch with fewer examples than there are processes is left out."""
+        """The number of steps in an epoch. A last batch with fewer examples than processes is left out."""
         whole, rest = divmod(len(self.train), self.settings.batch)
         return whole + (rest >= self.ranks.world)
 
     def try_out(self) -> None:
-        """Put the largest and the smallest piece of a step, and test examples, through the model; all stays as it was.
+        """Evaluate the model on the largest and the smallest piece of a step and on test examples, before training.
 
-        So what does not fit shows before any training.
+        Parameters, buffers, gradients and random generators do not change.
 
         Raises:
-            UserError: a target is no class, the loss is not one number, or the smallest piece is too small.
+            UserError: a target is not a class, the loss is not one number, or the smallest piece is too small.
             Failed: the model, the loss or the data raise an error.
         """
         draws, buffers = self.draws.get_state(), [(b, b.clone()) for b in self.model.buffers()]
@@ -144,7 +145,7 @@ class Learner:
             try:
                 for inputs, targets in self.train.batches([where], self.draws):
                     loss = self._checked_loss(self.model, self.train, inputs, targets)
-                    torch.autograd.grad(loss, parameters, allow_unused=True)  # no hook runs, no gradient is left
+                    torch.autograd.grad(loss, parameters, allow_unused=True)  # runs no hooks, writes no p.grad
             except UserError:
                 raise
             except Exception as error:
@@ -152,7 +153,7 @@ class Learner:
                     raise
                 raise UserError(
                     f"{len(largest)} examples at once go through the model, but the last {len(smallest)} do not "
-                    f"({in_a_line(error)}); take another batch, or a number of examples that leaves more for the last"
+                    f"({in_a_line(error)}); give another `batch`, or a number of examples that leaves more for the last"
                 ) from error
 
     def _checked_loss(self, model: nn.Module, data: Source, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -163,18 +164,23 @@ class Learner:
             loss = self.loss.loss(outputs, targets)
         if not isinstance(loss, Tensor) or loss.numel() != 1:
             what = f"of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-            raise UserError(f"{self.name}: the loss is {what}; it has to be one number, the mean over the batch")
+            raise UserError(f"{self.name}: the loss is {what}; it has to be a single number, the mean over the batch")
         return loss
 
     def close(self) -> None:
-        """End the processes that read its data."""
+        """End the processes that read the data."""
         close(self.train)
         close(self.test)
 
     def epoch(self, done: int, stepped: Callable[[], None] = lambda: None) -> Row:
-        """Train for an epoch after ``done`` others, evaluate, and say what both gave: a row with `COLUMNS`.
+        """Train for an epoch and evaluate. There is no evaluation if the training loss is not finite.
 
-        Where the loss has blown up there is nothing to evaluate. ``stepped`` is called after every step.
+        Args:
+            done: the number of epochs before this one.
+            stepped: called after every step.
+
+        Returns:
+            A row with `COLUMNS`.
 
         Raises:
             Failed: the model, the loss or the data raise an error.
@@ -190,7 +196,7 @@ class Learner:
     def _train(self, done: int, stepped: Callable[[], None]) -> Row:
         self.parallel.train()
         tally = Tally(self.device, counted=self.loss, metric=self.metric)
-        norms = torch.zeros(2, device=self.device)  # sum of the finite ones, and how many
+        norms = torch.zeros(2, device=self.device)  # the sum and the number of the finite norms
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         began = time.perf_counter()
@@ -226,7 +232,7 @@ class Learner:
         }
 
     def _step(self, batch: Iterable[Fed], tally: Tally) -> Tensor:
-        """Move the parameters once; the norm of the gradient as it was, 0-dim."""
+        """Take a step; returns the norm of the gradient before clipping, 0-dim."""
         self._backward(batch, tally)
         self.scaler.unscale_(self.optimizer)
         norm = self._clipped()
@@ -237,7 +243,7 @@ class Learner:
         return norm
 
     def _step_with_closure(self, batch: Sequence[Fed], tally: Tally) -> tuple[Tensor, int]:
-        """The same for an optimizer that evaluates the batch by itself; and how often the batch was evaluated."""
+        """Take a step of an optimizer that needs a closure; returns also the number of evaluations of the batch."""
         norms: list[Tensor] = []
 
         def evaluate() -> Tensor:
@@ -249,14 +255,14 @@ class Learner:
         closure = Closure(list(self.model.parameters()), list(self.model.buffers()), evaluate)
         closure.evaluate()
         with theirs(f"a step of {self.settings.contender_label}"):
-            self.optimizer.step(closure)  # type: ignore[arg-type]  # which torch takes to return a float
+            self.optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation: a closure returns a float
         self.model.zero_grad()
         return norms[0], closure.evaluations
 
     def _backward(self, batch: Iterable[Fed], tally: Tally) -> Tensor:
-        """Add the gradients of a step's batch to those that are there; this process's part of its mean loss, 0-dim."""
+        """Add the gradients of a step's batch to ``p.grad``; returns this process's part of its mean loss, 0-dim."""
         whole = torch.zeros((), device=self.device)
-        weights = torch.zeros((), device=self.device)  # of the targets of a step, where they differ
+        weights = torch.zeros((), device=self.device)  # the sum of the weights of the step's targets, if they differ
         for piece, (inputs, targets) in batch:
             with self._quiet(until=piece.last):
                 loss, outputs = self._loss(inputs, targets)
@@ -277,8 +283,8 @@ class Learner:
         return whole
 
     def _clipped(self) -> Tensor:
-        """Clip the gradient, if the settings say so; its norm before that, 0-dim."""
-        # Read before the step: AdaBound writes to the gradients.
+        """Clip the gradient if the settings ask for it; returns its norm before clipping, 0-dim."""
+        # Computed before the step, because AdaBound writes to the gradients.
         if self.settings.clip_norm is None:
             return gradient_norm(self.model.parameters())
         return clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -303,7 +309,7 @@ class Learner:
                 group["lr"] = rate * by
 
     def _weighed(self, piece: Piece) -> bool:
-        """Whether a piece is a part of a batch, and may have fewer targets that count than others of its size."""
+        """Whether the piece is weighted by its targets: it is a part of a batch, and targets may have other weights."""
         return self.uneven and len(piece.where) != piece.batch
 
     def _divide_gradients(self, by: Tensor) -> None:
@@ -311,7 +317,7 @@ class Learner:
         torch._foreach_mul_(gradients, torch.where(by > 0, 1 / by, 1).to(gradients[0].dtype))
 
     def _pieces(self) -> Iterator[Piece]:
-        """This process's share of an epoch in a fresh order, the same for all processes."""
+        """This process's pieces of an epoch. The order of the examples is random, the same in all processes."""
         world = self.ranks.world
         for batch in torch.randperm(len(self.train), generator=self.draws).split(self.settings.batch):
             if len(batch) < world:
@@ -323,7 +329,7 @@ class Learner:
     def _loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Any]:
         with self._autocast():
             outputs = self._outputs(self.forward, inputs)
-            # One that knows what counts costs a little more, and differs in rounding.
+            # The loss that counts targets takes slightly longer, and rounds differently.
             return (self.loss if self.uneven else self.loss.loss)(outputs, targets), outputs
 
     def _outputs(self, model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
@@ -336,14 +342,14 @@ class Learner:
         return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
 
     def _quiet(self, *, until: bool) -> contextlib.AbstractContextManager[None]:
-        """Keep the processes from averaging gradients until the last piece of a step."""
+        """A context in which gradients are averaged over the processes only if ``until``: after the last piece."""
         if until or self.ranks.world == 1:
             return contextlib.nullcontext()
         return cast(DistributedDataParallel, self.parallel).no_sync()
 
     @torch.no_grad()
     def start(self) -> Row:
-        """Evaluate before the first step; random generators and the model's buffers are what they were before."""
+        """Evaluate before the first step. Random generators and the model's buffers do not change."""
         drawn, buffers = self.draws.get_state(), [buffer.clone() for buffer in self.model.buffers()]
         frequencies = Frequencies(self.loss)
         with random_state.untouched(self.device):
@@ -374,7 +380,7 @@ class Learner:
         }
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on, of all processes. Weights are those that are evaluated."""
+        """The state that the next epoch depends on, of all processes. Weights are those of an evaluation."""
         tryout.evaluate(self.optimizer)
         return {
             "model": self.model.state_dict(),
@@ -385,7 +391,7 @@ class Learner:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go back to where `state` was taken."""
+        """Restore a state that `state` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -394,7 +400,7 @@ class Learner:
 
 
 def _by_step(fed: Iterator[Fed]) -> Iterator[Iterable[Fed]]:
-    """The pieces of one step after the other. Each is read when it is needed."""
+    """The pieces of each step. A piece is read only when it is needed."""
 
     def rest() -> Iterator[Fed]:
         for each in fed:

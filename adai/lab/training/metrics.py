@@ -1,4 +1,4 @@
-"""What a run measures: loss and errors over a pass, the gradient's norm, and what an optimizer's state tells."""
+"""The metrics of a run: loss and errors over a pass, the norm of the gradient, and numbers of the optimizer's state."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,16 +19,16 @@ from adai.optim import Adai
 from adai.optim.shared.mean import accumulator
 
 TOP = 5
-SAMPLE = 100_000  # elements of which the quantiles of the inertia are taken
+SAMPLE = 100_000  # the number of elements for the quantiles of the inertia
 QUANTILES = {"01": 0.01, "10": 0.1, "50": 0.5, "90": 0.9, "99": 0.99}
 
 PLAIN = Counted(cross_entropy)
 
 
 class Means(NamedTuple):
-    """What a pass gave: examples, mean loss, errors in percent, and the task's metric.
+    """The results of a pass: number of examples, mean loss, errors in percent, and the task's metric.
 
-    Errors are None if the targets are no classes, the metric is None if the task has none.
+    Errors are None if the targets are not classes; the metric is None if the task has none.
     """
 
     examples: float
@@ -39,19 +39,19 @@ class Means(NamedTuple):
 
 
 class Tally:
-    """Loss and errors summed up over a pass, on the device: nothing waits for it until the end.
+    """Sums of loss and errors over a pass, on the device, so that the host waits only at the end.
 
     Args:
-        device: where the outputs are.
-        top: count, too, how often the right class is not among the five likeliest.
-        counted: the loss: which targets count. Those that it leaves out are neither right nor wrong.
-        metric: the task's own, or None.
+        device: the device of the outputs.
+        top: whether to count also how often the right class is not among the five most likely ones.
+        counted: the loss, which determines the targets that count. The others are neither right nor wrong.
+        metric: the task's own metric, or None.
     """
 
     def __init__(
         self, device: torch.device, *, top: bool = False, counted: Counted = PLAIN, metric: Metric | None = None
     ) -> None:
-        # 0 examples, 1 loss, 2 its weight, 3 answers, 4 wrong, 5 not among the five, 6 metric, 7 its weight.
+        # 0 examples, 1 loss, 2 its weight, 3 answers, 4 wrong, 5 not among the five, 6 metric, 7 its weight
         self.sums = torch.zeros(8, device=device, dtype=accumulator(device))
         self.metric = metric
         self.top = top
@@ -59,7 +59,7 @@ class Tally:
 
     @torch.no_grad()
     def add(self, loss: Tensor, outputs: Any, targets: Tensor) -> None:
-        """Take a batch in: its mean loss, the model's outputs and the targets."""
+        """Add a batch: its mean loss, the model's outputs and the targets."""
         weight = self.counted.weight(targets)
         self.sums[0] += len(targets)
         self.sums[1] += loss * weight
@@ -77,7 +77,7 @@ class Tally:
             self.sums[7] += of
 
     def means(self, ranks: Ranks) -> Means:
-        """The means over all processes; nan for the loss where no target counts."""
+        """The means over all processes; the loss is nan if no target counts."""
         examples, loss, weight, answers, wrong, wrong_top, *own = ranks.total(self.sums).tolist()
         mean = loss / weight if weight else math.nan
         metric = self.metric.over(*own) if self.metric else None
@@ -87,16 +87,19 @@ class Tally:
 
 
 class Frequencies:
-    """How often each class is the right one, counted on the device."""
+    """The frequency of each class among the targets, counted on the device.
+
+    Args:
+        counted: the loss, which determines the targets that count.
+    """
 
     def __init__(self, counted: Counted) -> None:
-        """``counted`` says which targets count."""
         self.counted = counted
         self.counts: Tensor | None = None
 
     @torch.no_grad()
     def add(self, outputs: Any, targets: Tensor) -> None:
-        """Take a batch in."""
+        """Add a batch."""
         if self.counted.scored and is_classification(outputs, targets):
             classes = outputs.shape[1]
             inside = self.counted.counts(targets) & (targets >= 0) & (targets < classes)
@@ -104,29 +107,29 @@ class Frequencies:
             self.counts = counts if self.counts is None else self.counts + counts
 
     def chance_error(self, ranks: Ranks) -> float | None:
-        """The error of always answering the most frequent class, in percent, of all processes; None without any."""
-        # A process may have seen no example, and then knows of no classes.
+        """The error of always answering the most frequent class, in percent, over all processes; None if no classes."""
+        # A process that had no examples does not know the classes.
         parts = [part for part in ranks.gathered(self.counts.tolist() if self.counts is not None else None) if part]
         counts = [sum(column) for column in zip(*parts, strict=True)]
         return 100 * (1 - max(counts) / sum(counts)) if any(counts) else None
 
 
 def gradient_norm(parameters: Iterable[Parameter]) -> Tensor:
-    """Norm of the gradient over all parameters, 0-dim, without waiting for the device."""
+    """The norm of the gradient over all parameters, 0-dim, without waiting for the device."""
     norms = torch._foreach_norm([p.grad for p in parameters if p.grad is not None])
     norm: Tensor = torch.linalg.vector_norm(torch.stack(norms))
     return norm
 
 
 def state_bytes(optimizer: Optimizer) -> int:
-    """Memory of the optimizer's state, in bytes."""
+    """The memory of the optimizer's state, in bytes."""
     return sum(
         tensor.numel() * tensor.element_size() for state in optimizer.state.values() for tensor in _tensors(state)
     )
 
 
 def _tensors(state: Any) -> Iterator[Tensor]:
-    """Those in containers too: L-BFGS keeps lists."""
+    """The tensors of a state, also those in containers: L-BFGS keeps lists."""
     if isinstance(state, Tensor):
         yield state
     elif isinstance(state, Mapping):
@@ -136,9 +139,10 @@ def _tensors(state: Any) -> Iterator[Tensor]:
 
 
 def inertia(optimizer: Optimizer) -> Row:
-    """For Adai and AdaiW the mean of v̂ and quantiles of the inertia μ over all elements, from the state; else nothing.
+    """The mean of v̂ and quantiles of the inertia μ over all elements, for Adai and AdaiW; empty for other optimizers.
 
-    The quantiles are those of the same 100,000 elements at each call where there are more, drawn with a fixed seed.
+    If there are more than 100,000 elements, the quantiles are over 100,000 of them, which are drawn with a fixed seed
+    and are the same in each call.
     """
     if not isinstance(optimizer, Adai):
         return {}

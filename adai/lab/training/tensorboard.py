@@ -1,16 +1,16 @@
-"""The rows of a run for TensorBoard."""
+"""Writes the rows of a run for TensorBoard."""
 
 from pathlib import Path
 
-from adai.errors import UserError
+from adai.lab.host.extras import needed
 from adai.lab.results.run import Row
 
 
 class Board:
-    """Event files in a folder, one scalar a column and epoch.
+    """Event files in a folder, with a scalar for each column and epoch.
 
     Args:
-        folder: where they go.
+        folder: the folder of the event files.
 
     Raises:
         UserError: the package tensorboard is not installed.
@@ -19,14 +19,12 @@ class Board:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.shown = 0
-        try:
+        with needed("tensorboard", by="`tensorboard`", install="tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise UserError("`tensorboard` needs the package tensorboard; pip install tensorboard") from error
         self._writer = SummaryWriter
 
     def show(self, rows: list[Row]) -> None:
-        """Write the epochs that are new; a run that goes on repeats none."""
+        """Write the rows that have not been written yet."""
         with self._writer(str(self.folder), purge_step=self.shown + 1) as writer:
             for row in rows[self.shown :]:
                 for name, value in row.items():

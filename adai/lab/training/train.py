@@ -1,4 +1,4 @@
-"""One training run, which goes on where it was interrupted."""
+"""A training run that can be interrupted and continued."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,22 +19,22 @@ from adai.lab.tasks.task import Factory
 from adai.lab.training import checkpoints
 from adai.lab.training.learner import Learner
 
-AFTER_AN_EPOCH = "all epochs before this one are kept: make room, and the same command goes on from there"
+AFTER_AN_EPOCH = "all epochs before this one are kept: make room, and run the same command again to continue"
 
-# Called with the rows so far when the run starts or goes on, and after every epoch.
+# Called with the rows so far when the run starts or continues, and after every epoch.
 Progress = Callable[[list[Row]], None]
 
 
-# Called at the start and after every step: how many more steps are done, and of how many in the whole run.
+# Called at the start and after every step, with the number of new steps and the number of steps of the whole run.
 Stepped = Callable[[int, int], None]
 
 
 def silent(rows: list[Row]) -> None:
-    """No progress is shown."""
+    """Show no progress."""
 
 
 def uncounted(more: int, total: int) -> None:
-    """Nobody counts the steps."""
+    """Do not count the steps."""
 
 
 def train(
@@ -47,28 +47,29 @@ def train(
     progress: Progress = silent,
     stepped: Stepped = uncounted,
 ) -> Run:
-    """Do a training run, or what is left of it; on a finished or diverged one, nothing.
+    """Train a model, or continue its run. If the run has ended, nothing is done.
 
-    After each epoch there is a checkpoint, then a row in ``metrics.jsonl``. Whenever the process dies, the same call
-    goes on from the last checkpoint, and on a CPU what it writes is bit for bit what it would have written at one go,
-    but for the columns ``seconds`` and ``images_per_second``.
+    Each epoch writes a checkpoint, and then a row of ``metrics.jsonl``. If the process is killed, the same call
+    continues from the last checkpoint. On a CPU the results are bit for bit those of a run without interruption, except
+    for the columns ``seconds`` and ``images_per_second``.
 
     Args:
-        settings: what decides the results, best from `Settings.of`.
-        folder: where the results go.
-        factory: makes the task; default the one that the settings name.
-        data_dir: where data sets lie by name; default the environment's ``ADAI_DATA_DIR``.
-        command: the command line, kept beside the results.
+        settings: the settings of the run; `Settings.of` makes them.
+        folder: the folder of the results.
+        factory: makes the task; default the task that the settings name.
+        data_dir: the folder that contains the data sets; default the environment variable ``ADAI_DATA_DIR``.
+        command: the command line, which is stored with the results.
         progress: called with the rows so far, at the start and after every epoch.
-        stepped: told how many more steps are done, and of how many, where anything is left to do.
+        stepped: called with the number of new steps and of all steps, if the run has not ended.
 
     Returns:
-        The run on disk: ``run.rows()``, ``run.status``.
+        The run on disk; see ``run.rows()`` and ``run.status``.
 
     Raises:
-        UserError: a device, a data set or a task is not there, the folder cannot be written (what was there is kept),
-            or it holds a run with other settings; or something about the task, see `checked` and `Learner.try_out`.
-        Failed: the task's own code raised an error, the cause of this one. What was finished is kept.
+        UserError: a device, a data set or a task does not exist; the folder cannot be written (its files are
+            unchanged), or it holds a run with other settings; or the task is wrong, see
+            `adai.lab.tasks.task.checked` and `adai.lab.training.learner.Learner.try_out`.
+        Failed: the code of the task raised an error, which is the cause of this one. Finished epochs are kept.
     """
     folder, data_dir = Path(folder), data_dir and Path(data_dir)
     device = local_device(device_named(settings.device))
@@ -88,7 +89,7 @@ def train(
         try:
             learner.try_out()
             if not processes.agreed(run.started if processes.first else True):
-                # Also of a run that an earlier version began: its first weights are there again.
+                # Also for a run that an earlier version started: the learner has its initial weights.
                 start = learner.start()
                 if processes.first:
                     with writing_to(folder, AFTER_AN_EPOCH):
@@ -108,7 +109,7 @@ def train(
                 state = {} if diverged(rows) else {"rows": rows, **learner.state()}
                 if processes.first:
                     with writing_to(folder, AFTER_AN_EPOCH):
-                        # The checkpoint has the rows too: whatever metrics.jsonl holds, it can be made from it.
+                        # The checkpoint also holds the rows, from which metrics.jsonl is restored.
                         if state:
                             checkpoints.save(folder, len(rows), state)
                         run.write_rows(rows)
@@ -121,7 +122,7 @@ def train(
 def _put_back(learner: Learner, state: dict[str, Any], folder: Path) -> None:
     try:
         learner.load(state)
-    except (KeyError, RuntimeError, ValueError) as error:  # a task of your own that has changed since
+    except (KeyError, RuntimeError, ValueError) as error:  # the user's task has changed since
         what = str(error).splitlines()[0]
         raise UserError(f"the checkpoint in {folder} is of another model ({what}); give another `folder`") from error
 
@@ -133,10 +134,13 @@ def diverged(rows: list[Row]) -> bool:
 
 @contextmanager
 def algorithms(settings: Settings) -> Iterator[None]:
-    """Only deterministic algorithms, or else the fastest; torch keeps this for the whole process, so it is put back."""
+    """Use deterministic algorithms in the block if the settings ask for them, else the fastest ones.
+
+    torch keeps this choice for the whole process, so it is restored at the end.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to be deterministic
     torch.use_deterministic_algorithms(settings.deterministic)
     torch.backends.cudnn.benchmark = not settings.deterministic
     try:

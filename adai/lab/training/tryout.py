@@ -1,4 +1,4 @@
-"""One step of an optimizer before any training, to see whether it works with the model and needs a closure."""
+"""Takes one step with an optimizer before training, to check that it works, and whether it needs a closure."""
 
 import io
 import re
@@ -16,16 +16,21 @@ from adai.lab.optimizers.recipes import RECIPES, Recipe
 
 
 def needs_closure(recipe: Recipe, model: nn.Module, precision: str = "fp32") -> bool:
-    """Take a step with random gradients on a copy of the model. Model and random generators stay as they are.
+    """Take a step with random gradients on a copy of the model. The model and the random generators do not change.
 
-    It is not tried with the recipes of `RECIPES`, none of which needs a closure.
+    The optimizers of `RECIPES` need no closure; for them no step is taken.
+
+    Args:
+        recipe: makes the optimizer.
+        model: the model.
+        precision: the precision of the run.
 
     Returns:
-        Whether a step fails without a closure, as those of L-BFGS and SAM do.
+        Whether a step needs a closure, as for L-BFGS and SAM.
 
     Raises:
         UserError: the optimizer cannot be made, cannot take a step, has none of the model's parameters, needs a closure
-            with ``fp16``, or has a state that a checkpoint cannot hold.
+            although the precision is ``fp16``, or has a state that a checkpoint cannot hold.
     """
     if recipe.spec in RECIPES:
         return False
@@ -34,23 +39,25 @@ def needs_closure(recipe: Recipe, model: nn.Module, precision: str = "fp32") -> 
         own = copied(model)
         optimizer = recipe.build(own)
         if not {*map(id, own.parameters())} & {id(p) for group in optimizer.param_groups for p in group["params"]}:
-            raise UserError(f"{recipe.label} has no parameter of the model; make it of the model that it is given")
+            raise UserError(f"{recipe.label} has no parameter of the model; make it from the model that it is given")
         train(optimizer)
         with_closure = _step(optimizer, own, recipe.label)
         if with_closure and precision == "fp16":
-            raise UserError(f"{recipe.label} evaluates each batch several times; fp16 cannot, so choose fp32 or bf16")
+            raise UserError(
+                f"{recipe.label} evaluates each batch several times, which fp16 does not support; choose fp32 or bf16"
+            )
         evaluate(optimizer)
         _check_state(optimizer, recipe, own)
     return with_closure
 
 
 def train(optimizer: Optimizer) -> None:
-    """Put an optimizer that has modes into training mode. Schedule-free optimizers train with other weights."""
+    """Switch an optimizer with modes to training mode, in which schedule-free optimizers have other weights."""
     _mode(optimizer, "train")
 
 
 def evaluate(optimizer: Optimizer) -> None:
-    """Put an optimizer that has modes into evaluation mode, before the model is evaluated or saved."""
+    """Switch an optimizer that has modes to evaluation mode, before the model is evaluated or saved."""
     _mode(optimizer, "eval")
 
 
@@ -79,7 +86,7 @@ def _step(optimizer: Optimizer, model: nn.Module, label: str) -> bool:
 
 
 def _gradients(model: nn.Module) -> Callable[[], Tensor]:
-    """A loss of the parameters alone, that is easy to minimise, and whose gradient is random at first."""
+    """The closure of a loss that depends only on the parameters, is easy to minimise, and has a random gradient."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     targets = [p.detach() + 0.01 * torch.randn_like(p) for p in parameters]
 
@@ -95,7 +102,7 @@ def _gradients(model: nn.Module) -> Callable[[], Tensor]:
 
 
 def _check_state(optimizer: Optimizer, recipe: Recipe, model: nn.Module) -> None:
-    """See to it that a checkpoint can hold the state, and that a run can go on from it."""
+    """Check that a checkpoint can hold the state, and that a run can continue from it."""
     buffer = io.BytesIO()
     try:
         torch.save(optimizer.state_dict(), buffer)
@@ -104,9 +111,9 @@ def _check_state(optimizer: Optimizer, recipe: Recipe, model: nn.Module) -> None
     except UserError:
         raise
     except Exception as error:
-        strange = re.search(r"GLOBAL (\S+)", str(error))  # torch has half a page to say of it
+        strange = re.search(r"GLOBAL (\S+)", str(error))  # torch's message is half a page long
         why = f"it holds {strange[1]}" if strange else in_a_line(error)
         raise UserError(
-            f"{recipe.label} cannot be kept in a checkpoint ({why}): its state_dict() has to hold tensors, numbers and "
-            "texts alone, and load_state_dict() has to take them"
+            f"{recipe.label} cannot be kept in a checkpoint ({why}): its state_dict() may hold only tensors, numbers "
+            "and strings, and load_state_dict() has to take them"
         ) from error

@@ -1,7 +1,6 @@
-"""Flatness as a measure of runs: after their last epochs and along training, computed once."""
+"""Flatness as a measure of runs, after their last epochs and along training."""
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -9,17 +8,14 @@ import torch
 
 from adai.errors import UserError
 from adai.lab.host.boundary import Failed, theirs
-from adai.lab.measure.base import Measure
+from adai.lab.measure.base import Configured
 from adai.lab.measure.curvature.measure import Effort, measure_flatness, row
-from adai.lab.measure.objective import BatchNorm, Progress, silent
-from adai.lab.measure.stored import subject_at
+from adai.lab.measure.objective import BatchNorm, Progress
+from adai.lab.measure.stored import Stored
 from adai.lab.measure.subject import Subject
 from adai.lab.results.measured import Measured, file_of, most
 from adai.lab.results.outcome import DIED, Status
 from adai.lab.results.run import finite
-
-# In nats. Below this loss the probabilities, which determine the curvature, have too few digits in float32.
-FITTED = 1e-6
 
 
 class FlatnessSettings(NamedTuple):
@@ -29,7 +25,8 @@ class FlatnessSettings(NamedTuple):
         samples: the number of training samples, drawn with the effort's seed; None for all.
         batch: samples per minibatch.
         batch_norm: the mode of batch norm; see `Objective`.
-        dtype: the dtype to compute in, ``float32`` or ``float64``. Below a loss of `FITTED` it is always ``float64``.
+        dtype: the dtype to compute in, ``float32`` or ``float64``. Below a loss of
+            `adai.lab.measure.subject.FITTED` it is always ``float64``.
         effort: how much to compute.
     """
 
@@ -58,12 +55,8 @@ class FlatnessSettings(NamedTuple):
 QUICK = FlatnessSettings(samples=500, effort=Effort(top=1, products=12, ascent=4, directions=5))
 
 
-class Flatness(Measure):
-    """How flat the loss is where a run has come to: top eigenvalue, trace, sharpnesses.
-
-    Args:
-        given: what decides the numbers; default `QUICK`.
-    """
+class Flatness(Configured[FlatnessSettings]):
+    """How flat the loss is at the parameters of a run: top eigenvalue, trace, sharpnesses; by default with `QUICK`."""
 
     name: ClassVar[str] = "flatness"
     columns: ClassVar[Mapping[str, str]] = {  # of `adai.lab.measure.curvature.measure.Row`
@@ -75,57 +68,43 @@ class Flatness(Measure):
     }
     # A run that did not learn has no minimum that could be flat.
     not_after: ClassVar[tuple[Status, ...]] = DIED
+    usual = QUICK
 
-    def __init__(self, given: FlatnessSettings = QUICK) -> None:
-        self.given = given
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the numbers, as JSON has it."""
-        return self.given.as_dict()
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The settings that a record of an earlier version lacks."""
-        return FlatnessSettings().as_dict()
-
-    def at(
-        self,
-        path: Path,
-        *,
-        device: torch.device | None = None,
-        data_dir: Path | None = None,
-        progress: Progress = silent,
-    ) -> Measured:
-        """Measure at the last checkpoint of a run's folder.
+    def found(self, stored: Stored, progress: Progress) -> Measured:
+        """Measure at a checkpoint; the optimizer is not needed.
 
         Raises:
-            Failed: the model, the loss or the data raise an error.
-            UserError: the run, its data or its task cannot be read, or it has too few parameters.
+            UserError: the net has too few parameters, or as `Stored.subject`.
         """
-        subject = subject_at(path, device=device, data_dir=data_dir)
-        with theirs(f"measuring {path}"):
-            return Measured(subject.epoch or 0, self.settings, *_measured(subject, self.given, progress))
+        subject, given = stored.subject(), self.given
+        at = subject.precise_objective(
+            given.dtype, samples=given.samples, seed=given.effort.seed, batch_norm=given.batch_norm, batch=given.batch
+        )
+        if given.effort.top >= at.size:
+            raise UserError(f"{at.size} parameters are too few for {given.effort.top} eigenvalues")
+        numbers = row("", measure_flatness(at, given.effort, progress))._asdict()
+        del numbers["parameters"]
+        return Measured(subject.epoch or 0, self.settings, at.about(), finite(numbers))
 
     def try_out(self, subject: Subject) -> None:
-        """One product with the Hessian of two samples, with fresh weights.
+        """Compute a product with the Hessian of two samples, at the initial weights.
 
         Raises:
-            UserError: such a net has no second derivative that torch knows.
+            UserError: the second derivative of the net cannot be computed.
         """
         try:
             with theirs("measuring"):
                 few = subject.objective(samples=2, batch_norm=self.given.batch_norm, batch=2)
                 few.hvp(torch.ones_like(few.theta))
         except Failed as error:
-            raise UserError(f"its flatness cannot be measured ({error.reason}); leave `flatness` out") from error
+            raise UserError(f"flatness cannot be measured ({error.reason}); leave `flatness` out") from error
 
     def like(self, comparison: Path, *, along: bool) -> Self:
-        """The measure with the settings that most runs of a comparison were measured with, for runs to compare.
+        """The measure with the settings that most runs of a comparison were measured with, so that runs are comparable.
 
         Args:
-            comparison: the folder.
-            along: what counts is what they were measured with along training, before their last epoch, where any was.
+            comparison: the folder of the comparison.
+            along: whether to prefer the settings of measurements along training, before the last one of a run.
         """
         runs = sorted(file.parent for file in comparison.glob(f"*/seed*/{file_of(Path(), self.name)}"))
         measured = [self.kept_in(run) for run in runs]
@@ -133,26 +112,5 @@ class Flatness(Measure):
         settings = (most(before_last) if along else None) or most(measured)
         try:
             return type(self)(FlatnessSettings.of(settings)) if settings else self
-        except (TypeError, KeyError):  # of a later version: what it means is not known here
+        except (TypeError, KeyError):  # settings of a later version are unknown here
             return self
-
-
-def _measured(
-    subject: Subject, settings: FlatnessSettings, progress: Progress
-) -> tuple[dict[str, Any], dict[str, float | None]]:
-    """The description of the computation, and the numbers."""
-    objective = partial(
-        subject.objective,
-        samples=settings.samples,
-        seed=settings.effort.seed,
-        batch_norm=settings.batch_norm,
-        batch=settings.batch,
-    )
-    at = objective(dtype=getattr(torch, settings.dtype))
-    if settings.effort.top >= at.size:
-        raise UserError(f"{at.size} parameters are too few for {settings.effort.top} eigenvalues")
-    if at.loss() < FITTED and at.theta.device.type != "mps":  # which has no float64
-        at = objective(dtype=torch.float64)
-    numbers = row("", measure_flatness(at, settings.effort, progress))._asdict()
-    del numbers["parameters"]
-    return at.about(), finite(numbers)

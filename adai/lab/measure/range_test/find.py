@@ -45,7 +45,7 @@ def find_lr(
     `adai.lab.measure.range_test.restored`.
 
     **When not to use it.** It does not show how well a model trained at a rate generalises: for that compare whole
-    runs (`adai compare --tune`). It does not support gradient scalers or several processes.
+    runs (`adai.lab.compare` with ``tune``). It does not support gradient scalers or several processes.
 
     Args:
         optimizer: any optimizer. Its groups keep the ratios of their rates; the reported rate is that of the first
@@ -197,7 +197,7 @@ def _step(
 
     closure = Closure(parameters, list(model.buffers()), evaluate)
     before = closure.evaluate().item()
-    optimizer.step(closure)  # type: ignore[arg-type]  # which torch takes to return a float
+    optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation: a closure returns a float
     return before
 
 

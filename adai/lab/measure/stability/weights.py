@@ -4,7 +4,7 @@
 state.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -73,7 +73,8 @@ def check(optimizer: Optimizer) -> None:
     _rule(optimizer)(optimizer, torch.zeros_like)
 
 
-Rule = Callable[[Optimizer, Gradient], Weight]
+# Computes the weights of the optimizers of one class.
+Rule = Callable[[Any, Gradient], Weight]
 
 
 def _rule(optimizer: Optimizer) -> Rule:
@@ -172,34 +173,19 @@ def _rmsprop(optimizer: Optimizer, gradient: Gradient) -> Weight:
     return weight
 
 
-def _adai(optimizer: Optimizer, gradient: Gradient) -> Weight:
+def _adai(optimizer: Adai, gradient: Gradient) -> Weight:
     """Adai, AdaiW. The first step uses the gradient itself, m̂_1 = g_1, whatever the inertia."""
     if any(group["dampening"] != 1 for group in optimizer.param_groups):
         raise UserError(f"{type(optimizer).__name__} has a dampening other than 1; its stability limit is known for 1")
-    sums = [(v_hat.sum().item(), v_hat.numel()) for v_hat in _v_hats(optimizer)]
-    mean = sum(total for total, _ in sums) / max(1, sum(size for _, size in sums))
+    mean = optimizer.v_mean()
 
     def weight(p: Tensor, state: State, group: Group) -> Tensor | float:
         if not _steps(state) or not mean:
             return theory.sgd()
-        w = group["betas"][0] * _v_hat(state, group) / mean
-        S: Tensor = theory.adai(1 - w.clamp(group["eps"], 1 - group.get("min_inertia", 0)))
+        S: Tensor = theory.adai(_wide(optimizer.inertia(p, mean)))
         return S
 
     return weight
-
-
-def _v_hats(optimizer: Optimizer) -> Iterator[Tensor]:
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            state = optimizer.state.get(p, {})
-            if _steps(state):
-                yield _v_hat(state, group)
-
-
-def _v_hat(state: State, group: Group) -> Tensor:
-    v_hat: Tensor = _wide(state["exp_avg_sq"]) / debias(group["betas"][1], _steps(state))
-    return v_hat
 
 
 def _first(p: Tensor, group: Group, optimizer: Optimizer, gradient: Gradient) -> Tensor:
