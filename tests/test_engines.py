@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 import weakref
+from collections import Counter
 
 import pytest
 import torch
@@ -74,6 +75,21 @@ def test_foreach_calls_as_many_operators_for_any_number_of_tensors(tensors, monk
     # On CPUs counting a step is the only operator for each tensor that is left, within a foreach operator.
     assert called[0] == called[1]
     assert len(called[0]) <= 60
+
+
+def test_foreach_on_a_cpu_works_on_parts_that_fit_into_the_cache(tensors):
+    """And in float32 sums large tensors without a norm, which torch does not vectorize."""
+    shapes = ((3, 50_000), (200_000,), (5,), (7,))
+    params, expected = (tensors(shapes, dtype=torch.float32) for _ in range(2))
+    optimizer = train(params, 2, foreach=True)
+    train(expected, 2, **LOOP)
+    assert_close(params, expected, 1e-6)
+    with Dispatches() as dispatches:
+        optimizer.step()
+    count = Counter(dispatches.names)
+    assert count["aten._foreach_div.Scalar"] == 2  # the large tensors, and the small ones
+    assert count["aten.sum.default"] == 4  # of the two large tensors, and twice over all
+    assert count["aten._foreach_norm.Scalar"] == 1
 
 
 def test_foreach_with_several_counts_equals_the_loop(tensors, monkeypatch):

@@ -43,7 +43,7 @@ def choose(
             return engine
         # As in torch.optim, a traced step is no reason to refuse.
         if group["fused"] and not any(type(p).__name__ == "FakeTensor" for p in batch.params):
-            raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
+            raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None to use another engine")
         if reason == cpu.NOT_BUILT:
             use_foreach = not isinstance(group["lr"], Tensor)
     if use_foreach is None:
