@@ -128,7 +128,7 @@ def test_what_it_cannot_do_is_refused(tensors):
     optimizer = Adai([torch.nn.Parameter(torch.zeros(3, device="meta"))], **PREVIOUS)
     (p,) = optimizer.param_groups[0]["params"]
     p.grad = torch.zeros_like(p)
-    with pytest.raises(RuntimeError, match='mean="previous" has to know on the host'):
+    with pytest.raises(RuntimeError, match='mean="previous" needs to know on the host'):
         optimizer.step()
 
 

@@ -31,22 +31,16 @@ class Batch(NamedTuple):
         """The same memory, with complex tensors viewed as pairs of real numbers."""
         return _batch([*([None if t is None else _real(t) for t in ts] for ts in self[:-1]), self.places])
 
-    def alike(self, most: int | None = None) -> list[tuple["Batch", list[int]]]:
+    def alike(self) -> list[tuple["Batch", list[int]]]:
         """Parts whose tensors share device and dtypes, as foreach kernels need, each with its positions in this batch.
 
         Tensors without a bias correction are in other parts than those with one.
-
-        Args:
-            most: the largest number of elements that a part has before its last tensor; None for no limit.
         """
         parts: dict[Any, list[int]] = {}
-        elements = 0
         for i, (param, grad, m, c) in enumerate(
             zip(self.params, self.grads, self.exp_avgs, self.bias_corrections, strict=True)
         ):
-            number = 0 if most is None else elements // most
-            parts.setdefault((param.device, param.dtype, grad.dtype, m.dtype, c is None, number), []).append(i)
-            elements += 0 if most is None else param.numel()
+            parts.setdefault((param.device, param.dtype, grad.dtype, m.dtype, c is None), []).append(i)
         return [(self.take(where), where) for where in parts.values()]
 
     def check_shapes(self) -> None:

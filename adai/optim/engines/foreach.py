@@ -16,10 +16,6 @@ from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean, typical
 from adai.optim.shared.mean import accumulator, advance, total_hat
 
-CACHED = 2**18
-"""The most elements that a part has on a CPU, not counting its last tensor."""
-
-
 LARGE = 4096
 """The mean size of tensors on a CPU above which one operator for each is faster than one for the list."""
 
@@ -43,7 +39,7 @@ class Foreach(Operators):
         """Update v of every tensor of the batch; return Σ v̂ over the batch."""
         beta2 = hyper.beta2
         sums: list[Tensor] = [torch.empty(0)] * len(batch.params)
-        for part, where in _parts(batch):
+        for part, where in batch.alike():
             vs, gs = part.exp_avg_sqs, _gradients(part, hyper, clip)
             torch._foreach_mul_(vs, beta2)
             torch._foreach_addcmul_(vs, gs, gs, 1 - beta2)
@@ -53,19 +49,9 @@ class Foreach(Operators):
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Update every parameter of the batch with the mean of v̂, and count the step."""
-        for part, where in _parts(batch):
+        for part, where in batch.alike():
             _update_alike(part, hyper, [counts[i] for i in where], clip, mean)
         advance(batch.steps, mean)
-
-
-def _parts(batch: Batch) -> list[tuple[Batch, list[int]]]:
-    """Parts of the batch that operators can process as lists, each with its positions in the batch.
-
-    On a CPU a part has few elements, so that its temporary tensors stay in the cache from one operator to the next.
-    Elsewhere parts are as large as possible, because each operator is a launch.
-    """
-    cached = batch.params[0].is_cpu and not torch.compiler.is_compiling()
-    return batch.alike(CACHED if cached else None)
 
 
 def _sums(vs: list[Tensor]) -> list[Tensor]:
