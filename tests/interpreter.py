@@ -5,7 +5,6 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from adai import Adai
 from adai.optim import step
 from adai.optim.engines import triton as gpu
 
@@ -29,7 +28,7 @@ def interpreted():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step, "choose", choose)
-        patch.setattr(Adai, "_check_capturable", lambda _: None)
+        patch.setattr("adai.optim.adai.check_capturable", lambda _: None)
         patch.setattr(triton.InterpretedFunction, "__call__", _called(triton))
         patch.setattr(triton, "_convert_float", _converted(triton))
         yield

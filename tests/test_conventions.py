@@ -51,7 +51,7 @@ def run(optimizer, params, tensors, steps=3):
         ({"min_inertia": float("nan")}, "Invalid min_inertia value: nan"),
         (
             {"min_inertia": 0.95, "eps": 0.1},
-            "Invalid min_inertia value: 0.95; it has to lie in [0, 1 - eps], eps being 0.1",
+            "Invalid min_inertia value: 0.95; it must be in [0, 1 - eps], with eps = 0.1",
         ),
         ({"warmup_steps": -1}, "Invalid warmup_steps value: -1"),
         ({"warmup_steps": 2.5}, "Invalid warmup_steps value: 2.5"),

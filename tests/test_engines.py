@@ -6,6 +6,7 @@ import io
 import math
 import pickle
 import weakref
+from collections import Counter
 
 import pytest
 import torch
@@ -74,6 +75,21 @@ def test_foreach_calls_as_many_operators_for_any_number_of_tensors(tensors, monk
     # On CPUs counting a step is the only operator for each tensor that is left, within a foreach operator.
     assert called[0] == called[1]
     assert len(called[0]) <= 60
+
+
+@pytest.mark.parametrize(("dtype", "number"), [(torch.float32, 4), (torch.float64, 0)])
+def test_foreach_on_a_cpu_sums_large_tensors_without_a_norm(tensors, dtype, number):
+    """torch does not vectorize the norm. In float64 it stays, for the same results as before."""
+    shapes = ((3, 50_000), (200_000,), (5,), (7,))
+    params, expected = tensors(shapes, dtype), tensors(shapes, dtype)
+    optimizer = train(params, 2, foreach=True)
+    train(expected, 2, **LOOP)
+    assert_close(params, expected, 1e-6 if dtype == torch.float32 else 1e-12)
+    with Dispatches() as dispatches:
+        optimizer.step()
+    count = Counter(dispatches.names)
+    assert count["aten._foreach_norm.Scalar"] == (not number)
+    assert count["aten.sum.default"] == number + 2  # two are over all tensors
 
 
 def test_foreach_with_several_counts_equals_the_loop(tensors, monkeypatch):

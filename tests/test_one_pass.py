@@ -123,12 +123,12 @@ def test_a_nan_spreads(engine, tensors):
 
 
 def test_what_it_cannot_do_is_refused(tensors):
-    with pytest.raises(ValueError, match='Invalid mean: \'last\'; it has to be "current" or "previous"'):
+    with pytest.raises(ValueError, match='Invalid mean: \'last\'; it must be "current" or "previous"'):
         AdaiW(tensors(), mean="last")
     optimizer = Adai([torch.nn.Parameter(torch.zeros(3, device="meta"))], **PREVIOUS)
     (p,) = optimizer.param_groups[0]["params"]
     p.grad = torch.zeros_like(p)
-    with pytest.raises(RuntimeError, match='mean="previous" has to know on the host'):
+    with pytest.raises(RuntimeError, match='mean="previous" needs to know on the host'):
         optimizer.step()
 
 

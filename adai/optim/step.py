@@ -1,4 +1,4 @@
-"""One step: what the engines do, in which order, around the numbers that all parameters share."""
+"""The order of a step: what the engines compute, and the numbers that all parameters share."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ from adai.optim.shared.scaling import Scaled
 from adai.optim.shared.sharding import Sharing, local
 
 Engines = dict[tuple[int, int], Engine]
-"""The engines of the last step, by the positions of group and share."""
+"""The engines of the last step, by the positions of their group and their share."""
 
 
 class Work(NamedTuple):
-    """What there is to do in one step for the tensors of one group that are shared out alike."""
+    """The work of one step for those tensors of a group that are sharded alike."""
 
     engine: Engine
     batch: Batch
@@ -43,17 +43,17 @@ def work_of_group(
     *,
     has_complex: bool,
 ) -> list[Work]:
-    """The work of a step in one group, with an engine for each share, ready to go.
+    """Prepare an engine for each share of a group, and return the work of a step in this group.
 
     Args:
-        optimizer: whose step it is.
+        optimizer: the optimizer that takes the step.
         index: the group's position.
-        batch: the tensors of the group that take part.
-        states: the state dicts of its parameters; empty under `torch.compile`.
-        shares: the position of each one's share in ``sharing.shares``.
-        sharing: what each tensor is on this process.
-        engines: those of the last step; they are replaced by those of this one.
-        has_complex: whether one of the tensors is complex.
+        batch: the tensors of the group that have a gradient.
+        states: the state dicts of their parameters; empty under `torch.compile`.
+        shares: for each tensor, the position of its share in ``sharing.shares``.
+        sharing: how the parameters are sharded.
+        engines: the engines of the last step. They are replaced by those of this step.
+        has_complex: whether any of the tensors is complex.
     """
     group, compiling = optimizer.param_groups[index], torch.compiler.is_compiling()
     hyper, work = Hyper.of(group), []
@@ -72,7 +72,7 @@ def work_of_group(
         if compiling:
             engine = choose(group, hyper, part, own)
         else:
-            # Taken out, so that an engine whose preparation fails is not used again.
+            # Remove the engine, so that it is not used again if its preparation fails.
             engine = choose(group, hyper, part, own, engines.pop((index, share), None))
             engines[index, share] = engine
         counts = [] if engine.on_device else _counts(part.steps, hyper, off_host, engine.ts)
@@ -81,17 +81,21 @@ def work_of_group(
 
 
 def keeps_off_host(groups: Sequence[dict[str, Any]], sharing: Sharing) -> bool:
-    """Whether nothing may ask a device for a number, because a graph could not be captured or there are none."""
+    """Whether the host must not read numbers from tensors: graphs cannot capture that, and some tensors have none."""
     return torch.compiler.is_compiling() or sharing.unreal or any(group["capturable"] for group in groups)
 
 
 def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previous: bool) -> None:
-    """Step the tensors of this process, which may be none, together with all processes that share in them.
+    """Take a step, together with the other processes that hold shards.
 
-    ``previous`` takes the mean of v̂ of the step before, where there was one.
+    Args:
+        optimizer: the optimizer that takes the step.
+        work: the tensors of this process; may be empty.
+        sharing: how the parameters are sharded.
+        previous: use the mean of v̂ of the step before, if there was one.
     """
     off_host, shares = keeps_off_host(optimizer.param_groups, sharing), [w.share for w in work]
-    # Only engines that do everything in their last pass can leave all as it was once the gradients are in.
+    # Only engines that write everything in their last pass can still skip the step after they have read the gradients.
     on_device = all(w.engine.on_device for w in work)
     scaled = Scaled.of(optimizer, on_device=on_device or sharing.unreal)
     if scaled.skip is True:
@@ -119,17 +123,17 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previ
         mean = gated(v_mean, wait=may_ask and _asks(work, v_mean))
     if mean is None:
         for w, squares in zip(work, told, strict=True):
-            if squares is not None:  # v holds weight decay alone, which does not count before the first gradient
+            if squares is not None:  # v contains only weight decay, which does not count before the first gradient
                 torch._foreach_zero_(w.batch.exp_avg_sqs)
         return
     _update(work, clips, scaled.gated(mean), off_host=off_host)
 
 
 def _mean_before(work: list[Work], sharing: Sharing, shares: list[int], *, off_host: bool) -> Mean | None:
-    """The mean of v̂ of the step before, over the tensors of this step that had one; None where it is 0."""
+    """The mean of v̂ of the step before, over those tensors of this step that took part in it; None if it is 0."""
     if off_host:
         raise RuntimeError(
-            'mean="previous" has to know on the host whether there was a step before; leave mean at "current" for '
+            'mean="previous" needs to know on the host whether there was a step before; leave mean at "current" for '
             "capturable=True, torch.compile and tensors without numbers"
         )
     sums = [w.engine.total_before(w.batch, w.hyper, w.counts) for w in work]
@@ -145,10 +149,10 @@ def _update(work: list[Work], clips: list[Any], mean: Mean, *, off_host: bool) -
 
 
 def mark_as_begun(optimizer: Optimizer) -> None:
-    """Leave no state empty after a step.
+    """Make sure that the optimizer's state is not empty after a step.
 
-    NOTE torch.distributed.checkpoint takes a hidden step where the state is empty. On a process that never has a
-    gradient it would be a step that no other process takes part in.
+    NOTE torch.distributed.checkpoint takes a step of its own if the state is empty. A process that never has a gradient
+    would take that step without the other processes.
     """
     if not optimizer.state and not torch.compiler.is_compiling():
         for group in optimizer.param_groups:
@@ -157,23 +161,27 @@ def mark_as_begun(optimizer: Optimizer) -> None:
 
 
 def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool, ts: list[float] | None) -> list[Count]:
-    """The count of every tensor in the step that is being made; ``off_host`` does not ask a device for them.
+    """The count of every tensor in this step.
 
-    ``ts`` are their numbers, where they are known.
+    Args:
+        steps: the step counts before this step.
+        hyper: the group's numbers.
+        off_host: leave the counts on their devices.
+        ts: the counts in this step as numbers, if they are known.
     """
     if off_host:
         return [hyper.count_at(step.to(accumulator(step.device)) + 1) for step in steps]
     if ts is None:
         ts = [step.item() + 1 for step in steps]
-    each = {t: hyper.count_at(t) for t in set(ts)}  # most tensors share one
+    each = {t: hyper.count_at(t) for t in set(ts)}  # most tensors have the same count
     return [each[t] for t in ts]
 
 
 def _told(w: Work) -> Tensor | None:
-    """Σ g² of the raw gradients in a first step at learning rate 0, else None.
+    """Σ g² of the raw gradients in a first step with learning rate 0, else None.
 
-    NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to have the state made. With L2 decay
-    the mean of v̂ is not zero then.
+    NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to create the state. With L2 decay the
+    mean of v̂ is not zero then, but Σ g² is.
     """
     if any(count.t != 1 for count in w.counts) or w.hyper.lr != 0:
         return None
@@ -181,17 +189,17 @@ def _told(w: Work) -> Tensor | None:
 
 
 def _asks(work: list[Work], number: Tensor) -> bool:
-    """Whether the host asks if all gradients have been zero so far: the step count stands still as long as they are.
+    """Whether the host checks if all gradients have been zero so far, in which case the step is not counted.
 
-    Off the CPU it would wait for the device, and so asks only as long as nothing has been counted; the device's own
-    guard serves afterwards.
+    On a CPU it always does. Elsewhere it would wait for the device, so it does only until a step has been counted;
+    after that `Mean.alive` has the same effect on the device.
     """
     return number.is_cpu or all(count.t == 1 for w in work for count in w.counts)
 
 
 def _drop_settled(work: list[Work]) -> None:
     for w in work:
-        soon = any(count.least > 0.99 for count in w.counts)  # which is quick, and false in most steps
+        soon = any(count.least > 0.99 for count in w.counts)  # fast, and false in most steps
         if soon and any(c is not None for c in w.batch.bias_corrections):
             for state, count in zip(w.states, w.counts, strict=True):
                 drop_settled(state, count)

@@ -1,6 +1,6 @@
-"""All that adai takes from torch under a private name, each with a fallback for versions of torch that lack the name.
+"""All private names of torch that adai uses, each with a fallback for versions of torch without it.
 
-The operators `torch._foreach_*`, which torch's documentation recommends, are not among these.
+The operators `torch._foreach_*` are not here, because torch's documentation recommends them.
 """
 
 import functools
@@ -17,7 +17,7 @@ P = ParamSpec("P")
 
 
 def _first(owner: Any, *names: str, otherwise: T) -> T:
-    """The first of these attributes that the owner has, or the fallback."""
+    """The first of these attributes that exists, else the fallback."""
     found: T = next((getattr(owner, name) for name in names if hasattr(owner, name)), otherwise)
     return found
 
@@ -52,7 +52,7 @@ def _no_backward() -> int:
 
 
 use_grad_for_differentiable = _first(torchs, "_use_grad_for_differentiable", otherwise=_grad_if_differentiable)
-"""Decorates ``step``: gradients are enabled in it if the optimizer is ``differentiable``, and disabled if it is not."""
+"""Decorator of ``step`` that enables gradients if the optimizer is ``differentiable``, and else disables them."""
 
 check_capture = _first(
     Optimizer,
@@ -60,15 +60,15 @@ check_capture = _first(
     "_cuda_graph_capture_health_check",
     otherwise=_check_capture,
 )
-"""Raises if a CUDA graph captures a step of the optimizer and a group is not ``capturable``."""
+"""Raise if a CUDA graph captures a step of the optimizer and a group is not ``capturable``."""
 
 _choose = _first(torchs, "_default_to_fused_or_foreach", otherwise=_fused_or_foreach)
 
 current_backward = _first(torch._C, "_current_graph_task_id", otherwise=_no_backward)
-"""A number for the backward pass that is under way; -1 if there is none, or if torch does not tell."""
+"""Return a number that identifies the running backward pass; -1 if none runs, or if torch cannot tell."""
 
 
 def foreach_by_default(params: Sequence[Tensor], *, differentiable: bool) -> bool:
-    """Whether torch.optim would take its foreach implementation for these parameters."""
+    """Whether torch.optim would use its foreach implementation for these parameters."""
     _, foreach = _choose(list(params), differentiable, use_fused=False)
     return foreach

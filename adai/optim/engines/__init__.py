@@ -1,1 +1,1 @@
-"""The engines: one contract, several ways to carry out the rule."""
+"""The engines: several implementations of the rule with the same interface."""

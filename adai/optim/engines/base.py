@@ -1,4 +1,4 @@
-"""What an engine is: the one contract that all of them keep."""
+"""The interface of the engines."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -11,60 +11,60 @@ from adai.optim.rule import Count, Mean
 
 
 class Engine(Protocol):
-    """A way to carry out the rule for the tensors of one group.
+    """An implementation of the rule for the tensors of one group.
 
-    In each step `prepare` is called first, then `squares` if gradients are clipped, then `accumulate`, `mean` of one of
-    the engines, and `update`. With ``mean="previous"`` `total_before` is called before `accumulate`, and `accumulate`
-    only where not `one_pass`. All of them get the same ``batch`` and ``hyper``. ``counts`` holds the count of each
-    tensor, and ``clip`` the factor of clipping, None for none. An engine may keep whatever it likes from step to step,
-    but no gradient.
+    Each step calls `prepare`, then `squares` if gradients are clipped, then `accumulate`, then `mean` of one of the
+    engines, then `update`. With ``mean="previous"`` it calls `total_before` first, and `accumulate` only if the engine
+    is not `one_pass`. All these calls get the same ``batch`` and ``hyper``. ``counts`` contains the count of each
+    tensor, and ``clip`` is the factor that clips the gradients, or None. An engine may keep anything from one step to
+    the next, except gradients.
     """
 
     on_device: bool
-    """Whether, after `prepare`, the step count and whether to step at all are read on the device.
+    """Whether the step counts, and whether to skip the step, are read on the device. Valid after `prepare`.
 
-    ``counts`` may be empty then, and `Mean.alive` may say that the step is to be left out.
+    If so, ``counts`` may be empty, and `Mean.alive` may tell the engine to skip the step.
     """
 
     one_pass: bool
-    """Whether `update` takes the gradients in, so that `accumulate` is needed for its sum alone."""
+    """Whether `update` also updates v, so that `accumulate` is only needed for the sum that it returns."""
     ts: list[float] | None
-    """After `prepare`, the step that each tensor makes, where the engine has a quick way to know it."""
+    """The count of each tensor in this step, if the engine has a fast way to know it. Valid after `prepare`."""
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper, /) -> str | None:
-        """Get ready for a step; returns why these tensors cannot be stepped by this engine, or None.
+        """Prepare a step; return None, or the reason why this engine cannot work on these tensors.
 
         Args:
-            batch: the tensors; gradients may be replaced by copies that suit the engine.
-            states: the parameters' state dicts in the batch's order; empty under `torch.compile`.
+            batch: the tensors. The engine may replace gradients in it by copies.
+            states: the parameters' state dicts in the order of the batch; empty under `torch.compile`.
             hyper: the group's numbers.
 
         Raises:
-            RuntimeError: a gradient or the state has another shape than its parameter.
+            RuntimeError: a gradient or a state tensor has another shape than its parameter.
         """
         ...
 
     def squares(self, batch: Batch, hyper: Hyper, /) -> Tensor:
-        """Σ g² of the gradients as they are, 0-dim."""
+        """Σ g² of the raw gradients, 0-dim."""
         ...
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], /) -> Tensor:
-        """Σ v̂ of the step before, 0-dim, over the tensors of the batch that had one."""
+        """Σ v̂ of the step before, 0-dim, over those tensors of the batch that took part in it."""
         ...
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, /) -> Tensor:
-        """Take the gradients in; returns numbers that add up to Σ v̂ of this step over the batch, 0-dim or 1-dim."""
+        """Read the gradients; return numbers, 0-dim or 1-dim, whose sum is Σ v̂ of this step over the batch."""
         ...
 
     def mean(self, hats: Sequence[Tensor], elements: int, /) -> Mean | None:
-        """The mean of v̂ in one go, without the host's waiting for it; None where this engine has no way to do that.
+        """The mean of v̂, computed on the device in a single operation; None if this engine cannot do that.
 
         Args:
-            hats: what `accumulate` has returned for each batch, also of other engines.
+            hats: the results of `accumulate` for all batches, including those of other engines.
             elements: the number of elements of all batches.
         """
         ...
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean, /) -> None:
-        """Move every parameter of the batch, given the mean of v̂, and count the step."""
+        """Update every parameter of the batch with the mean of v̂, and count the step."""
         ...

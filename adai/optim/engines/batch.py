@@ -8,11 +8,11 @@ from torch import Tensor
 from adai.optim.engines.rounding import Place
 
 PLAIN = (Tensor, torch.nn.Parameter)
-"""The types whose memory holds their numbers; a subclass may hold them elsewhere."""
+"""The types whose numbers are in their own memory. A subclass may keep them elsewhere."""
 
 
 class Batch(NamedTuple):
-    """What an engine works on: one entry per parameter that has a gradient."""
+    """The tensors that an engine works on: one entry for each parameter that has a gradient."""
 
     params: list[Tensor]
     grads: list[Tensor]
@@ -24,17 +24,17 @@ class Batch(NamedTuple):
 
     @classmethod
     def empty(cls) -> "Batch":
-        """A batch to be filled."""
+        """A batch with empty lists."""
         return cls([], [], [], [], [], [], [])
 
     def real(self) -> "Batch":
-        """The same memory with complex tensors seen as pairs of real numbers."""
+        """The same memory, with complex tensors viewed as pairs of real numbers."""
         return _batch([*([None if t is None else _real(t) for t in ts] for ts in self[:-1]), self.places])
 
     def alike(self) -> list[tuple["Batch", list[int]]]:
-        """Parts whose tensors share device and dtypes, which foreach kernels need; each with its positions here.
+        """Parts whose tensors share device and dtypes, as foreach kernels need, each with its positions in this batch.
 
-        Those that have no bias correction any more are parts of their own.
+        Tensors without a bias correction are in other parts than those with one.
         """
         parts: dict[Any, list[int]] = {}
         for i, (param, grad, m, c) in enumerate(
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
         return [(self.take(where), where) for where in parts.values()]
 
     def check_shapes(self) -> None:
-        """Raise where a gradient or the state has another shape than its parameter, which an engine may not notice."""
+        """Raise if a gradient or a state tensor has another shape than its parameter, which engines do not check."""
         for p, g, m, v, c in zip(
             self.params, self.grads, self.exp_avgs, self.exp_avg_sqs, self.bias_corrections, strict=True
         ):
@@ -54,12 +54,12 @@ class Batch(NamedTuple):
             named = (("gradient", g), ("exp_avg", m), ("exp_avg_sq", v), ("bias_correction", c))
             name, other = next((name, t.shape) for name, t in named if t is not None and t.shape != shape)
             raise RuntimeError(
-                f"a parameter of shape {tuple(shape)} has a {name} of shape {tuple(other)}; where a parameter is cut "
-                "or extended, its .grad and the tensors of optimizer.state[parameter] have to be too, or be removed"
+                f"a parameter of shape {tuple(shape)} has a {name} of shape {tuple(other)}; if you resize a parameter, "
+                "resize or remove its .grad and the tensors in optimizer.state[parameter] too"
             )
 
     def take(self, where: list[int]) -> "Batch":
-        """The tensors at these positions."""
+        """The batch of the tensors at these positions."""
         return _batch([[ts[i] for i in where] for ts in self])
 
 

@@ -1,4 +1,4 @@
-"""Which engine carries out the rule for a group."""
+"""The choice of an engine for a group."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from adai.optim.torch_private import foreach_by_default
 
 
 def missing(device: torch.device) -> str | None:
-    """Why there is no fused engine for a device, whatever the tensors; None where there is one."""
+    """The reason why a device has no fused engine for any tensors; None if it has one."""
     if device.type == "cuda":
         return triton.missing(device)
     return cpu.missing() if device.type == "cpu" else None
@@ -25,9 +25,9 @@ def missing(device: torch.device) -> str | None:
 def choose(
     group: dict[str, Any], hyper: Hyper, batch: Batch, states: list[dict[str, Any]], last: Engine | None = None
 ) -> Engine:
-    """The engine that is asked for, or the fastest that can do it, ready for the step.
+    """Return the engine that the options request, or else the fastest possible one, prepared for the step.
 
-    The engine of the last step, ``last``, serves again where it is of the right kind.
+    The engine of the last step, ``last``, is used again if it is of the right class.
 
     Raises:
         RuntimeError: ``fused=True`` is not possible, or a tensor has another shape than its parameter.
@@ -41,9 +41,9 @@ def choose(
         reason = engine.prepare(batch, states, hyper)
         if reason is None:
             return engine
-        # As in torch.optim, a traced step is no reason to refuse.
+        # As in torch.optim, fused=True is no error in a traced step.
         if group["fused"] and not any(type(p).__name__ == "FakeTensor" for p in batch.params):
-            raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None for another engine")
+            raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None to use another engine")
         if reason == cpu.NOT_BUILT:
             use_foreach = not isinstance(group["lr"], Tensor)
     if use_foreach is None:

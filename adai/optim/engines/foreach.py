@@ -1,8 +1,7 @@
-"""Engine: `torch._foreach` operators, which move a whole list of tensors with each launch.
+"""Engine: `torch._foreach` operators, each of which processes a whole list of tensors.
 
-The running sum Σ v of the fused engines would save nothing here or in the for-loop: an operator of its own has to bring
-v to the step anyway, and Σ g² instead of Σ v only reads one tensor in place of another of the same size, the gradient
-in the state's dtype and with the L2 penalty.
+The fused engines compute Σ v̂ from Σ g², which saves them a pass over v. Here, as in the for-loop, it would save
+nothing: updating v is an operator of its own in any case, and Σ g² reads as many bytes as Σ v.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,42 +11,32 @@ import torch
 from torch import Tensor
 
 from adai.optim.engines.batch import Batch
+from adai.optim.engines.operators import Operators
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean, typical
-from adai.optim.shared.mean import accumulator, advance, total_before, total_hat
+from adai.optim.shared.mean import accumulator, advance, total_hat
+
+LARGE = 4096
+"""The mean size of tensors on a CPU above which one operator for each is faster than one for the list."""
 
 
-class Foreach:
-    """The engine of lists. It keeps nothing between steps."""
-
-    on_device = False
-    one_pass = False
-    ts: list[float] | None = None
-
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
-        """Check the shapes; any tensors will do."""
-        del states, hyper
-        if not torch.compiler.is_compiling():
-            batch.check_shapes()
+class Foreach(Operators):
+    """The multi-tensor engine."""
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
-        """Σ g² of the gradients as they are."""
+        """Σ g² of the raw gradients."""
         del hyper
         norms: list[Tensor] = []
         for part, _ in batch.alike():
             if torch.compiler.is_compiling():
-                # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
+                # NOTE _foreach_norm returns bfloat16 for bfloat16, which is not exact enough for a sum of squares.
                 norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
             else:
                 norms += torch._foreach_norm(part.grads, 2, dtype=accumulator(part.grads[0].device))
         return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
 
-    def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
-        """Σ v̂ of the step before."""
-        return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
-
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
-        """Bring every v of the batch to this step; returns Σ v̂ over the batch."""
+        """Update v of every tensor of the batch; return Σ v̂ over the batch."""
         beta2 = hyper.beta2
         sums: list[Tensor] = [torch.empty(0)] * len(batch.params)
         for part, where in batch.alike():
@@ -58,27 +47,26 @@ class Foreach:
                 sums[i] = v_sum
         return total_hat(sums, counts)
 
-    def mean(self, hats: Sequence[Tensor], elements: int) -> None:
-        """There is no way to have it in one go."""
-        del hats, elements
-
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
-        """Move every parameter of the batch, given the mean of v̂, and count the step."""
+        """Update every parameter of the batch with the mean of v̂, and count the step."""
         for part, where in batch.alike():
             _update_alike(part, hyper, [counts[i] for i in where], clip, mean)
         advance(batch.steps, mean)
 
 
 def _sums(vs: list[Tensor]) -> list[Tensor]:
-    """Σ v of each, which is its norm of order 1."""
+    """Σ v of each tensor. It is the norm of order 1, because no v is negative."""
     dtype = accumulator(vs[0].device)
-    if torch.compiler.is_compiling():  # each sum becomes a part of other kernels
+    # On CPUs torch vectorizes a sum, but not this norm, so for large tensors one operator each is faster. For float64
+    # the norm stays, because the order of the additions would change the last digit of the parameters.
+    large = vs[0].is_cpu and vs[0].dtype != dtype and sum(map(Tensor.numel, vs)) > LARGE * len(vs)
+    if large or torch.compiler.is_compiling():  # which fuses sums into other kernels
         return [v.sum(dtype=dtype) for v in vs]
     return list(torch._foreach_norm(vs, 1, dtype=dtype))
 
 
 def _gradients(batch: Batch, hyper: Hyper, clip: Any) -> list[Tensor]:
-    """g of every tensor in the state's dtype; the caller's own tensors where nothing has to change, never written."""
+    """g of every tensor in the state's dtype. Some of these may be the caller's tensors: do not write to them."""
     gs = _in_dtype_of(batch.exp_avgs, batch.grads)
     if clip is not None:
         gs = list(torch._foreach_mul(gs, _number(clip, gs[0])))
@@ -108,11 +96,11 @@ def _update_alike(batch: Batch, hyper: Hyper, counts: list[Count], clip: Any, me
         torch._foreach_mul_(ws, _number(mean.alive, ms[0]))
         lr = lr * mean.alive.to(ms[0].device)
 
-    # m = mu m + (1 - mu) g, and c the same average of ones.
+    # m = mu m + (1 - mu) g, and c = mu c + (1 - mu).
     # NOTE _foreach_lerp_ would save a pass, but torch.compile (2.13) cannot trace it with a list of weights.
     torch._foreach_addcmul_(ms, ms, ws, -1)
     torch._foreach_addcmul_(ms, gs, ws if dampening == 1 else torch._foreach_pow(ws, dampening))
-    cs = [c for c in batch.bias_corrections if c is not None]  # all of them or none, see Batch.alike
+    cs = [c for c in batch.bias_corrections if c is not None]  # all or none are None, see Batch.alike
     if cs:
         torch._foreach_addcmul_(cs, cs, ws, -1)
         torch._foreach_add_(cs, ws)
@@ -125,7 +113,7 @@ def _update_alike(batch: Batch, hyper: Hyper, counts: list[Count], clip: Any, me
         torch._foreach_mul_(thetas, [1 - rate * decay for rate in lr] if isinstance(lr, list) else 1 - lr * decay)
     step_size = [rate * hyper.gain for rate in lr] if isinstance(lr, list) else lr * hyper.gain
     divisors = cs
-    if cs and (eps == 0 or mean.alive is not None):  # only then can c be 0, where m is 0 too
+    if cs and (eps == 0 or mean.alive is not None):  # only then c can be 0, and then m is 0 too
         divisors = list(torch._foreach_clamp_min(cs, torch.finfo(dtype).tiny))
     if isinstance(step_size, (Tensor, list)):  # NOTE torch.compile (2.6) cannot trace Tensor | list
         steps = torch._foreach_div(ms, divisors) if cs else ms
@@ -139,14 +127,14 @@ def _update_alike(batch: Batch, hyper: Hyper, counts: list[Count], clip: Any, me
 
 
 def _warmed(lr: Any, counts: list[Count], like: Tensor) -> Any:
-    """The learning rate, as the operators take it; a list with one for each tensor as long as some are warming up."""
+    """The learning rate in the form that the operators take; a list with one per tensor while some are warming up."""
     if all(not isinstance(count.warmed, Tensor) and count.warmed == 1 for count in counts):
         return _number(lr, like)
     return _each(counts, lambda count: _number(lr * count.warmed, like))
 
 
 def _raise_to_least(cs: list[Tensor], counts: list[Count], mean: Mean) -> None:
-    """rule.at_least for the list."""
+    """Apply `rule.at_least` to the list, in place."""
     leasts: list[Any] = [count.least for count in counts]
     if isinstance(leasts[0], Tensor):
         if mean.alive is not None:
@@ -154,7 +142,7 @@ def _raise_to_least(cs: list[Tensor], counts: list[Count], mean: Mean) -> None:
         torch._foreach_clamp_min_(cs, [_number(least, cs[0]).expand_as(c) for least, c in zip(leasts, cs, strict=True)])
     elif mean.alive is None:
         torch._foreach_clamp_min_(cs, leasts)
-    else:  # c -= alive min(c - least, 0), exactly the bound where it is raised, as the two are close to each other
+    else:  # c -= alive * min(c - least, 0). Where c is raised the result is exactly least, because the two are close.
         below = torch._foreach_sub(cs, leasts)
         torch._foreach_clamp_max_(below, 0)
         torch._foreach_mul_(below, _number(mean.alive, cs[0]))
@@ -162,8 +150,8 @@ def _raise_to_least(cs: list[Tensor], counts: list[Count], mean: Mean) -> None:
 
 
 def _each(counts: list[Count], number: Callable[[Count], Any]) -> Any:
-    """A number for each tensor, computed once for each distinct count; a single one where all share a count."""
-    if isinstance(counts[0].t, Tensor):  # one for each tensor
+    """A number for each tensor, computed once per distinct count; a single number if all tensors share a count."""
+    if isinstance(counts[0].t, Tensor):  # every count is distinct
         return [number(count) for count in counts]
     made = {id(count): number(count) for count in {id(count): count for count in counts}.values()}
     return next(iter(made.values())) if len(made) == 1 else [made[id(count)] for count in counts]
@@ -174,5 +162,5 @@ def _in_dtype_of(like: list[Tensor], tensors: list[Tensor]) -> list[Tensor]:
 
 
 def _number(value: float | Tensor, like: Tensor) -> Any:
-    """A number as the foreach operators take it: a tensor has to be 0-dim, and of the list's dtype and device."""
+    """A number in the form that the foreach operators take: a tensor needs the dtype and the device of the list."""
     return value.to(like.device, like.dtype) if isinstance(value, Tensor) else value

@@ -1,4 +1,4 @@
-"""Engine: one tensor at a time, by the rule itself. It takes any tensors, and steps can be differentiated through."""
+"""Engine: one tensor at a time, by the functions of `adai.optim.rule`. It takes any tensors and is differentiable."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,48 +8,31 @@ from torch import Tensor
 
 from adai.optim import rule
 from adai.optim.engines.batch import Batch
+from adai.optim.engines.operators import Operators
 from adai.optim.hyper import Hyper
-from adai.optim.shared.mean import accumulator, advance, total_before, total_hat
+from adai.optim.shared.mean import accumulator, advance, total_hat
 
 
-class Loop:
-    """The reference of the other engines. It keeps nothing between steps."""
-
-    on_device = False
-    one_pass = False
-    ts: list[float] | None = None
-
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
-        """Check the shapes; any tensors will do."""
-        del states, hyper
-        if not torch.compiler.is_compiling():
-            batch.check_shapes()
+class Loop(Operators):
+    """The for-loop engine, to which tests compare the other engines."""
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
-        """Σ g² of the gradients as they are."""
+        """Σ g² of the raw gradients."""
         del hyper
         norms = [torch.linalg.vector_norm(g, dtype=accumulator(g.device)) for g in batch.grads]
         return torch.stack([norm.to(norms[0].device) for norm in norms]).square().sum()
 
-    def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count]) -> Tensor:
-        """Σ v̂ of the step before."""
-        return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
-
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count], clip: Any) -> Tensor:
-        """Bring every v of the batch to this step; returns Σ v̂ over the batch."""
+        """Update v of every tensor of the batch; return Σ v̂ over the batch."""
         sums = []
         for param, grad, v in zip(batch.params, batch.grads, batch.exp_avg_sqs, strict=True):
             v.copy_(rule.second_moment(v, _gradient(param, grad, v, hyper, clip), hyper.beta2))
             sums.append(v.sum(dtype=accumulator(v.device)))
         return total_hat(sums, counts)
 
-    def mean(self, hats: Sequence[Tensor], elements: int) -> None:
-        """There is no way to have it in one go."""
-        del hats, elements
-
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count], clip: Any, mean: rule.Mean) -> None:
-        """Move every parameter of the batch, given the mean of v̂, and count the step."""
-        # Autograd keeps what the rule reads, and the results are written over it: differentiate through copies.
+        """Update every parameter of the batch with the mean of v̂, and count the step."""
+        # Autograd saves the tensors that the rule reads, and the results overwrite them: the rule reads copies.
         read: Callable[[Tensor], Tensor] = Tensor.clone if hyper.differentiable else _same
         for param, grad, m, v, c, count in zip(
             batch.params, batch.grads, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, counts, strict=True

@@ -1,4 +1,4 @@
-"""What a kernel that works on addresses has to know of a tensor's memory."""
+"""The memory of tensors, for kernels that work on addresses."""
 
 import inspect
 
@@ -11,20 +11,20 @@ STATE_DTYPES = {
     torch.bfloat16: torch.float32,
     torch.float16: torch.float32,
 }
-"""By the dtype of a parameter that of its state, for those that kernels take."""
+"""The dtype of the state for each dtype of a parameter that kernels take."""
 COUNT_DTYPES = (torch.float32, torch.float64)
-"""What a step count may be in, for kernels."""
-# NOTE increment_version takes a list too in newer versions of torch; one by one it is slow.
+"""The dtypes of step counts that kernels take."""
+# NOTE newer versions of torch can increment the versions of a list; one call for each tensor is slow.
 _VERSIONS_OF_LISTS = "Iterable" in str(inspect.signature(torch.autograd.graph.increment_version))
 
 
 def is_unreal(tensor: Tensor) -> bool:
-    """Whether a tensor has no numbers, only a shape: on the meta device, or torch's FakeTensor."""
+    """Whether a tensor has a shape but no numbers: it is on the meta device, or one of torch's FakeTensors."""
     return tensor.is_meta or type(tensor).__name__ == "FakeTensor"
 
 
 def same_layout(a: Tensor, b: Tensor) -> bool:
-    """Whether the same offset in memory is the same element of both, and no memory lies between the elements."""
+    """Whether two tensors have the same elements at the same offsets in memory, without gaps between elements."""
     if a.is_contiguous() and b.is_contiguous():
         return True
     return a.shape == b.shape and a.stride() == b.stride() and _dense(a)
@@ -41,10 +41,10 @@ def _dense(tensor: Tensor) -> bool:
 
 
 def written(tensors: list[Tensor]) -> None:
-    """Tell torch, which cannot see the kernel write."""
+    """Increment the version counters of tensors that a kernel has written to, which torch cannot notice itself."""
     try:
         _count(tensors)
-    except RuntimeError:  # inference tensors have no counter
+    except RuntimeError:  # inference tensors have no version counter
         _count([t for t in tensors if not t.is_inference()])
 
 

@@ -1,4 +1,4 @@
-"""Engine: another engine on float32 copies of state that is kept in bfloat16."""
+"""Engine: runs another engine on float32 copies of bfloat16 state."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,9 +14,10 @@ from adai.optim.rule import Count, Mean
 
 
 class Narrow:
-    """The reference of the kernels that round on their way. The copies last for one step.
+    """Runs another engine on float32 copies of the state, and rounds the results. The copies last for one step.
 
-    It is for engines that keep nothing between steps, and slower than they are.
+    Tests compare kernels that round by themselves to this. The other engine must not keep anything between steps, and
+    is slower in this way.
     """
 
     on_device = False
@@ -27,7 +28,7 @@ class Narrow:
         self.inner = inner
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
-        """Make the copies."""
+        """Create the copies, and prepare the other engine."""
         self._wide = batch._replace(
             exp_avgs=[_wide(m) for m in batch.exp_avgs],
             exp_avg_sqs=[_wide(v) for v in batch.exp_avg_sqs],
@@ -36,7 +37,7 @@ class Narrow:
         return self.inner.prepare(self._wide, states, hyper)
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
-        """Σ g² of the gradients as they are."""
+        """Σ g² of the raw gradients."""
         del batch
         return self.inner.squares(self._wide, hyper)
 
@@ -46,16 +47,16 @@ class Narrow:
         return self.inner.total_before(self._wide, hyper, counts)
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
-        """Bring the copy of every v to this step; returns Σ v̂ over the batch."""
+        """Update the copy of every v; return Σ v̂ over the batch."""
         del batch
         return self.inner.accumulate(self._wide, hyper, counts, clip)
 
     def mean(self, hats: Sequence[Tensor], elements: int) -> Mean | None:
-        """As the engine that works on the copies."""
+        """The mean, if the other engine can compute it."""
         return self.inner.mean(hats, elements)
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
-        """Move every parameter of the batch, and round the copies into the state."""
+        """Update every parameter of the batch, and round the copies into the state."""
         wide = self._wide
         self.inner.update(wide, hyper, without_least(batch, counts), clip, mean)
         for i, count in enumerate(counts):
@@ -70,10 +71,11 @@ class Narrow:
 
 
 def without_least(batch: Batch, counts: Sequence[Count]) -> list[Count]:
-    """The counts, with 0 as the least of 1 - Π mu where that is in bfloat16.
+    """The counts, with the lower bound of 1 - Π mu set to 0 where 1 - Π mu is stored in bfloat16.
 
-    There it does not get stuck below 1 as in float32. And it scatters around its value: raising what lies too low would
-    make it too large in the mean, by 5 percent after 300 steps where mu is 0.999.
+    The lower bound is not needed there: with stochastic rounding 1 - Π mu does not get stuck below 1, as it does in
+    float32. And it would do harm: rounded values scatter around the exact one, so raising those that are too low makes
+    the average too large, by 5 percent after 300 steps with mu = 0.999.
     """
     return [
         count._replace(least=count.least * 0) if c is not None and c.dtype == NARROW else count

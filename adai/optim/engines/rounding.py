@@ -1,15 +1,15 @@
-"""Stochastic rounding of the state to bfloat16: where the random bits come from, the same ones in every engine.
+"""Stochastic rounding of the state to bfloat16, with the same random bits in every engine.
 
-bfloat16 keeps 8 bits of a number. An average that moves by a thousandth in each step would stand still in it if it were
-rounded to nearest. Stochastic rounding goes up with the probability of the part that is cut off, and down otherwise, so
-the average moves as it should in the mean.
+bfloat16 keeps 8 bits of a number. With rounding to nearest, an average that changes by a thousandth per step would not
+change at all. Stochastic rounding rounds away from zero with a probability equal to the part that is cut off, and
+toward zero otherwise, so the rounded value is correct on average.
 
-The random bits are a hash of ``rounding_seed``, the parameter's number, the step, and the element's place
-in the whole tensor. So they are the same for any number of threads and of shards, and after resuming, and no generator
-has a state to save. A hash gives a word of 32 bits: the low 16 round m, the high 16 round v. As long as 1 - Π mu is
-kept, the word times a constant gives the bits that round it.
+The random bits are a hash of ``rounding_seed``, the parameter's number, the step, and the element's place in the whole
+tensor. So they are the same for any number of threads and shards and after resuming, and there is no generator whose
+state would have to be saved. The hash is a word of 32 bits: the low 16 bits round m, the high 16 bits round v. While
+1 - Π mu is kept, the word times a constant gives the bits that round it.
 
-All integers here are below 2^63, so that Python's and torch's int64 give the same.
+All integers here are below 2^63, so that Python's integers and torch's int64 give the same results.
 """
 
 import math
@@ -19,26 +19,26 @@ import torch
 from torch import Tensor
 
 LEAST_ELEMENTS = 4096
-"""Tensors with fewer elements keep their state in float32: they are not worth it."""
+"""Tensors with fewer elements keep their state in float32, because bfloat16 would save little memory."""
 NARROW = torch.bfloat16
 _MASK = 0xFFFFFFFF
 
 
 class Place(NamedTuple):
-    """Where the elements of a parameter on this process lie in the whole tensor."""
+    """The places of a parameter's elements on this process within the whole tensor."""
 
     number: int
-    """Of the parameter, among all of the optimizer's."""
+    """The parameter's number among all parameters of the optimizer."""
     seed: int = 0
     holder: int = 0
-    """Rank in the optimizer's ``process_group``, whose shards are tensors of their own here."""
+    """The rank in the optimizer's ``process_group``. Each shard of that group counts as a whole tensor here."""
     start: tuple[int, ...] | None = None
-    """Indices of the first element here in the whole tensor; None where the whole tensor is here."""
+    """The indices in the whole tensor of the first element on this process; None if the whole tensor is here."""
     strides: tuple[int, ...] | None = None
-    """The whole tensor's strides; None where the whole tensor is here."""
+    """The strides of the whole tensor; None if the whole tensor is here."""
 
     def of_elements(self, tensor: Tensor) -> Tensor:
-        """The place of every element of the tensor on this process, int64 with its shape."""
+        """The place of every element of the tensor on this process, as int64 with the tensor's shape."""
         strides = tensor.stride() if self.strides is None else self.strides
         places = torch.zeros((), dtype=torch.int64, device=tensor.device)
         for dim, (size, stride) in enumerate(zip(tensor.shape, strides, strict=True)):
@@ -48,10 +48,13 @@ class Place(NamedTuple):
         return places.expand(tensor.shape)
 
     def runs(self, tensor: Tensor) -> tuple[int, int, int] | None:
-        """The places in memory's order: of the first element, the length of runs, from one run's start to the next.
+        """The places in memory order, as runs of consecutive places at equal distances.
 
-        None where they do not follow this pattern, as when a tensor is cut along two inner dimensions. The tensor has
-        to be dense.
+        The tensor has to be dense.
+
+        Returns:
+            The first place, the length of the runs, and the distance from one run's start to the next; None if the
+            places do not have this pattern, for example if a tensor is sharded along two inner dimensions.
         """
         if self.start is None or self.strides is None or tensor.numel() == 0:
             return 0, max(tensor.numel(), 1), 0
@@ -70,7 +73,7 @@ class Place(NamedTuple):
 
 
 def stream(place: Place) -> int:
-    """The number of a parameter's stream of random words, 32 bits."""
+    """The 32-bit number of a parameter's stream of random words."""
     return int(_mixed(_mixed(_mixed(place.seed) + place.number) + place.holder))
 
 
@@ -78,9 +81,9 @@ def random_words(stream: int, t: Any, places: Tensor) -> Tensor:
     """32 random bits for each place, as int64.
 
     Args:
-        stream: what `stream` returned.
+        stream: the result of `stream`.
         t: the step, a whole number or a 0-dim tensor.
-        places: as `Place.of_elements` returns them; they count modulo 2^32.
+        places: the result of `Place.of_elements`, of which only the value modulo 2^32 matters.
     """
     step = t.to(places.device, torch.int64) if isinstance(t, Tensor) else int(t)
     x = (places & _MASK) ^ _mixed(stream + step)
@@ -92,23 +95,23 @@ def random_words(stream: int, t: Any, places: Tensor) -> Tensor:
 
 
 def next_words(words: Tensor) -> Tensor:
-    """Other words from random words, for a third rounding."""
+    """Derive further random words from random words, for a third rounding."""
     return words * (0x9E3779B1 - 2**32) & _MASK
 
 
 def rounded(x: Tensor, bits: Tensor) -> Tensor:
-    """A float32 tensor in bfloat16, away from zero with the probability of the part that is cut off.
+    """Round a float32 tensor to bfloat16, away from zero with a probability equal to the part that is cut off.
 
     Args:
-        x: what to round.
-        bits: 16 random bits for each element, which decide.
+        x: the tensor to round.
+        bits: 16 random bits for each element, which decide the direction.
     """
     cut = (x.view(torch.int32) + bits.to(torch.int32)) & -0x10000
     return torch.where(x.isnan(), x, cut.view(torch.float32)).to(NARROW)
 
 
 def _mixed(x: Any) -> Any:
-    """A hash of 32 bits; each result belongs to one argument."""
+    """A 32-bit hash that maps different arguments to different results."""
     x = x & _MASK
     x = x ^ x >> 16
     x = x * 0x7FEB352D & _MASK

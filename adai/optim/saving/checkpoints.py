@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
-from adai.optim.hyper import ADDED, check
+from adai.optim.options import ADDED, check
 from adai.optim.saving.state import MOMENTS, drop_all_settled, restore, to_save
 
 

@@ -1,30 +1,41 @@
-"""What the parameter groups of a tuned `torch.optim.SGD` are for Adai."""
+"""Converts the parameter groups of a tuned `torch.optim.SGD` into groups for Adai."""
 
 from typing import Any
 
 import torch
 
-# Enough for small nets without batch norm, which die of full-size first steps.
+from adai.optim.options import DEFAULT_EPS
+
+# Enough for small nets without batch norm, which full-size first steps make diverge.
 WARMUP_STEPS = 100
 
-# What torch's schedulers keep in groups; in SGD's rates, and of SGD's momentum.
+# Keys that torch's schedulers add to groups. They hold learning rates and momenta of SGD.
 _OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"}
 
 
-def groups_from_sgd(sgd: torch.optim.SGD, *, most_inertia: float) -> list[dict[str, Any]]:
-    """Parameter groups with the same parameters, weight decay and direction, and steps as long as SGD's add up to.
+def groups_from_sgd(sgd: torch.optim.SGD, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return groups with the same parameters, weight decay and direction, and with steps of the same total length.
 
-    Each group's floor of inertia is the momentum β of its SGD, but at most ``most_inertia``. So Adai is stable where
-    that SGD is: heavy ball at the rate η stands curvatures below 2 (1 + β) / η, and so does Adai at η / (1 - β).
+    SGD with momentum β and learning rate η is stable for curvatures below 2 (1 + β) / η. Adai with the learning rate
+    η / (1 - β) and ``min_inertia`` β is stable for the same curvatures. So each group's ``min_inertia`` is the momentum
+    of its SGD, but at most 1 - eps; unless ``options`` contains another one.
 
-    Keys that are not SGD's options or a scheduler's are the caller's own, and come along.
+    Keys that belong neither to SGD nor to a scheduler are the caller's own, and are kept.
+
+    Args:
+        sgd: the optimizer to convert.
+        options: the options of the new optimizer.
     """
     if not isinstance(sgd, torch.optim.SGD):
         raise TypeError(f"from_sgd needs a torch.optim.SGD, but got {type(sgd).__name__}")
-    return [_group(group, _OF_SCHEDULERS | sgd.defaults.keys(), most_inertia) for group in sgd.param_groups]
+    groups = [_group(group, _OF_SCHEDULERS | sgd.defaults.keys()) for group in sgd.param_groups]
+    if "min_inertia" not in options:
+        for group, old in zip(groups, sgd.param_groups, strict=True):
+            group["min_inertia"] = min(old["momentum"], 1 - options.get("eps", DEFAULT_EPS))
+    return groups
 
 
-def _group(group: dict[str, Any], not_kept: set[str], most_inertia: float) -> dict[str, Any]:
+def _group(group: dict[str, Any], not_kept: set[str]) -> dict[str, Any]:
     momentum, params = group["momentum"], group["params"]
     if not momentum < 1:
         raise ValueError(f"Invalid momentum value: {momentum}; lr / (1 - momentum) needs momentum < 1")
@@ -38,5 +49,4 @@ def _group(group: dict[str, Any], not_kept: set[str], most_inertia: float) -> di
         "lr": group["lr"] * gain,
         "weight_decay": group["weight_decay"],
         "maximize": group["maximize"],
-        "min_inertia": min(momentum, most_inertia),
     }

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from adai.optim.engines.memory import STATE_DTYPES, is_unreal
 from adai.optim.engines.rounding import LEAST_ELEMENTS, NARROW
-from adai.optim.hyper import ADDED, Hyper
+from adai.optim.hyper import Hyper
+from adai.optim.options import ADDED
 from adai.optim.rule import Count
 
 # The state tensors that have the parameter's shape.

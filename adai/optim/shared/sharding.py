@@ -255,16 +255,3 @@ def _ranks(mesh: Any, dims: list[int]) -> tuple[int, ...]:
 
 def _zeros(width: int, device: torch.device) -> Tensor:
     return torch.zeros(width, dtype=accumulator(device), device=device)
-
-
-def check_process_group(process_group: Any) -> None:
-    """Raise where this is neither None nor a process group that has this process in it."""
-    if process_group is None:
-        return
-    if dist.is_available() and process_group is dist.GroupMember.NON_GROUP_MEMBER:
-        raise ValueError("Invalid process_group: this process is not a member of it")
-    if not dist.is_available() or not isinstance(process_group, dist.ProcessGroup):
-        raise TypeError(
-            f"process_group must be a torch.distributed.ProcessGroup, but got {type(process_group).__name__}; "
-            "for all processes give torch.distributed.group.WORLD"
-        )
