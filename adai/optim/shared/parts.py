@@ -4,7 +4,6 @@ import inspect
 import warnings
 import weakref
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import torch.distributed as dist
@@ -48,9 +47,9 @@ def warn_of_parts(optimizer: Optimizer) -> None:
     To be called where parameters are new: in the constructor, and in the first step with other ones, because
     DeepSpeed puts its own in the place of the caller's.
     """
-    frames = _callers()
-    _warn_of_one_each(optimizer, frames)
-    shards = _shards(optimizer.param_groups, frames)
+    modules = _modules_of_callers()
+    _warn_of_one_each(optimizer, modules)
+    shards = _shards(optimizer.param_groups, modules)
     if shards is not None:
         owner, cure = shards
         warnings.warn(
@@ -73,10 +72,9 @@ def warn_of_steps_in_backward(optimizer: Optimizer) -> None:
     _backwards.task, _backwards.stepped = task, weakref.ref(optimizer)
 
 
-def _warn_of_one_each(optimizer: Optimizer, frames: Sequence[FrameType]) -> None:
+def _warn_of_one_each(optimizer: Optimizer, modules: Sequence[str]) -> None:
     """Warn where such a module makes an optimizer while the one that it made before is in use; once for all of them."""
-    for frame in reversed(frames):  # the outermost is the call for the whole model
-        module = frame.f_globals.get("__name__", "")
+    for module in reversed(modules):  # the outermost is the call for the whole model
         for name, cause in _PER_PARAMETER.items():
             if module != name and not module.startswith(f"{name}."):
                 continue
@@ -99,13 +97,12 @@ def _warn_of_another_rule(cause: str) -> None:
     )
 
 
-def _shards(param_groups: Sequence[dict[str, Any]], frames: Sequence[FrameType]) -> tuple[str, str] | None:
+def _shards(param_groups: Sequence[dict[str, Any]], modules: Sequence[str]) -> tuple[str, str] | None:
     """Who has shared the parameters out over processes, and what to give so that the optimizer knows."""
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return None
     if any(getattr(p, "_fsdp_flattened", False) for group in param_groups for p in group["params"]):
         return "FullyShardedDataParallel", "process_group=GROUP, the group that it shards over"
-    modules = [frame.f_globals.get("__name__", "") for frame in frames]
     if "torch.distributed.optim.zero_redundancy_optimizer" in modules:
         return "ZeroRedundancyOptimizer", "optimizer_class=functools.partial(Adai, process_group=GROUP)"
     if any(module.startswith(("deepspeed.runtime.zero.", "deepspeed.runtime.bf16_optimizer")) for module in modules):
@@ -113,10 +110,14 @@ def _shards(param_groups: Sequence[dict[str, Any]], frames: Sequence[FrameType])
     return None
 
 
-def _callers() -> list[FrameType]:
-    """The frames of all callers, innermost first."""
-    frames, frame = [], inspect.currentframe()
+def _modules_of_callers() -> list[str]:
+    """The names of the modules of all callers, innermost first.
+
+    NOTE frames are not kept: a list of them that a frame among them holds is a cycle, which keeps all that the callers
+    have in hand, gradients too, until Python's garbage collector comes by.
+    """
+    modules, frame = [], inspect.currentframe()
     while frame is not None:
-        frames.append(frame)
+        modules.append(frame.f_globals.get("__name__", ""))
         frame = frame.f_back
-    return frames
+    return modules
