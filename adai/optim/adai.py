@@ -1,6 +1,6 @@
 """The optimizer classes: options, state, and `step`, which picks an engine for each parameter group."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self, overload
 
 import torch
@@ -9,12 +9,21 @@ from torch.optim.optimizer import Optimizer, ParamsT
 
 from adai.optim.engines.batch import Batch
 from adai.optim.engines.choice import missing
-from adai.optim.hyper import TENSOR_LR, check, check_beta0, check_mean, check_state_dtype, tensor_lr_is_refused
+from adai.optim.hyper import (
+    TENSOR_LR,
+    check,
+    check_beta0,
+    check_coupled,
+    check_mean,
+    check_state_dtype,
+    tensor_lr_is_refused,
+)
 from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.saving.from_sgd import WARMUP_STEPS, groups_from_sgd
 from adai.optim.saving.state import fresh, modernise
+from adai.optim.shared.coupling import Coupling
 from adai.optim.shared.inertia import inertia, v_mean
-from adai.optim.shared.parts import warn_of_parts, warn_of_steps_in_backward
+from adai.optim.shared.parts import warn_of_padding, warn_of_parts, warn_of_steps_in_backward
 from adai.optim.shared.sharding import Sharing, check_process_group
 from adai.optim.step import Engines, Work, carry_out, mark_as_begun, work_of_group
 from adai.optim.torch_private import check_capture, use_grad_for_differentiable
@@ -98,6 +107,9 @@ class Adai(Optimizer):
             and a second one over the gradients only with ``max_grad_norm``, which clips as ever. Other engines save
             nothing, and on a GPU the host waits for the device in each step. Not for ``capturable`` or
             `torch.compile`. It is not saved.
+        coupling: a `adai.optim.Coupling` that the optimizers of one model share, where each of them has only a part of
+            the parameters. They then divide v̂ by the mean of the round before over all of these parameters. Not with
+            ``process_group``, DTensors, ``max_grad_norm``, ``dampening`` below 1, ``capturable`` or ``differentiable``.
 
     State of a parameter: ``step`` (0-dim), and with the parameter's shape ``exp_avg`` (m), ``exp_avg_sq`` (v) and
     ``bias_correction`` (1 - Π mu). The last is dropped once it is 1 to rounding whatever the gradients were, which is
@@ -130,6 +142,7 @@ class Adai(Optimizer):
     state_dtype: torch.dtype | None = None
     rounding_seed = 0
     mean = "current"
+    coupling: Coupling | None = None
     _sharing = Sharing([], None)
     _beta0s: tuple[float, ...] = ()
     """beta0 of each group, as no scheduler has cycled it."""
@@ -156,6 +169,7 @@ class Adai(Optimizer):
         state_dtype: torch.dtype | None = None,
         rounding_seed: int = 0,
         mean: str = "current",
+        coupling: Coupling | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -178,11 +192,14 @@ class Adai(Optimizer):
         check_process_group(process_group)
         # Not among the defaults: strict loaders would miss them in what another optimizer has saved.
         self.state_dtype, self.rounding_seed, self.mean = state_dtype, rounding_seed, mean
+        self.coupling = coupling
         super().__init__(params, defaults)
         # Not one of the defaults: those are saved with the state, and a process group cannot be.
         self.process_group = process_group
         self._sharing = Sharing([], process_group)
-        if process_group is None:
+        if coupling is not None:
+            coupling.join(self)
+        elif process_group is None:
             warn_of_parts(self)
         self._engines: Engines = {}
 
@@ -222,12 +239,14 @@ class Adai(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a parameter group, as `torch.optim.Optimizer` does; its options are checked as the constructor's are."""
         if isinstance(param_group, dict):
-            for name in ("process_group", "state_dtype", "rounding_seed", "mean"):
+            for name in ("process_group", "state_dtype", "rounding_seed", "mean", "coupling"):
                 if name in param_group:
                     raise ValueError(f"{name} is an option of the whole optimizer, not of a parameter group")
             options = {**self.defaults, **param_group}
             check(options)
             check_state_dtype(self.state_dtype, self.rounding_seed, options)
+            if self.coupling is not None:
+                check_coupled(options)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         self._beta0s = (*self._beta0s, group["betas"][0])
@@ -240,6 +259,8 @@ class Adai(Optimizer):
         """What is pickled and copied."""
         if self.process_group is not None:
             raise TypeError(f"{type(self).__name__} with a process_group cannot be copied; copy its state_dict()")
+        if self.coupling is not None:
+            raise TypeError(f"{type(self).__name__} with a coupling cannot be copied; copy its state_dict()")
         own = {"state_dtype": self.state_dtype, "rounding_seed": self.rounding_seed, "mean": self.mean}
         return {**super().__getstate__(), **own}
 
@@ -258,6 +279,8 @@ class Adai(Optimizer):
         strict loaders such as `torch.distributed.checkpoint` load what was saved from any number of processes on any
         other.
         """
+        if self.coupling is not None:
+            self.coupling.complete()
         with saved_strictly(self):
             return super().state_dict()
 
@@ -326,7 +349,11 @@ class Adai(Optimizer):
         if not self._sharing.fits(self.param_groups):
             seed = self.rounding_seed if self.state_dtype == torch.bfloat16 else None
             self._sharing = Sharing(self.param_groups, self.process_group, self._sharing, seed)
-            if self.process_group is None:
+            if self.coupling is not None and not self._sharing.alone:
+                raise RuntimeError("coupling is not possible with DTensors or a process_group; leave it at None")
+            if self.process_group is not None:
+                warn_of_padding(self)
+            elif self.coupling is None:
                 warn_of_parts(self)
 
     def _init_group(
@@ -399,28 +426,33 @@ class Adai(Optimizer):
         """
         check_capture(self)
         self._check_capturable()
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and self.coupling is None:
             warn_of_steps_in_backward(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
 
+        self._move(list(enumerate(self.param_groups)), self._engines)
+        return loss
+
+    def _move(self, groups: Sequence[tuple[int, dict[str, Any]]], engines: Engines) -> None:
+        """Step the parameters of some groups, each with its group's position, together."""
         work: list[Work] = []
-        for index, group in enumerate(self.param_groups):
+        moving: list[Tensor] = []
+        for index, group in groups:
             batch = Batch.empty()
             shares: list[int] = []
             numbers: list[int] = []
             has_complex = self._init_group(group, *batch[:-1], shares, numbers)
+            moving += batch.params
             batch.places.extend(self._sharing.places[number] for number in numbers)
             states = [] if torch.compiler.is_compiling() else [self.state[p] for p in batch.params]
-            work += work_of_group(
-                self, index, batch, states, shares, self._sharing, self._engines, has_complex=has_complex
-            )
+            work += work_of_group(self, index, batch, states, shares, self._sharing, engines, has_complex=has_complex)
         if work or not self._sharing.alone:
-            carry_out(self, work, self._sharing, previous=self.mean == "previous")
+            coupled = None if self.coupling is None else self.coupling.enter(moving)
+            carry_out(self, work, self._sharing, previous=self.mean == "previous", coupled=coupled)
             mark_as_begun(self)
-        return loss
 
     def _check_capturable(self) -> None:
         if torch.compiler.is_compiling():  # which sets capturable by itself, on the CPU too
@@ -465,6 +497,7 @@ class AdaiW(Adai):
         state_dtype: torch.dtype | None = None,
         rounding_seed: int = 0,
         mean: str = "current",
+        coupling: Coupling | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -486,6 +519,7 @@ class AdaiW(Adai):
             state_dtype=state_dtype,
             rounding_seed=rounding_seed,
             mean=mean,
+            coupling=coupling,
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -119,6 +119,13 @@ def check_state_dtype(state_dtype: torch.dtype | None, rounding_seed: int, optio
         raise RuntimeError("`state_dtype=torch.bfloat16` does not support `differentiable`: rounding has no derivative")
 
 
+def check_coupled(options: dict[str, Any]) -> None:
+    """Raise where a parameter group cannot share its mean of v̂ with other optimizers."""
+    for name, value in (("max_grad_norm", None), ("dampening", 1), ("capturable", False), ("differentiable", False)):
+        if options[name] != value:
+            raise ValueError(f"coupling is not possible with {name}={options[name]}; leave {name} at {value}")
+
+
 def _check_engine(options: dict[str, Any]) -> None:
     """Raise where the options that choose an engine do not go together."""
     if options["foreach"] and options["differentiable"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from adai.optim.engines.batch import Batch
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean, typical
-from adai.optim.shared.mean import accumulator, advance, total_before, total_hat
+from adai.optim.shared.mean import accumulator, advance, squares_of, sums_of, total, total_before, total_hat
 
 
 class Foreach:
@@ -33,14 +33,11 @@ class Foreach:
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
         """Σ g² of the gradients as they are."""
         del hyper
-        norms: list[Tensor] = []
-        for part, _ in batch.alike():
-            if torch.compiler.is_compiling():
-                # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
-                norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
-            else:
-                norms += torch._foreach_norm(part.grads, 2, dtype=accumulator(part.grads[0].device))
-        return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
+        if torch.compiler.is_compiling():
+            # NOTE _foreach_norm returns bfloat16 for bfloat16, which is too little for a sum of squares.
+            parts = [torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads)) for part, _ in batch.alike()]
+            return total([norm.to(accumulator(norm.device)) ** 2 for norms in parts for norm in norms])
+        return total([squares_of(part.grads) for part, _ in batch.alike()])
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
@@ -54,7 +51,7 @@ class Foreach:
             vs, gs = part.exp_avg_sqs, _gradients(part, hyper, clip)
             torch._foreach_mul_(vs, beta2)
             torch._foreach_addcmul_(vs, gs, gs, 1 - beta2)
-            for i, v_sum in zip(where, _sums(vs), strict=True):
+            for i, v_sum in zip(where, sums_of(vs), strict=True):
                 sums[i] = v_sum
         return total_hat(sums, counts)
 
@@ -67,14 +64,6 @@ class Foreach:
         for part, where in batch.alike():
             _update_alike(part, hyper, [counts[i] for i in where], clip, mean)
         advance(batch.steps, mean)
-
-
-def _sums(vs: list[Tensor]) -> list[Tensor]:
-    """Σ v of each, which is its norm of order 1."""
-    dtype = accumulator(vs[0].device)
-    if torch.compiler.is_compiling():  # each sum becomes a part of other kernels
-        return [v.sum(dtype=dtype) for v in vs]
-    return list(torch._foreach_norm(vs, 1, dtype=dtype))
 
 
 def _gradients(batch: Batch, hyper: Hyper, clip: Any) -> list[Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from adai.optim import rule
 from adai.optim.engines.batch import Batch
 from adai.optim.hyper import Hyper
-from adai.optim.shared.mean import accumulator, advance, total_before, total_hat
+from adai.optim.shared.mean import accumulator, advance, sum_of, total_before, total_hat
 
 
 class Loop:
@@ -40,7 +40,7 @@ class Loop:
         sums = []
         for param, grad, v in zip(batch.params, batch.grads, batch.exp_avg_sqs, strict=True):
             v.copy_(rule.second_moment(v, _gradient(param, grad, v, hyper, clip), hyper.beta2))
-            sums.append(v.sum(dtype=accumulator(v.device)))
+            sums.append(sum_of(v))
         return total_hat(sums, counts)
 
     def mean(self, hats: Sequence[Tensor], elements: int) -> None:

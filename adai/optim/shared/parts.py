@@ -9,13 +9,15 @@ from typing import Any
 import torch.distributed as dist
 from torch.optim.optimizer import Optimizer
 
+from adai.optim.hyper import Hyper
 from adai.optim.torch_private import current_backward
 
-_ONE = "Make one Adai over all parameters, and step it after the backward pass"
+_ONE = "Make one Adai over all parameters and give it to adai.optim.in_backward"
+_COUPLED = "give all of them coupling=C, with one C = adai.optim.Coupling()"
 _PER_PARAMETER = {
-    "torchao": f"torchao's CPU offload makes an optimizer for each parameter. {_ONE}, without the offload",
+    "torchao": f"torchao's CPU offload makes an optimizer for each parameter; {_COUPLED}",
     "torch.distributed.optim.apply_optimizer_in_backward": f"_apply_optimizer_in_backward makes an optimizer for each "
-    f"parameter. {_ONE}",
+    f"parameter. {_ONE}, or {_COUPLED}",
 }
 """By module: what makes an optimizer for each parameter, and what to do."""
 
@@ -56,6 +58,22 @@ def warn_of_parts(optimizer: Optimizer) -> None:
             f"this process holds a share of the parameters that {owner} has shared out, but the mean of v over all of "
             f"them is needed: without it another model is trained. Give {cure}; for all processes that is "
             "torch.distributed.group.WORLD",
+            stacklevel=3,
+        )
+
+
+def warn_of_padding(optimizer: Optimizer) -> None:
+    """Warn where an L2 penalty would make gradients of memory that DeepSpeed has not initialised.
+
+    To be called in the first step with other parameters. DeepSpeed 0.19 lengthens each parameter to a multiple of the
+    number of ranks, at stage 3 with whatever was in memory; the gradients there are 0.
+    """
+    decayed = any(Hyper.of(group).l2 for group in optimizer.param_groups)
+    if decayed and "deepspeed.runtime.zero.stage3" in _modules_of_callers():
+        warnings.warn(
+            "DeepSpeed's ZeRO stage 3 pads parameters with memory that it does not initialise, and weight_decay as an L2 "
+            "penalty carries it into the mean of v, which can be nan from then on. Use AdaiW, or "
+            "decoupled_weight_decay=True",
             stacklevel=3,
         )
 
