@@ -71,9 +71,8 @@ def warn_of_padding(optimizer: Optimizer) -> None:
     decayed = any(Hyper.of(group).l2 for group in optimizer.param_groups)
     if decayed and "deepspeed.runtime.zero.stage3" in _modules_of_callers():
         warnings.warn(
-            "DeepSpeed's ZeRO stage 3 pads parameters with memory that it does not initialise, and weight_decay as an L2 "
-            "penalty carries it into the mean of v, which can be nan from then on. Use AdaiW, or "
-            "decoupled_weight_decay=True",
+            "DeepSpeed's ZeRO stage 3 pads parameters with memory that it does not initialise, and an L2 penalty "
+            "carries it into the mean of v, which can be nan from then on. Use AdaiW, or decoupled_weight_decay=True",
             stacklevel=3,
         )
 
