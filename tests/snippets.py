@@ -46,6 +46,10 @@ def block_with(path, text, language="python"):
 MAKERS = ("Adai", "AdaiW", "Adai.from_sgd", "ZeroRedundancyOptimizer")
 
 
+OF_SEVERAL = ("process_group", "optimizer_class", "coupling")
+"""Keywords that only mean something where there are several processes or optimizers."""
+
+
 class _Construction(ast.NodeTransformer):
     """Of ``Adai(model.parameters(), lr=1.0, process_group=group)`` it leaves ``Adai(params, lr=1.0)``."""
 
@@ -53,7 +57,7 @@ class _Construction(ast.NodeTransformer):
         self.generic_visit(node)
         if _called(node) in ("Adai", "AdaiW", "torch.optim.SGD", "ZeroRedundancyOptimizer"):
             node.args[:1] = [ast.Name("params", ast.Load())]
-            node.keywords = [word for word in node.keywords if word.arg not in ("process_group", "optimizer_class")]
+            node.keywords = [word for word in node.keywords if word.arg not in OF_SEVERAL]
         return node
 
 

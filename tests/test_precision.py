@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from adai import Adai
+from adai.optim.shared.mean import sum_of
 from tests.engines import LOOP, assert_close
 
 HALF = [torch.bfloat16, torch.float16]
@@ -112,3 +113,14 @@ def test_gradients_of_another_dtype_keep_their_digits(engine, dtype, grad_dtype,
     for x, y in zip(*results, strict=True):
         assert y.isfinite().all()
         assert_close([x], [y], 2 * torch.finfo(x.dtype).eps if x.dtype in HALF else 2e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1.0, 1e37])
+def test_sums_of_float32_are_good_to_its_rounding(scale):
+    """Also where they are larger than float32 can be, and where the elements differ much in size."""
+    rng = torch.Generator().manual_seed(0)
+    v = (torch.randn(300, 1000, generator=rng) * 4 - 20).exp().clamp_max(10) * scale
+    exact = v.double().sum()
+    assert sum_of(v).dtype == torch.float64
+    assert abs(sum_of(v) / exact - 1) < 1e-6
+    assert sum_of(torch.tensor([1.0, torch.nan])).isnan()

@@ -1,6 +1,6 @@
 """The optimizer classes: options, state, and `step`, which picks an engine for each parameter group."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self, overload
 
 import torch
@@ -14,6 +14,7 @@ from adai.optim.options import (
     check,
     check_beta0,
     check_capturable,
+    check_coupled,
     check_fused,
     check_group,
     check_mean,
@@ -24,8 +25,9 @@ from adai.optim.options import (
 from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.saving.from_sgd import WARMUP_STEPS, groups_from_sgd
 from adai.optim.saving.state import fresh, modernise
+from adai.optim.shared.coupling import Coupling
 from adai.optim.shared.inertia import inertia, v_mean
-from adai.optim.shared.parts import warn_of_parts, warn_of_steps_in_backward
+from adai.optim.shared.parts import warn_of_padding, warn_of_parts, warn_of_steps_in_backward
 from adai.optim.shared.sharding import Sharing
 from adai.optim.step import Engines, Work, carry_out, mark_as_begun, work_of_group
 from adai.optim.torch_private import check_capture, use_grad_for_differentiable
@@ -111,6 +113,10 @@ class Adai(Optimizer):
             pass over memory; with ``max_grad_norm`` it also needs a pass over the gradients. Other engines gain
             nothing, and on a GPU the host waits for the device in each step. It does not work with ``capturable`` or
             `torch.compile`, and is not saved.
+        coupling: an `adai.optim.Coupling` that the optimizers of one model share, if each of them has only a part of
+            the parameters. They then divide v̂ by the mean of the round before over all of these parameters. It does not
+            work with ``process_group``, DTensors, ``max_grad_norm``, ``dampening`` below 1, ``capturable`` or
+            ``differentiable``.
 
     The state of a parameter consists of ``step`` (0-dim) and, with the parameter's shape, ``exp_avg`` (m),
     ``exp_avg_sq`` (v) and ``bias_correction`` (1 - Π mu). ``bias_correction`` is removed once it must be 1 up to
@@ -144,6 +150,7 @@ class Adai(Optimizer):
     state_dtype: torch.dtype | None = None
     rounding_seed = 0
     mean = "current"
+    coupling: Coupling | None = None
     _sharing = Sharing([], None)
     _beta0s: tuple[float, ...] = ()
     """beta0 of each group at the last step, to notice a scheduler that cycles it."""
@@ -170,6 +177,7 @@ class Adai(Optimizer):
         state_dtype: torch.dtype | None = None,
         rounding_seed: int = 0,
         mean: str = "current",
+        coupling: Coupling | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -193,10 +201,13 @@ class Adai(Optimizer):
         # These are not among the defaults, which are saved with the state: strict loaders would miss the first three in
         # other optimizers' checkpoints, and a process group cannot be saved.
         self.state_dtype, self.rounding_seed, self.mean = state_dtype, rounding_seed, mean
+        self.coupling = coupling
         super().__init__(params, defaults)
         self.process_group = process_group
         self._sharing = Sharing([], process_group)
-        if process_group is None:
+        if coupling is not None:
+            coupling.join(self)
+        elif process_group is None:
             warn_of_parts(self)
         self._engines: Engines = {}
 
@@ -234,6 +245,8 @@ class Adai(Optimizer):
         if isinstance(param_group, dict):
             options = check_group(param_group, self.defaults)
             check_state_dtype(self.state_dtype, self.rounding_seed, options)
+            if self.coupling is not None:
+                check_coupled(options)
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         group["betas"] = tuple(group["betas"])  # a configuration's own kind of list could not be loaded with the state
@@ -244,6 +257,8 @@ class Adai(Optimizer):
         """The attributes that are pickled and copied."""
         if self.process_group is not None:
             raise TypeError(f"{type(self).__name__} with a process_group cannot be copied; copy its state_dict()")
+        if self.coupling is not None:
+            raise TypeError(f"{type(self).__name__} with a coupling cannot be copied; copy its state_dict()")
         own = {"state_dtype": self.state_dtype, "rounding_seed": self.rounding_seed, "mean": self.mean}
         return {**super().__getstate__(), **own}
 
@@ -262,6 +277,8 @@ class Adai(Optimizer):
         keys are always the same, and strict loaders such as `torch.distributed.checkpoint` can load it on any number of
         processes.
         """
+        if self.coupling is not None:
+            self.coupling.complete()
         with saved_strictly(self):
             return super().state_dict()
 
@@ -311,9 +328,10 @@ class Adai(Optimizer):
             v_mean: the result of `v_mean`. Pass it if you ask for several parameters, so that it is computed only once.
 
         Returns:
-            A new float32 tensor with the parameter's shape, in [min_inertia, 1 - eps]; nan where v is nan. It is a
-            DTensor if the parameter is one. For a complex parameter it is complex64, with the inertia of the real parts
-            in its real parts, and of the imaginary parts in its imaginary parts.
+            A new tensor with the parameter's shape, in [min_inertia, 1 - eps]; nan where v is nan. It is in float32, or
+            in float64 for a float64 parameter, and a DTensor if the parameter is one. For a complex parameter it is
+            complex, with the inertia of the real parts in its real parts, and of the imaginary parts in its imaginary
+            parts.
 
         Raises:
             ValueError: ``param`` is not one of this optimizer's parameters.
@@ -330,7 +348,11 @@ class Adai(Optimizer):
         if not self._sharing.fits(self.param_groups):
             seed = self.rounding_seed if self.state_dtype == torch.bfloat16 else None
             self._sharing = Sharing(self.param_groups, self.process_group, self._sharing, seed)
-            if self.process_group is None:
+            if self.coupling is not None and not self._sharing.alone:
+                raise RuntimeError("coupling is not possible with DTensors or a process_group; leave it at None")
+            if self.process_group is not None:
+                warn_of_padding(self)
+            elif self.coupling is None:
                 warn_of_parts(self)
 
     def _init_group(
@@ -403,28 +425,33 @@ class Adai(Optimizer):
         """
         check_capture(self)
         check_capturable(self.param_groups)
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and self.coupling is None:
             warn_of_steps_in_backward(self)
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
 
+        self._move(list(enumerate(self.param_groups)), self._engines)
+        return loss
+
+    def _move(self, groups: Sequence[tuple[int, dict[str, Any]]], engines: Engines) -> None:
+        """Step the parameters of some groups, each with its group's position, together."""
         work: list[Work] = []
-        for index, group in enumerate(self.param_groups):
+        moving: list[Tensor] = []
+        for index, group in groups:
             batch = Batch.empty()
             shares: list[int] = []
             numbers: list[int] = []
             has_complex = self._init_group(group, *batch[:-1], shares, numbers)
+            moving += batch.params
             batch.places.extend(self._sharing.places[number] for number in numbers)
             states = [] if torch.compiler.is_compiling() else [self.state[p] for p in batch.params]
-            work += work_of_group(
-                self, index, batch, states, shares, self._sharing, self._engines, has_complex=has_complex
-            )
+            work += work_of_group(self, index, batch, states, shares, self._sharing, engines, has_complex=has_complex)
         if work or not self._sharing.alone:
-            carry_out(self, work, self._sharing, previous=self.mean == "previous")
+            coupled = None if self.coupling is None else self.coupling.enter(moving)
+            carry_out(self, work, self._sharing, previous=self.mean == "previous", coupled=coupled)
             mark_as_begun(self)
-        return loss
 
 
 class AdaiW(Adai):
@@ -461,6 +488,7 @@ class AdaiW(Adai):
         state_dtype: torch.dtype | None = None,
         rounding_seed: int = 0,
         mean: str = "current",
+        coupling: Coupling | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -482,6 +510,7 @@ class AdaiW(Adai):
             state_dtype=state_dtype,
             rounding_seed=rounding_seed,
             mean=mean,
+            coupling=coupling,
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from adai.optim.engines.choice import missing
 DEFAULT_EPS = 1e-3
 ADDED: dict[str, Any] = {"min_inertia": 0.0, "warmup_steps": 0}
 """Options that state dicts of earlier versions lack, with the values that those versions used."""
-OF_OPTIMIZER = ("process_group", "state_dtype", "rounding_seed", "mean")
+OF_OPTIMIZER = ("process_group", "state_dtype", "rounding_seed", "mean", "coupling")
 """Options of the whole optimizer, which a parameter group cannot set."""
 TENSOR_LR = "lr as a Tensor is not supported for capturable=False and foreach=True"
 
@@ -137,6 +137,13 @@ def check_beta0(param_groups: Sequence[dict[str, Any]], beta0s: tuple[float, ...
 def tensor_lr_is_refused(options: dict[str, Any]) -> bool:
     """Whether the foreach engine would have to wait for a learning rate on a device, which torch.optim refuses too."""
     return bool(options["foreach"]) and isinstance(options["lr"], Tensor) and not options["capturable"]
+
+
+def check_coupled(options: dict[str, Any]) -> None:
+    """Raise if a parameter group cannot share its mean of v̂ with other optimizers."""
+    for name, value in (("max_grad_norm", None), ("dampening", 1), ("capturable", False), ("differentiable", False)):
+        if options[name] != value:
+            raise ValueError(f"coupling is not possible with {name}={options[name]}; leave {name} at {value}")
 
 
 def _check_engine(options: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from adai.optim.engines.choice import choose
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
 from adai.optim.saving.state import drop_settled
+from adai.optim.shared.coupling import Coupled
 from adai.optim.shared.mean import accumulator, clip_factor, gated
 from adai.optim.shared.scaling import Scaled
 from adai.optim.shared.sharding import Sharing, local
@@ -85,7 +86,9 @@ def keeps_off_host(groups: Sequence[dict[str, Any]], sharing: Sharing) -> bool:
     return torch.compiler.is_compiling() or sharing.unreal or any(group["capturable"] for group in groups)
 
 
-def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previous: bool) -> None:
+def carry_out(
+    optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previous: bool, coupled: Coupled | None = None
+) -> None:
     """Take a step, together with the other processes that hold shards.
 
     Args:
@@ -93,6 +96,7 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previ
         work: the tensors of this process; may be empty.
         sharing: how the parameters are sharded.
         previous: use the mean of v̂ of the step before, if there was one.
+        coupled: the mean of the round before, if other optimizers share it.
     """
     off_host, shares = keeps_off_host(optimizer.param_groups, sharing), [w.share for w in work]
     # Only engines that write everything in their last pass can still skip the step after they have read the gradients.
@@ -104,29 +108,52 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previ
     if any(group["max_grad_norm"] is not None for group in optimizer.param_groups):
         norm = sharing.total([w.engine.squares(w.batch, w.hyper) for w in work], shares).sqrt()
         clips = [clip_factor(norm, w.hyper.max_grad_norm, scaled.inverse) for w in work]
-    mean: Mean | None = _mean_before(work, sharing, shares, off_host=off_host) if previous else None
+    mean: Mean | None = None
+    if coupled is not None:
+        mean = coupled.mean
+    elif previous:
+        mean = _mean_before(work, sharing, shares, off_host=off_host)
     if mean is not None:
         for w, clip in zip(work, clips, strict=True):
             if not w.engine.one_pass:
                 w.engine.accumulate(w.batch, w.hyper, w.counts, clip)
+    else:
+        asks = not off_host and not optimizer.defaults["differentiable"]
+        mean = _mean_now(work, clips, sharing, off_host=off_host, asks=asks, counts_anyway=coupled is not None)
+    if mean is not None:
         _update(work, clips, scaled.gated(mean), off_host=off_host)
-        return
+
+
+def _mean_now(
+    work: list[Work], clips: list[Any], sharing: Sharing, *, off_host: bool, asks: bool, counts_anyway: bool
+) -> Mean | None:
+    """Take the gradients in; returns the mean of v̂ of this step, None where the step does not count.
+
+    Args:
+        work: what there is to do.
+        clips: the factor on the gradients of each.
+        sharing: what each tensor is on this process.
+        off_host: nothing may ask a device for a number.
+        asks: the host may ask whether all gradients have been zero.
+        counts_anyway: the step counts even so, as gradients of other optimizers may not be zero.
+    """
     told = [None if off_host else _told(w) for w in work]
     hats = [w.engine.accumulate(w.batch, w.hyper, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
     elements = [sum(map(Tensor.numel, w.batch.params)) for w in work]
-    may_ask = not off_host and not optimizer.defaults["differentiable"]
     mean = None
-    if sharing.alone and all(t is None for t in told) and not (may_ask and _asks(work, hats[0])):
+    if sharing.alone and all(t is None for t in told) and not (asks and (counts_anyway or _asks(work, hats[0]))):
         mean = work[0].engine.mean(hats, sum(elements))
     if mean is None:
-        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, told, shares)
-        mean = gated(v_mean, wait=may_ask and _asks(work, v_mean))
-    if mean is None:
-        for w, squares in zip(work, told, strict=True):
-            if squares is not None:  # v contains only weight decay, which does not count before the first gradient
-                torch._foreach_zero_(w.batch.exp_avg_sqs)
-        return
-    _update(work, clips, scaled.gated(mean), off_host=off_host)
+        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, told, [w.share for w in work])
+        mean = gated(v_mean, wait=asks and (counts_anyway or _asks(work, v_mean)))
+    if mean is not None:
+        return mean
+    if counts_anyway and all(t is None for t in told):
+        return Mean(1.0)  # v is 0 here: any mean will do
+    for w, squares in zip(work, told, strict=True):
+        if squares is not None:  # v holds weight decay alone, which does not count before the first gradient
+            torch._foreach_zero_(w.batch.exp_avg_sqs)
+    return None
 
 
 def _mean_before(work: list[Work], sharing: Sharing, shares: list[int], *, off_host: bool) -> Mean | None:

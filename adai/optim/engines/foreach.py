@@ -14,10 +14,7 @@ from adai.optim.engines.batch import Batch
 from adai.optim.engines.operators import Operators
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean, typical
-from adai.optim.shared.mean import accumulator, advance, total_hat
-
-LARGE = 4096
-"""The mean size of tensors on a CPU above which one operator for each is faster than one for the list."""
+from adai.optim.shared.mean import accumulator, advance, squares_of, sums_of, total, total_hat
 
 
 class Foreach(Operators):
@@ -26,14 +23,11 @@ class Foreach(Operators):
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
         """Σ g² of the raw gradients."""
         del hyper
-        norms: list[Tensor] = []
-        for part, _ in batch.alike():
-            if torch.compiler.is_compiling():
-                # NOTE _foreach_norm returns bfloat16 for bfloat16, which is not exact enough for a sum of squares.
-                norms += torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads))
-            else:
-                norms += torch._foreach_norm(part.grads, 2, dtype=accumulator(part.grads[0].device))
-        return torch.stack([norm.to(norms[0].device, accumulator(norms[0].device)) for norm in norms]).square().sum()
+        if torch.compiler.is_compiling():
+            # NOTE _foreach_norm returns bfloat16 for bfloat16, which is not exact enough for a sum of squares.
+            parts = [torch._foreach_norm(_in_dtype_of(part.exp_avgs, part.grads)) for part, _ in batch.alike()]
+            return total([norm.to(accumulator(norm.device)) ** 2 for norms in parts for norm in norms])
+        return total([squares_of(part.grads) for part, _ in batch.alike()])
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Update v of every tensor of the batch; return Σ v̂ over the batch."""
@@ -43,7 +37,7 @@ class Foreach(Operators):
             vs, gs = part.exp_avg_sqs, _gradients(part, hyper, clip)
             torch._foreach_mul_(vs, beta2)
             torch._foreach_addcmul_(vs, gs, gs, 1 - beta2)
-            for i, v_sum in zip(where, _sums(vs), strict=True):
+            for i, v_sum in zip(where, sums_of(vs), strict=True):
                 sums[i] = v_sum
         return total_hat(sums, counts)
 
@@ -52,17 +46,6 @@ class Foreach(Operators):
         for part, where in batch.alike():
             _update_alike(part, hyper, [counts[i] for i in where], clip, mean)
         advance(batch.steps, mean)
-
-
-def _sums(vs: list[Tensor]) -> list[Tensor]:
-    """Σ v of each tensor. It is the norm of order 1, because no v is negative."""
-    dtype = accumulator(vs[0].device)
-    # On CPUs torch vectorizes a sum, but not this norm, so for large tensors one operator each is faster. For float64
-    # the norm stays, because the order of the additions would change the last digit of the parameters.
-    large = vs[0].is_cpu and vs[0].dtype != dtype and sum(map(Tensor.numel, vs)) > LARGE * len(vs)
-    if large or torch.compiler.is_compiling():  # which fuses sums into other kernels
-        return [v.sum(dtype=dtype) for v in vs]
-    return list(torch._foreach_norm(vs, 1, dtype=dtype))
 
 
 def _gradients(batch: Batch, hyper: Hyper, clip: Any) -> list[Tensor]:

@@ -10,7 +10,7 @@ from adai.optim import rule
 from adai.optim.engines.batch import Batch
 from adai.optim.engines.operators import Operators
 from adai.optim.hyper import Hyper
-from adai.optim.shared.mean import accumulator, advance, total_hat
+from adai.optim.shared.mean import accumulator, advance, sum_of, total_hat
 
 
 class Loop(Operators):
@@ -27,7 +27,7 @@ class Loop(Operators):
         sums = []
         for param, grad, v in zip(batch.params, batch.grads, batch.exp_avg_sqs, strict=True):
             v.copy_(rule.second_moment(v, _gradient(param, grad, v, hyper, clip), hyper.beta2))
-            sums.append(v.sum(dtype=accumulator(v.device)))
+            sums.append(sum_of(v))
         return total_hat(sums, counts)
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[rule.Count], clip: Any, mean: rule.Mean) -> None:

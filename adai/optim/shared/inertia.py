@@ -1,5 +1,7 @@
 """The inertia μ of a parameter and the mean of v̂, read off the state between steps."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
@@ -7,32 +9,39 @@ from torch.optim.optimizer import Optimizer
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Mean, debias, weight
 from adai.optim.saving.state import step_counts
-from adai.optim.shared.mean import accumulator
+from adai.optim.shared.mean import sum_of
 from adai.optim.shared.sharding import Sharing, on_this_process
 
 
 @torch.no_grad()
-def v_mean(optimizer: Optimizer, sharing: Sharing) -> float:
-    """The mean of v̂ over every element of every parameter that has taken a step, on all processes; 0 before any."""
+def v_hats(optimizers: Iterable[Optimizer]) -> tuple[list[Tensor], list[int], list[Tensor]]:
+    """Σ v̂, the number of elements, and the parameter, of each parameter that has taken a step; on this process."""
     stepped = [
         (param, optimizer.state[param], group["betas"][1])
+        for optimizer in optimizers
         for group in optimizer.param_groups
         for param in group["params"]
         if "step" in optimizer.state.get(param, {})
     ]
-    sums, elements, shares = [], [], []
+    hats, elements, params = [], [], []
     counts = step_counts([state["step"] for _, state, _ in stepped])
     for (param, state, beta2), t in zip(stepped, counts, strict=True):
         if not t:
             continue
         v = on_this_process(param, state["exp_avg_sq"])
         v = torch.view_as_real(v) if v.is_complex() else v
-        sums.append(v.sum(dtype=accumulator(v.device)) / debias(beta2, t))
+        hats.append(sum_of(v) / debias(beta2, t))
         elements.append(v.numel())
-        shares.append(sharing.share(param))
-    if not sums and sharing.alone:
+        params.append(param)
+    return hats, elements, params
+
+
+def v_mean(optimizer: Optimizer, sharing: Sharing) -> float:
+    """The mean of v̂ over every element of every parameter that has taken a step, on all processes; 0 before any."""
+    hats, elements, params = v_hats([optimizer])
+    if not hats and sharing.alone:
         return 0.0
-    return float(sharing.mean(sums, elements, [None] * len(sums), shares))
+    return float(sharing.mean(hats, elements, [None] * len(hats), [sharing.share(p) for p in params]))
 
 
 @torch.no_grad()
@@ -62,5 +71,5 @@ def inertia(optimizer: Optimizer, param: Tensor, mean: float) -> Tensor:
         min_inertia=hyper.min_inertia,
         dampening=hyper.dampening,
     )
-    mu: Tensor = (1 - w).float()
+    mu: Tensor = 1 - w
     return torch.view_as_complex(mu) if v.is_complex() else mu

@@ -4,19 +4,20 @@ import inspect
 import warnings
 import weakref
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any
 
 import torch.distributed as dist
 from torch.optim.optimizer import Optimizer
 
+from adai.optim.hyper import Hyper
 from adai.optim.torch_private import current_backward
 
-_ONE = "Make one Adai over all parameters, and step it after the backward pass"
+_ONE = "Make one Adai over all parameters and give it to adai.optim.in_backward"
+_COUPLED = "give all of them coupling=C, with one C = adai.optim.Coupling()"
 _PER_PARAMETER = {
-    "torchao": f"torchao's CPU offload makes an optimizer for each parameter. {_ONE}, without the offload",
+    "torchao": f"torchao's CPU offload makes an optimizer for each parameter; {_COUPLED}",
     "torch.distributed.optim.apply_optimizer_in_backward": f"_apply_optimizer_in_backward makes an optimizer for each "
-    f"parameter. {_ONE}",
+    f"parameter. {_ONE}, or {_COUPLED}",
 }
 """By module: what makes an optimizer for each parameter, and what to do."""
 
@@ -48,15 +49,30 @@ def warn_of_parts(optimizer: Optimizer) -> None:
     To be called where parameters are new: in the constructor, and in the first step with other ones, because
     DeepSpeed puts its own in the place of the caller's.
     """
-    frames = _callers()
-    _warn_of_one_each(optimizer, frames)
-    shards = _shards(optimizer.param_groups, frames)
+    modules = _modules_of_callers()
+    _warn_of_one_each(optimizer, modules)
+    shards = _shards(optimizer.param_groups, modules)
     if shards is not None:
         owner, cure = shards
         warnings.warn(
             f"this process holds a share of the parameters that {owner} has shared out, but the mean of v over all of "
             f"them is needed: without it another model is trained. Give {cure}; for all processes that is "
             "torch.distributed.group.WORLD",
+            stacklevel=3,
+        )
+
+
+def warn_of_padding(optimizer: Optimizer) -> None:
+    """Warn where an L2 penalty would make gradients of memory that DeepSpeed has not initialised.
+
+    To be called in the first step with other parameters. DeepSpeed 0.19 lengthens each parameter to a multiple of the
+    number of ranks, at stage 3 with whatever was in memory; the gradients there are 0.
+    """
+    decayed = any(Hyper.of(group).l2 for group in optimizer.param_groups)
+    if decayed and "deepspeed.runtime.zero.stage3" in _modules_of_callers():
+        warnings.warn(
+            "DeepSpeed's ZeRO stage 3 pads parameters with memory that it does not initialise, and an L2 penalty "
+            "carries it into the mean of v, which can be nan from then on. Use AdaiW, or decoupled_weight_decay=True",
             stacklevel=3,
         )
 
@@ -73,10 +89,9 @@ def warn_of_steps_in_backward(optimizer: Optimizer) -> None:
     _backwards.task, _backwards.stepped = task, weakref.ref(optimizer)
 
 
-def _warn_of_one_each(optimizer: Optimizer, frames: Sequence[FrameType]) -> None:
+def _warn_of_one_each(optimizer: Optimizer, modules: Sequence[str]) -> None:
     """Warn where such a module makes an optimizer while the one that it made before is in use; once for all of them."""
-    for frame in reversed(frames):  # the outermost is the call for the whole model
-        module = frame.f_globals.get("__name__", "")
+    for module in reversed(modules):  # the outermost is the call for the whole model
         for name, cause in _PER_PARAMETER.items():
             if module != name and not module.startswith(f"{name}."):
                 continue
@@ -99,13 +114,12 @@ def _warn_of_another_rule(cause: str) -> None:
     )
 
 
-def _shards(param_groups: Sequence[dict[str, Any]], frames: Sequence[FrameType]) -> tuple[str, str] | None:
+def _shards(param_groups: Sequence[dict[str, Any]], modules: Sequence[str]) -> tuple[str, str] | None:
     """Who has shared the parameters out over processes, and what to give so that the optimizer knows."""
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return None
     if any(getattr(p, "_fsdp_flattened", False) for group in param_groups for p in group["params"]):
         return "FullyShardedDataParallel", "process_group=GROUP, the group that it shards over"
-    modules = [frame.f_globals.get("__name__", "") for frame in frames]
     if "torch.distributed.optim.zero_redundancy_optimizer" in modules:
         return "ZeroRedundancyOptimizer", "optimizer_class=functools.partial(Adai, process_group=GROUP)"
     if any(module.startswith(("deepspeed.runtime.zero.", "deepspeed.runtime.bf16_optimizer")) for module in modules):
@@ -113,10 +127,14 @@ def _shards(param_groups: Sequence[dict[str, Any]], frames: Sequence[FrameType])
     return None
 
 
-def _callers() -> list[FrameType]:
-    """The frames of all callers, innermost first."""
-    frames, frame = [], inspect.currentframe()
+def _modules_of_callers() -> list[str]:
+    """The names of the modules of all callers, innermost first.
+
+    NOTE frames are not kept: a list of them that a frame among them holds is a cycle, which keeps all that the callers
+    have in hand, gradients too, until Python's garbage collector comes by.
+    """
+    modules, frame = [], inspect.currentframe()
     while frame is not None:
-        frames.append(frame)
+        modules.append(frame.f_globals.get("__name__", ""))
         frame = frame.f_back
-    return frames
+    return modules

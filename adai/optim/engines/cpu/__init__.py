@@ -94,6 +94,7 @@ class Fused:
                 return reason
             self._make_table(batch)
         self._known = self._watch.unchanged([state["exp_avg_sq"] for state in states], batch.exp_avg_sqs)
+        self._counted = False
         self._take_gradients(batch)
         return None
 
@@ -152,7 +153,7 @@ class Fused:
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
-        self._count(batch, counts)
+        del batch
         self._take_totals()
         sums = zip(self._sums, counts, strict=True)
         return _number(sum(v / debias(hyper.beta2, count.t - 1) for v, count in sums if count.t > 1))
@@ -173,7 +174,7 @@ class Fused:
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
         """Move every parameter of the batch, given the mean of v̂."""
-        del counts  # they are in the table
+        self._count(batch, counts)
         if mean.alive is not None and not mean.alive:
             return
         options = _options(hyper, 1.0 if clip is None else float(clip))
@@ -183,6 +184,10 @@ class Fused:
         self._watch.leave(batch.exp_avg_sqs)
 
     def _count(self, batch: Batch, counts: Sequence[Count]) -> None:
+        """Put the counts of this step into the table, once."""
+        if self._counted:
+            return
+        self._counted = True
         self._add_columns(
             t=array("d", [count.t for count in counts]),
             bias_correction2=array("d", [count.bias_correction2 for count in counts]),
