@@ -339,3 +339,18 @@ def test_loading_waits_for_an_accelerator_once_however_many_tensors(monkeypatch)
         monkeypatch.setattr(torch.Tensor, name, lambda _: pytest.fail("the host waits for one tensor"))
     assert step_counts(steps) == [0, 1, 2, 3, 4]
     assert len(fetched) == 1
+
+
+class OfAConfiguration(list):
+    """A list of a library's own, such as OmegaConf's."""
+
+
+def test_betas_of_a_configuration_do_not_tie_a_checkpoint_to_its_library():
+    p = torch.zeros(2, requires_grad=True)
+    group = {"params": [torch.zeros(1, requires_grad=True)], "betas": OfAConfiguration([0.2, 0.9])}
+    optimizer = Adai([{"params": [p]}, group], betas=OfAConfiguration([0.1, 0.99]))
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    groups = torch.load(file, weights_only=True)["param_groups"]
+    assert [group["betas"] for group in groups] == [(0.1, 0.99), (0.2, 0.9)]
