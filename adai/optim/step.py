@@ -111,19 +111,19 @@ def carry_out(optimizer: Optimizer, work: list[Work], sharing: Sharing, *, previ
                 w.engine.accumulate(w.batch, w.hyper, w.counts, clip)
         _update(work, clips, scaled.gated(mean), off_host=off_host)
         return
-    told = [None if off_host else _told(w) for w in work]
+    squares = [None if off_host else _squares_of_empty_step(w) for w in work]
     hats = [w.engine.accumulate(w.batch, w.hyper, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
     elements = [sum(map(Tensor.numel, w.batch.params)) for w in work]
     may_ask = not off_host and not optimizer.defaults["differentiable"]
     mean = None
-    if sharing.alone and all(t is None for t in told) and not (may_ask and _asks(work, hats[0])):
+    if sharing.alone and all(gg is None for gg in squares) and not (may_ask and _asks(work, hats[0])):
         mean = work[0].engine.mean(hats, sum(elements))
     if mean is None:
-        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, told, shares)
+        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, squares, shares)
         mean = gated(v_mean, wait=may_ask and _asks(work, v_mean))
     if mean is None:
-        for w, squares in zip(work, told, strict=True):
-            if squares is not None:  # v contains only weight decay, which does not count before the first gradient
+        for w, gg in zip(work, squares, strict=True):
+            if gg is not None:  # v contains only weight decay, which does not count before the first gradient
                 torch._foreach_zero_(w.batch.exp_avg_sqs)
         return
     _update(work, clips, scaled.gated(mean), off_host=off_host)
@@ -177,8 +177,8 @@ def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool, ts: list[floa
     return [each[t] for t in ts]
 
 
-def _told(w: Work) -> Tensor | None:
-    """Σ g² of the raw gradients in a first step with learning rate 0, else None.
+def _squares_of_empty_step(w: Work) -> Tensor | None:
+    """Σ g² of the raw gradients in a first step with learning rate 0; None in any other step.
 
     NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to create the state. With L2 decay the
     mean of v̂ is not zero then, but Σ g² is.

@@ -95,28 +95,28 @@ class Sharing:
         return self._numbers[id(param)]
 
     def mean(
-        self, sums: Sequence[Tensor], elements: Sequence[int], told: Sequence[Tensor | None], shares: Sequence[int]
+        self, sums: Sequence[Tensor], elements: Sequence[int], squares: Sequence[Tensor | None], shares: Sequence[int]
     ) -> Tensor:
         """The sum over all batches on all processes, divided by the number of their elements.
 
-        The mean is 0 if all batches on all processes have a zero in ``told``.
+        The mean is 0 if all batches on all processes have a zero in ``squares``.
 
         Args:
             sums: a sum for each batch of this process, 0-dim.
             elements: the number of elements of each batch on this process.
-            told: for each batch, a number that is 0 if its sum alone does not count, or None if it counts.
+            squares: for each batch, Σ g² if its sum does not count while Σ g² is 0, or None if it counts in any case.
             shares: for each batch, the position of its share in `shares`.
         """
         if self.alone:
             alone = total(sums) / max(sum(elements), 1)  # tensors without elements have the sum 0
-            numbers = [t for t in told if t is not None]
-            return alone if len(numbers) < len(told) else alone * (total(numbers) > 0)
+            numbers = [gg for gg in squares if gg is not None]
+            return alone if len(numbers) < len(squares) else alone * (total(numbers) > 0)
         rows = [
-            torch.stack((s, torch.full_like(s, n), torch.ones_like(s) if t is None else t.to(s)))
-            for s, n, t in zip(sums, elements, told, strict=True)
+            torch.stack((s, torch.full_like(s, n), torch.ones_like(s) if gg is None else gg.to(s)))
+            for s, n, gg in zip(sums, elements, squares, strict=True)
         ]
-        v_sum, count, heard = self._add_up(rows, shares, 3)
-        v_mean: Tensor = v_sum / count.clamp_min(1) * (heard > 0)
+        v_sum, count, counting = self._add_up(rows, shares, 3)
+        v_mean: Tensor = v_sum / count.clamp_min(1) * (counting > 0)
         return v_mean
 
     def total(self, sums: Sequence[Tensor], shares: Sequence[int]) -> Tensor:
@@ -208,9 +208,7 @@ def local(batch: Batch) -> Batch:
 
 
 def _row(param: Any, grad: Any, m: Tensor, v: Tensor, c: Tensor | None, step: Tensor) -> tuple[Any, ...]:
-    if (
-        hasattr(param, "device_mesh") and grad.placements != param.placements
-    ):  # Partial, for example: a sum that has not been computed yet
+    if hasattr(param, "device_mesh") and grad.placements != param.placements:  # Partial: a sum yet to be computed
         grad = grad.redistribute(placements=param.placements)
     tensors = [None if t is None else _local(t) for t in (param, grad, m, v, c)]
     padding = _padding(param)

@@ -144,8 +144,8 @@ INLINE TARGET void NAME(move_run)(STORED *p, const GRADIENT *g, KEPT *m, KEPT *v
     }
 }
 
-/* Updates a piece that starts at the element `first` of the tensor. Returns the same Σ v as `total` would afterwards, but
- * adds v up while it is in the cache. */
+/* Updates a piece that starts at the element `first` of the tensor. Returns the same Σ v as `total` would afterwards,
+ * but adds v up while it is in the cache. */
 static TARGET double NAME(step)(void *p_, const void *g_, void *m_, void *v_, void *c_, int64_t first, int64_t n,
                                 const struct options *o, struct count count, struct places where) {
     double lanes[WIDE] = {0};

@@ -38,7 +38,7 @@ class Table:
         self._capturable = capturable
         self._forms = _Forms(batch)
         self._odd = [i for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)) if not same_layout(p, g)]
-        self._moments, self._squares = Watch(), Watch()  # only writes to v matter
+        self._moments, self._squares = Watch(), Watch()  # kernels count their writes to v only
         self._look_at(batch, states)
         self._moments.leave(_moments(batch.exp_avgs, batch.bias_corrections))
         self._cells = [] if capturable else [_CELLS[t.dtype].from_address(t.data_ptr()) for t in batch.steps]
