@@ -228,9 +228,12 @@ def _eps(saved):
     ("spoil", "message"),
     [
         (_shape, r"parameter 1 \(b\) has shape \(3, 4\), but its exp_avg_sq in the state dict has shape \(1, 4\)"),
-        (_complex, r"parameter 1 \(b\) has dtype torch.float32, but its exp_avg in the state dict has torch.complex64"),
+        (
+            _complex,
+            r"parameter 1 \(b\) has dtype torch.float32, but its exp_avg in the state dict has dtype torch.complex64",
+        ),
         (_integer, r"parameter 1 \(b\) has dtype torch.float32, but its bias_correction .* torch.int32"),
-        (_steps, r"step of parameter 1 \(b\) in the state dict is no number but has shape \(2,\)"),
+        (_steps, r"step of parameter 1 \(b\) in the state dict must be a number, but has shape \(2,\)"),
         (_list, r"exp_avg of parameter 1 \(b\) in the state dict is a list, not a tensor"),
         (_eps, "Invalid eps value: 2.0"),
     ],

@@ -94,7 +94,9 @@ def test_a_parameter_without_a_step_has_none_and_does_not_count(tensors):
     first, late = tensors()
     optimizer = AdaiW([first, late])
     assert optimizer.v_mean() == 0
-    with pytest.raises(RuntimeError, match=r"a parameter of shape \(5,\) has no inertia yet: it has taken no step"):
+    with pytest.raises(
+        RuntimeError, match=r"a parameter of shape \(5,\) has no inertia yet, because it has not taken a step"
+    ):
         optimizer.inertia(late)
     late.grad = None
     optimizer.step()

@@ -35,8 +35,8 @@ def test_torchs_optimizer_in_backward_is_named_once(said):
     _apply_optimizer_in_backward(Adai, model.parameters(), {"lr": 0.1})
     for _ in range(2):
         model(torch.ones(1, 4)).sum().backward()
-    assert "_apply_optimizer_in_backward makes an optimizer for each parameter" in words(said)[0]
-    assert "Make one Adai over all parameters" in words(said)[0]
+    assert "_apply_optimizer_in_backward creates an optimizer for each parameter" in words(said)[0]
+    assert "Create one Adai for all parameters" in words(said)[0]
     assert len([text for text in words(said) if "for each parameter" in text]) == 1
 
 
@@ -48,7 +48,7 @@ def test_hooks_that_step_an_optimizer_each_are_named_once(said):
     for _ in range(3):
         model(torch.ones(1, 4)).sum().backward()
     assert len(words(said)) == 1
-    assert "several optimizers step within one backward pass" in words(said)[0]
+    assert "Several optimizers step within one backward pass" in words(said)[0]
 
 
 def maker(module):
@@ -63,7 +63,7 @@ def test_torchaos_cpu_offload_is_named_once(said):
     kept = maker("torchao.optim.cpu_offload")(Adai, net().parameters())
     assert len(kept) == 4
     assert len(words(said)) == 1
-    assert "torchao's CPU offload makes an optimizer for each parameter" in words(said)[0]
+    assert "torchao's CPU offload creates an optimizer for each parameter" in words(said)[0]
 
 
 def test_deepspeeds_flat_shards_are_named_in_the_step_that_meets_them(said, monkeypatch):
@@ -79,7 +79,7 @@ def test_deepspeeds_flat_shards_are_named_in_the_step_that_meets_them(said, monk
     for _ in range(2):
         space["step"](optimizer)
     assert len(words(said)) == 1
-    assert "DeepSpeed has shared out" in words(said)[0]
+    assert "DeepSpeed has sharded the parameters" in words(said)[0]
     assert "process_group=GROUP" in words(said)[0]
 
 

@@ -220,8 +220,8 @@ class Adai(Optimizer):
         length, while Adai's momentum averages them. The conversion uses the current learning rates of the groups, so
         convert before a scheduler changes them.
 
-        Two settings, which the paper does not have, make Adai train wherever SGD does. ``min_inertia`` is SGD's
-        momentum, so that the largest stable curvature is SGD's, 2 (1 + momentum) / lr. The first 100 steps are a
+        Two settings, which the paper does not have, let Adai train what SGD trains. ``min_inertia`` is SGD's momentum,
+        so that the largest stable curvature is SGD's, 2 (1 + momentum) / lr. The first 100 steps are a
         warm-up, because Adai's first steps have full size, while SGD's momentum builds up. Give ``min_inertia=0`` and
         ``warmup_steps=0`` for the paper's rule.
 
@@ -295,53 +295,6 @@ class Adai(Optimizer):
         """
         with loaded_in_full(self, self.state_dtype):
             super().load_state_dict(state_dict)
-
-    def v_mean(self) -> float:
-        r"""Return :math:`\mathrm{mean}(\hat v_t)`, the mean that couples all parameters, from the current state.
-
-        v̂ of a parameter is computed with the ``beta2`` of its group and its own step count. The mean is over all
-        elements of all parameters that have taken a step. It equals the mean of the last step if all of these had a
-        gradient in that step. It is 0 before the first step, and nan if the state contains a nan.
-
-        This reads every ``exp_avg_sq`` and waits for the device: call it occasionally, not in every step. If parameters
-        are sharded (DTensors, ``process_group``), every process has to call it, as with `step`.
-
-        Example:
-            >>> optimizer.v_mean()
-        """
-        self._share_out()
-        return v_mean(self, self._sharing)
-
-    def inertia(self, param: Tensor, v_mean: float | None = None) -> Tensor:
-        r"""Return the inertia :math:`\mu` of each element of a parameter, as the last step used it.
-
-        It is computed from the current state as :math:`1 - \mathrm{clip}(\beta_0 \hat v_t / \mathrm{mean}(\hat v_t),
-        \epsilon, 1 - \mu_\mathrm{min})`, so it is also available after loading a checkpoint. It differs from what the
-        last step used if some parameters had no gradient in that step, because then the mean differs (see `v_mean`),
-        or if options of the group have changed since.
-
-        If parameters are sharded (DTensors, ``process_group``), every process has to make the same call. Alternatively
-        call `v_mean` on every process, and pass the result.
-
-        Args:
-            param: one of the optimizer's parameters.
-            v_mean: the result of `v_mean`. Pass it if you ask for several parameters, so that it is computed only once.
-
-        Returns:
-            A new tensor with the parameter's shape, in [min_inertia, 1 - eps]; nan where v is nan. It is in float32, or
-            in float64 for a float64 parameter, and a DTensor if the parameter is one. For a complex parameter it is
-            complex, with the inertia of the real parts in its real parts, and of the imaginary parts in its imaginary
-            parts.
-
-        Raises:
-            ValueError: ``param`` is not one of this optimizer's parameters.
-            RuntimeError: ``param`` has not taken a step yet.
-
-        Example:
-            >>> mean = optimizer.v_mean()
-            >>> least = min(optimizer.inertia(p, mean).min() for p in model.parameters())
-        """
-        return inertia(self, param, self.v_mean() if v_mean is None else v_mean)
 
     def _share_out(self) -> None:
         """Find out how parameters are sharded, if they are not the same as before."""
@@ -452,6 +405,53 @@ class Adai(Optimizer):
             coupled = None if self.coupling is None else self.coupling.enter(moving)
             carry_out(self, work, self._sharing, previous=self.mean == "previous", coupled=coupled)
             mark_as_begun(self)
+
+    def v_mean(self) -> float:
+        r"""Return :math:`\mathrm{mean}(\hat v_t)`, the mean that couples all parameters, from the current state.
+
+        v̂ of a parameter is computed with the ``beta2`` of its group and its own step count. The mean is over all
+        elements of all parameters that have taken a step. It equals the mean of the last step if all of these had a
+        gradient in that step. It is 0 before the first step, and nan if the state contains a nan.
+
+        This reads every ``exp_avg_sq`` and waits for the device: call it occasionally, not in every step. If parameters
+        are sharded (DTensors, ``process_group``), every process has to call it, as with `step`.
+
+        Example:
+            >>> optimizer.v_mean()
+        """
+        self._share_out()
+        return v_mean(self, self._sharing)
+
+    def inertia(self, param: Tensor, v_mean: float | None = None) -> Tensor:
+        r"""Return the inertia :math:`\mu` of each element of a parameter, as the last step used it.
+
+        It is computed from the current state as :math:`1 - \mathrm{clip}(\beta_0 \hat v_t / \mathrm{mean}(\hat v_t),
+        \epsilon, 1 - \mu_\mathrm{min})`, so it is also available after loading a checkpoint. It differs from what the
+        last step used if some parameters had no gradient in that step, because then the mean differs (see `v_mean`),
+        or if options of the group have changed since.
+
+        If parameters are sharded (DTensors, ``process_group``), every process has to make the same call. Alternatively
+        call `v_mean` on every process, and pass the result.
+
+        Args:
+            param: one of the optimizer's parameters.
+            v_mean: the result of `v_mean`. Pass it if you ask for several parameters, so that it is computed only once.
+
+        Returns:
+            A new tensor with the parameter's shape, in [min_inertia, 1 - eps]; nan where v is nan. It is in float32, or
+            in float64 for a float64 parameter, and a DTensor if the parameter is one. For a complex parameter it is
+            complex, with the inertia of the real parts in its real parts, and of the imaginary parts in its imaginary
+            parts.
+
+        Raises:
+            ValueError: ``param`` is not one of this optimizer's parameters.
+            RuntimeError: ``param`` has not taken a step yet.
+
+        Example:
+            >>> mean = optimizer.v_mean()
+            >>> least = min(optimizer.inertia(p, mean).min() for p in model.parameters())
+        """
+        return inertia(self, param, self.v_mean() if v_mean is None else v_mean)
 
 
 class AdaiW(Adai):

@@ -151,9 +151,9 @@ def update(
         m = (1 - w) * m + w.pow(dampening) * g
     m_hat = m
     if c is not None:
-        # c is updated directly. Subtracting Π mu from 1 would leave four digits at the first step in float32. Near 1
-        # its update gets stuck, in float32 at a distance of 3e-5, where w (1 - c) is smaller than the last digit; from
-        # there the lower bound raises it to exactly 1.
+        # c is updated directly: subtracting Π mu from 1 would leave only four digits at the first step in float32. At a
+        # distance of 3e-5 from 1, in float32, the update of c gets stuck, because w (1 - c) is smaller than the last
+        # digit; the lower bound then raises c to exactly 1.
         c = at_least(c.lerp(torch.ones_like(c), w), count, mean)
         # c is 0 if nothing has moved yet (eps = 0 and no gradient, or not alive). Then m is 0 too, and 0 / tiny is 0.
         m_hat = m / c.clamp_min(torch.finfo(c.dtype).tiny)

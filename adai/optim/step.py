@@ -127,31 +127,31 @@ def carry_out(
 def _mean_now(
     work: list[Work], clips: list[Any], sharing: Sharing, *, off_host: bool, asks: bool, counts_anyway: bool
 ) -> Mean | None:
-    """Take the gradients in; returns the mean of v̂ of this step, None where the step does not count.
+    """Accumulate the gradients; return the mean of v̂ of this step, or None if the step does not count.
 
     Args:
-        work: what there is to do.
-        clips: the factor on the gradients of each.
-        sharing: what each tensor is on this process.
-        off_host: nothing may ask a device for a number.
-        asks: the host may ask whether all gradients have been zero.
-        counts_anyway: the step counts even so, as gradients of other optimizers may not be zero.
+        work: the tensors of this process; may be empty.
+        clips: the factor on the gradients of each part of the work.
+        sharing: how the parameters are sharded.
+        off_host: the host must not ask a device for a number.
+        asks: the host may ask whether all gradients have been zero so far.
+        counts_anyway: the step counts even if they have, because other optimizers share the mean.
     """
-    told = [None if off_host else _told(w) for w in work]
+    squares = [None if off_host else _squares_of_empty_step(w) for w in work]
     hats = [w.engine.accumulate(w.batch, w.hyper, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
     elements = [sum(map(Tensor.numel, w.batch.params)) for w in work]
     mean = None
-    if sharing.alone and all(t is None for t in told) and not (asks and (counts_anyway or _asks(work, hats[0]))):
+    if sharing.alone and all(gg is None for gg in squares) and not (asks and (counts_anyway or _asks(work, hats[0]))):
         mean = work[0].engine.mean(hats, sum(elements))
     if mean is None:
-        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, told, [w.share for w in work])
+        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, squares, [w.share for w in work])
         mean = gated(v_mean, wait=asks and (counts_anyway or _asks(work, v_mean)))
     if mean is not None:
         return mean
-    if counts_anyway and all(t is None for t in told):
+    if counts_anyway and all(gg is None for gg in squares):
         return Mean(1.0)  # v is 0 here: any mean will do
-    for w, squares in zip(work, told, strict=True):
-        if squares is not None:  # v holds weight decay alone, which does not count before the first gradient
+    for w, gg in zip(work, squares, strict=True):
+        if gg is not None:  # v contains only weight decay, which does not count before the first gradient
             torch._foreach_zero_(w.batch.exp_avg_sqs)
     return None
 
@@ -204,8 +204,8 @@ def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool, ts: list[floa
     return [each[t] for t in ts]
 
 
-def _told(w: Work) -> Tensor | None:
-    """Σ g² of the raw gradients in a first step with learning rate 0, else None.
+def _squares_of_empty_step(w: Work) -> Tensor | None:
+    """Σ g² of the raw gradients in a first step with learning rate 0; None in any other step.
 
     NOTE torch.distributed.checkpoint takes such a step, with zero gradients, to create the state. With L2 decay the
     mean of v̂ is not zero then, but Σ g² is.

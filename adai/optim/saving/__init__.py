@@ -1,1 +1,1 @@
-"""State as it is saved, loaded, and taken over from SGD."""
+"""Creating, saving and loading state, and converting an SGD."""

@@ -1,4 +1,4 @@
-"""Saving and loading of a whole optimizer: what `torch.optim.Optimizer` does to state, made good around it."""
+"""Saving and loading a whole optimizer, with corrections to what `torch.optim.Optimizer` does with the state."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +14,10 @@ from adai.optim.saving.state import MOMENTS, drop_all_settled, restore, to_save
 
 @contextmanager
 def saved_strictly(optimizer: Optimizer) -> Iterator[None]:
-    """Within it `torch.optim.Optimizer.state_dict` gives what `to_save` leaves, before the caller's hooks see it."""
+    """A context in which `torch.optim.Optimizer.state_dict` applies `to_save` before it runs the caller's hooks."""
 
     def to_be_saved(_: Optimizer, saved: dict[str, Any]) -> None:
-        # What hooks have put beside the states of parameters stays as it is.
+        # Entries that hooks have added beside the states of parameters stay unchanged.
         params = {i for group in saved["param_groups"] for i in group["params"]}
         saved["state"] = {key: to_save(state) if key in params else state for key, state in saved["state"].items()}
 
@@ -30,13 +30,13 @@ def saved_strictly(optimizer: Optimizer) -> Iterator[None]:
 
 @contextmanager
 def loaded_in_full(optimizer: Optimizer, state_dtype: torch.dtype | None) -> Iterator[None]:
-    """Within it `torch.optim.Optimizer.load_state_dict` keeps every digit, and shares no memory with what it loads.
+    """A context in which `torch.optim.Optimizer.load_state_dict` keeps all digits and does not share memory.
 
-    Where loading fails, the optimizer is left as it was.
+    If loading fails, the optimizer is left unchanged.
 
-    NOTE it casts state to the parameter's dtype (_process_value_according_to_param_policy, a static method called by
-    its full name). So take what was handed to it, after the caller's hooks, and put it back in full, before the
-    caller's hooks.
+    NOTE torch casts state to the parameter's dtype, in _process_value_according_to_param_policy, a static method that
+    it calls by its full name. So one hook remembers the given state dict, after the caller's hooks for loading, and
+    another restores the state from it, before the caller's hooks that run after loading.
     """
     handed: dict[str, Any] = {}
 
@@ -71,7 +71,7 @@ def loaded_in_full(optimizer: Optimizer, state_dtype: torch.dtype | None) -> Ite
 
 
 def _check(optimizer: Optimizer, saved: dict[str, Any]) -> None:
-    """Raise where a state dict is not one for this optimizer; numbers of groups and parameters are torch's to check."""
+    """Raise if a state dict does not fit this optimizer. torch itself checks the numbers of groups and parameters."""
     groups = saved["param_groups"]
     ids = [i for group in groups for i in group["params"]]
     states = [saved["state"].get(i, {}) for i in ids]
@@ -91,30 +91,30 @@ def _check(optimizer: Optimizer, saved: dict[str, Any]) -> None:
 
 
 def _check_is_ours(saved: dict[str, Any]) -> None:
-    """Raise where the saved state of a parameter, if it has any, is another optimizer's, such as Adam's."""
+    """Raise if the saved state of a parameter belongs to another optimizer, such as Adam. It may be empty."""
     product = saved.keys() & {"bias_correction", "beta1_prod"}  # ours, the authors'
     if saved and not (product and saved.keys() >= {"step", "exp_avg", "exp_avg_sq"}):
         raise ValueError(
             f"the state dict is another optimizer's: its state is {', '.join(map(str, saved))}; start with fresh "
-            "state, which Adai.from_sgd does with the options of an SGD"
+            "state, for example with Adai.from_sgd, which keeps the options of an SGD"
         )
 
 
 def _check_options_are_ours(group: dict[str, Any]) -> None:
-    """Raise where the options of a saved group are another optimizer's, which may not have any state to tell."""
-    # Earlier versions had fewer options, but RAdam's with foreach and without dampening were never ours.
+    """Raise if the options of a saved group belong to another optimizer. Used if there is no state to check."""
+    # Earlier versions had fewer options. But options with foreach and without dampening, as RAdam's, were never ours.
     ours = "decoupled_weight_decay" in group and ("dampening" in group or "foreach" not in group)
     authors = "decoupled" in group
     options = [key for key in group if key not in ("params", "param_names")]
     if options and not (ours or authors):
         raise ValueError(
-            f"the state dict is another optimizer's: its options are {', '.join(map(str, options))}; leave it out, and "
-            "give Adai its own options, which Adai.from_sgd makes of an SGD's"
+            f"the state dict is another optimizer's: its options are {', '.join(map(str, options))}; do not load it, "
+            "and give Adai its own options, for example with Adai.from_sgd, which converts those of an SGD"
         )
 
 
 def _check_fits(name: str, param: Tensor, state: dict[str, Any]) -> None:
-    """Raise where a saved state cannot be that of a parameter."""
+    """Raise if a saved state cannot belong to a parameter."""
     for key in (*MOMENTS, "beta1_prod") if state else ():
         value = state.get(key)
         if value is None and key not in state:
@@ -128,8 +128,11 @@ def _check_fits(name: str, param: Tensor, state: dict[str, Any]) -> None:
             )
         number = value.is_complex() if param.is_complex() else value.is_floating_point()
         if not number:
-            raise ValueError(f"{name} has dtype {param.dtype}, but its {key} in the state dict has {value.dtype}")
+            raise ValueError(
+                f"{name} has dtype {param.dtype}, but its {key} in the state dict has dtype {value.dtype}: it is the "
+                "state of another model"
+            )
     step = state.get("step", 0)
     if not isinstance(step, (int, float)) and not (isinstance(step, Tensor) and step.numel() == 1):
-        said = f"shape {tuple(step.shape)}" if isinstance(step, Tensor) else f"type {type(step).__name__}"
-        raise ValueError(f"step of {name} in the state dict is no number but has {said}")
+        form = f"shape {tuple(step.shape)}" if isinstance(step, Tensor) else f"type {type(step).__name__}"
+        raise ValueError(f"step of {name} in the state dict must be a number, but has {form}")

@@ -1,4 +1,4 @@
-"""The state of a parameter: what a fresh one is, what becomes of a saved one, and when a part of it is let go."""
+"""The state of a parameter: creating, saving and restoring it, and removing a part that is no longer needed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,23 +12,23 @@ from adai.optim.hyper import Hyper
 from adai.optim.options import ADDED
 from adai.optim.rule import Count
 
-# The state tensors that have the parameter's shape.
+# The state tensors with the parameter's shape.
 MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
 _WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32, torch.complex32: torch.complex64}
 
 
 def fresh(param: Tensor, group: dict[str, Any], state_dtype: torch.dtype | None) -> dict[str, Any]:
-    """The state of a parameter of a group before its first step."""
+    """The state of a parameter before its first step."""
     dtype = _dtype(param, state_dtype)
     zeros = {key: torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format) for key in MOMENTS}
     return {"step": _new_step(param, group), **zeros}
 
 
 def modernise(group: dict[str, Any], states: Mapping[Tensor, dict[str, Any]], defaults: dict[str, Any]) -> None:
-    """Bring a group and the states of its parameters to this version's form.
+    """Convert a group and the states of its parameters to the form of this version, in place.
 
     Args:
-        group: a parameter group of an earlier version's optimizer, or of one of the authors' own.
+        group: a parameter group of this or an earlier version, or of one of the authors' own optimizers.
         states: the optimizer's state.
         defaults: the options of the constructor.
     """
@@ -45,11 +45,11 @@ def _modernise(state: dict[str, Any], param: Tensor, group: dict[str, Any]) -> N
         state["step"] = _new_step(param, group, float(state["step"]))
     if "beta1_prod" in state:  # the authors keep Π mu
         state["bias_correction"] = 1 - state.pop("beta1_prod")
-    state.pop("exp_avg_sq_sum", None)  # which earlier versions kept
+    state.pop("exp_avg_sq_sum", None)  # from earlier versions
 
 
 def to_save(state: dict[str, Any]) -> dict[str, Any]:
-    """What is saved of a state: all that a fresh one has, for strict loaders."""
+    """The state in the form that is saved. It has all keys of a fresh state, as strict loaders need."""
     saved = dict(state)
     if "exp_avg" in saved and "bias_correction" not in saved:
         m = saved["exp_avg"]
@@ -64,21 +64,21 @@ def restore(
     group: dict[str, Any],
     state_dtype: torch.dtype | None,
 ) -> None:
-    """Put the tensors of a saved state into a state that `torch.optim.Optimizer` has cast and may share with it."""
+    """Copy the tensors of a saved state into a state. `torch.optim.Optimizer` has cast these, and may share them."""
     saved = dict(saved)
     if "beta1_prod" in saved:
         saved["bias_correction"] = 1 - saved["beta1_prod"]
     for key, value in saved.items():
         if key in MOMENTS:
-            # In the parameter's layout, whatever the saved one's was: the fused engine needs them alike.
+            # In the parameter's layout, which the fused engine needs, whatever the saved layout was.
             state[key] = torch.empty_like(param, dtype=_dtype(param, state_dtype)).copy_(value)
         elif key == "step" and isinstance(value, Tensor):
-            # NOTE fused=True makes torch.optim.Optimizer move it to the parameter's device.
+            # NOTE with fused=True torch.optim.Optimizer moves it to the parameter's device.
             state[key] = state[key].reshape(()).to(device=param.device if group["capturable"] else "cpu", copy=True)
 
 
 def step_counts(steps: Sequence[Tensor]) -> list[float]:
-    """The values of step counts; those on an accelerator are fetched together, as each transfer waits for it."""
+    """The values of step counts. Those on an accelerator are fetched together, because each transfer waits for it."""
     values = [0.0 if is_unreal(step) or not step.is_cpu else float(step) for step in steps]
     away: dict[torch.device, list[int]] = {}
     for i, step in enumerate(steps):
@@ -92,7 +92,7 @@ def step_counts(steps: Sequence[Tensor]) -> list[float]:
 
 
 def drop_all_settled(states: Sequence[dict[str, Any]], groups: Sequence[dict[str, Any]]) -> None:
-    """Let go of each bias correction that is 1 for good; ``groups`` has the group of each state."""
+    """Remove each bias correction that stays at 1. ``groups`` contains the group of each state."""
     kept = [(state, group) for state, group in zip(states, groups, strict=True) if "bias_correction" in state]
     counts = step_counts([state["step"] for state, _ in kept])
     for (state, group), t in zip(kept, counts, strict=True):
@@ -100,16 +100,16 @@ def drop_all_settled(states: Sequence[dict[str, Any]], groups: Sequence[dict[str
 
 
 def drop_settled(state: dict[str, Any], count: Count) -> None:
-    """Let go of the bias correction if it is 1 for good."""
+    """Remove the bias correction if it stays at 1."""
     c = state.get("bias_correction")
-    # In bfloat16 it is kept as long as in float32, in which it is computed.
+    # In bfloat16 it is kept as long as in float32, because it is computed in float32.
     if c is not None and count.settled(torch.promote_types(c.dtype, torch.float32)):
         del state["bias_correction"]
 
 
 def _dtype(param: Tensor, state_dtype: torch.dtype | None) -> torch.dtype:
-    """Float32 or wider, but bfloat16 where that is asked for and the tensor is large enough."""
-    # Shards of FullyShardedDataParallel differ in size from process to process, but must not differ in dtype.
+    """The dtype of a parameter's state: bfloat16 if requested and the tensor is large enough, else at least float32."""
+    # Shards of FullyShardedDataParallel may differ in size between processes, but must not differ in dtype.
     large = param.numel() >= LEAST_ELEMENTS or hasattr(param, "_fsdp_flattened")
     if state_dtype == NARROW and STATE_DTYPES.get(param.dtype) == torch.float32 and large:
         return NARROW
@@ -117,9 +117,9 @@ def _dtype(param: Tensor, state_dtype: torch.dtype | None) -> torch.dtype:
 
 
 def _new_step(param: Tensor, group: dict[str, Any], value: float = 0.0) -> Tensor:
-    """The step count, as torch.optim's: on the host unless `capturable`, because reading it there is free.
+    """A step count. As in torch.optim it is on the host, where reading it is free, unless ``capturable``.
 
-    It is float32, exact to 2^24 steps, but float64 where that is torch's default dtype and ``fused`` is not True.
+    It is float32, which is exact up to 2^24 steps. It is float64 if that is torch's default dtype, unless ``fused``.
     """
     device = param.device if group["capturable"] else "cpu"
     wide = torch.get_default_dtype() == torch.float64 and not group["fused"]

@@ -1,4 +1,4 @@
-"""The inertia μ of a parameter and the mean of v̂, read off the state between steps."""
+"""The inertia μ of a parameter and the mean of v̂, computed from the state between steps."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ from adai.optim.shared.sharding import Sharing, on_this_process
 
 @torch.no_grad()
 def v_hats(optimizers: Iterable[Optimizer]) -> tuple[list[Tensor], list[int], list[Tensor]]:
-    """Σ v̂, the number of elements, and the parameter, of each parameter that has taken a step; on this process."""
+    """Σ v̂ on this process, the number of elements, and the parameter, for each parameter that has taken a step."""
     stepped = [
         (param, optimizer.state[param], group["betas"][1])
         for optimizer in optimizers
@@ -46,19 +46,19 @@ def v_mean(optimizer: Optimizer, sharing: Sharing) -> float:
 
 @torch.no_grad()
 def inertia(optimizer: Optimizer, param: Tensor, mean: float) -> Tensor:
-    """μ of a parameter's elements, given the mean of v̂."""
+    """μ of each element of a parameter, given the mean of v̂."""
     group = next((g for g in optimizer.param_groups if any(p is param for p in g["params"])), None)
     if group is None:
         raise ValueError(
             f"a tensor of shape {tuple(param.shape)} is not a parameter of this optimizer; "
-            "give one of those in optimizer.param_groups"
+            "pass one of those in optimizer.param_groups"
         )
     state = optimizer.state.get(param, {})
     t = float(state["step"]) if "step" in state else 0.0
     if not t:
         raise RuntimeError(
-            f"a parameter of shape {tuple(param.shape)} has no inertia yet: it has taken no step; "
-            "call step() with a gradient other than zero first"
+            f"a parameter of shape {tuple(param.shape)} has no inertia yet, because it has not taken a step; "
+            "first call step() with a gradient that is not zero"
         )
     hyper, v = Hyper.of(group), state["exp_avg_sq"]
     v = v.to(torch.promote_types(v.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""What all parameters share: the mean of v̂ over them, the clipping by the norm of all gradients, the count of steps."""
+"""The numbers that couple all parameters: the mean of v̂ and the factor of clipping; and the counting of steps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from adai.optim.rule import Count, Mean, debias
 
 
 def accumulator(device: torch.device) -> torch.dtype:
-    """The dtype in which sums over many elements are kept on a device: float64 wherever there is one."""
+    """The dtype of sums over many elements on a device: float64 if the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -66,7 +66,7 @@ def _is_large(v: Tensor) -> bool:
 
 
 def total_hat(sums: Sequence[Tensor], counts: Sequence[Count]) -> Tensor:
-    """Σ v̂ over several tensors, v̂ = v / (1 - beta2^t) with each tensor's own t, from the Σ v of each."""
+    """Σ v̂ over several tensors, from Σ v of each. v̂ = v / (1 - beta2^t), where each tensor has its own t."""
     if not isinstance(counts[0].t, Tensor) and all(count is counts[0] for count in counts):
         of_all: Tensor = total(sums) / counts[0].bias_correction2
         return of_all
@@ -75,37 +75,37 @@ def total_hat(sums: Sequence[Tensor], counts: Sequence[Count]) -> Tensor:
 
 
 def total_before(vs: Sequence[Tensor], counts: Sequence[Count], beta2: float) -> Tensor:
-    """Σ v̂ of the step before, from v as it left it, over the tensors that had one; 0-dim."""
+    """Σ v̂ of the step before, from the v that it left, over the tensors that took part in it; 0-dim."""
     hats = [sum_of(v) / debias(beta2, count.t - 1) for v, count in zip(vs, counts, strict=True) if count.t > 1]
     return total(hats) if hats else torch.zeros((), dtype=accumulator(vs[0].device), device=vs[0].device)
 
 
 def total(numbers: Sequence[Tensor]) -> Tensor:
-    """Sum of 0-dim tensors of several devices, on the first one's."""
+    """The sum of 0-dim tensors that may be on several devices, on the device of the first."""
     return torch.stack([number.to(numbers[0].device) for number in numbers]).sum()
 
 
 def gated(v_mean: Tensor, *, wait: bool) -> Mean | None:
-    """The mean as the rule wants it, or None where the host learns that no gradient has been other than zero.
+    """The mean in the form that the rule takes; None if the host finds that all gradients have been zero so far.
 
     Args:
         v_mean: the mean of v̂, 0-dim.
-        wait: whether the host may ask for the value. It costs nothing on the CPU; on a device it waits for the queue.
+        wait: whether the host may read the value. This is free on the CPU; on other devices the host waits for it.
     """
     if wait:
         value = v_mean.item()
         return None if value == 0 else Mean(value)
-    alive = v_mean != 0  # so that nan is alive, and spreads, as it does where the host decides
+    alive = v_mean != 0  # so nan is alive and spreads to all parameters, as it does if the host decides
     return Mean(torch.where(alive, v_mean, 1), alive.to(v_mean.dtype))
 
 
 def advance(steps: list[Tensor], mean: Mean) -> None:
-    """Count the step, where it was one."""
+    """Count the step, unless `Mean.alive` says that it was skipped."""
     if mean.alive is None:
-        # NOTE with a number the foreach operator would make a tensor of it for every step.
+        # NOTE if it is given a number, the foreach operator creates a tensor from it for every step count.
         torch._foreach_add_(steps, torch.tensor(1.0, device="cpu") if steps[0].is_cpu else 1)
         return
-    # NOTE the operator may ask for the number in the tensor, which breaks a compiled graph, and fake tensors have none.
+    # NOTE the operator may read the number from the tensor. This breaks a compiled graph, and fake tensors have none.
     has_number = not torch.compiler.is_compiling() and type(mean.alive) is Tensor
     if has_number and len({(step.device, step.dtype) for step in steps}) == 1:
         here = mean.alive.device == steps[0].device
@@ -117,14 +117,16 @@ def advance(steps: list[Tensor], mean: Mean) -> None:
 
 
 def clip_factor(norm: Tensor, max_grad_norm: float | None, unscale: Any = None) -> Any:
-    """What `torch.nn.utils.clip_grad_norm_` multiplies gradients with, times ``unscale``; None for neither.
-
-    A number where the norm is on the host (and not differentiated through), else a tensor.
+    """The factor by which `torch.nn.utils.clip_grad_norm_` multiplies gradients, times ``unscale``.
 
     Args:
-        norm: of all gradients as they are.
-        max_grad_norm: what it is clipped to; None for no clipping.
-        unscale: factor that takes the scale of a `torch.amp.GradScaler` from the gradients; None for none.
+        norm: the norm of all raw gradients.
+        max_grad_norm: the norm to clip to; None for no clipping.
+        unscale: the factor that removes the scale of a `torch.amp.GradScaler` from the gradients, or None.
+
+    Returns:
+        A number if the norm is on the host and is not differentiated through, else a tensor; None if there is neither
+        clipping nor ``unscale``.
     """
     if max_grad_norm is None:
         return unscale

@@ -1,4 +1,4 @@
-"""What a `torch.amp.GradScaler` tells the optimizer: the scale of the gradients, and whether to leave the step out."""
+"""What a `torch.amp.GradScaler` tells the optimizer: the scale of the gradients, and whether to skip the step."""
 
 from typing import Any, NamedTuple
 
@@ -10,16 +10,16 @@ from adai.optim.shared.mean import accumulator
 
 
 class Scaled(NamedTuple):
-    """The two attributes ``grad_scale`` and ``found_inf`` that the scaler sets for the duration of a step."""
+    """The values of ``grad_scale`` and ``found_inf``, which the scaler sets on the optimizer during a step."""
 
     inverse: Any
-    """1 / scale, a number where the scale is on the host; None where gradients are not scaled."""
+    """1 / scale, as a number if the scale is on the host; None if gradients are not scaled."""
     skip: bool | Tensor
-    """Whether a gradient is infinite or nan; a tensor, other than 0 then, where the host shall not ask."""
+    """Whether a gradient is infinite or nan. If the host must not read it: a tensor, which is not 0 in that case."""
 
     @classmethod
     def of(cls, optimizer: torch.optim.Optimizer, *, on_device: bool) -> "Scaled":
-        """Read them off; ``on_device`` keeps the host from asking whether to skip."""
+        """Read the attributes of the optimizer. With ``on_device`` the host does not read whether to skip."""
         scale, found = getattr(optimizer, "grad_scale", None), getattr(optimizer, "found_inf", None)
         inverse = None
         if scale is not None:
@@ -29,7 +29,7 @@ class Scaled(NamedTuple):
         return cls(inverse, found if on_device else bool(found.item()))
 
     def gated(self, mean: Mean) -> Mean:
-        """The mean, not alive where the step is to be skipped."""
+        """The mean, with `Mean.alive` 0 if the step is to be skipped."""
         if not isinstance(self.skip, Tensor):
             return mean
         go = (self.skip == 0).to(accumulator(self.skip.device))

@@ -1,8 +1,8 @@
-"""Who holds what: which part of the whole each parameter is on this process, and sums over all the processes.
+"""Sharded parameters: which part of each parameter is on this process, and sums over all processes.
 
-Sums of tensors of the optimizer, Σ v̂ and Σ g², are taken over what lies on this process, and then added up: first what
-DTensors share, over their mesh, by one all-reduce for each mesh; then, where there is a `process_group`, all of that
-over the group, by one more. A DTensor that several processes of a mesh hold alike counts once.
+The sums Σ v̂ and Σ g² are first taken over the elements on this process. Then the sums over DTensors are added up over
+their mesh, with one all-reduce for each mesh. Last, if there is a `process_group`, everything is added up over that
+group, with one more all-reduce. A DTensor that is replicated on several processes counts once.
 """
 
 import importlib
@@ -20,18 +20,19 @@ from adai.optim.shared.mean import accumulator, total
 
 
 class Group(NamedTuple):
-    """Processes that hold the parts of some DTensors, and where they add up."""
+    """The processes that hold the parts of some DTensors, and the device on which they add up."""
 
     processes: Any
     device: torch.device
 
 
 class Share(NamedTuple):
-    """What a tensor is on this process: one of ``copies`` equal parts of what a group holds, or the whole tensor."""
+    """How a tensor is sharded: whether this process has all of it, or a part of it."""
 
     group: int | None = None
-    """Position in `Sharing.groups`; None where the whole tensor is here."""
+    """The position in `Sharing.groups` of the processes that hold its parts; None if the whole tensor is here."""
     copies: int = 1
+    """The number of processes in the group that hold the same part."""
 
 
 class Sharing:
@@ -44,11 +45,15 @@ class Sharing:
         made: "Sharing | None" = None,
         rounding_seed: int | None = None,
     ) -> None:
-        """Find the shares; process groups that ``made`` has created serve again. All processes do this together.
+        """Find the shares. All processes do this together.
 
-        Without a ``rounding_seed`` nothing is rounded, and `places` are not looked for.
+        Args:
+            param_groups: the parameter groups of the optimizer.
+            process_group: the optimizer's ``process_group``.
+            made: an earlier object, whose process groups are used again.
+            rounding_seed: the optimizer's ``rounding_seed``; None if nothing is rounded and `places` are not needed.
         """
-        self._params = _params(param_groups)  # kept, so that no other tensor can take their addresses
+        self._params = _params(param_groups)  # keeps them alive, so that no other tensor can get their ids
         self._ids = [id(p) for p in self._params]
         self._created: dict[tuple[int, ...], Any] = made._created if made else {}
         self.process_group = process_group
@@ -57,25 +62,28 @@ class Sharing:
         self._index: dict[int, int] = {}
         self._numbers = {identity: number for number, identity in enumerate(self._ids)}
         self.plain = all(type(p) in PLAIN and not _padding(p) for p in self._params)
-        """Whether every parameter is just its elements on this process, and needs no `local`."""
+        """Whether all parameters are plain tensors without padding, so that `local` is not needed."""
         self.unreal = any(is_unreal(getattr(p, "_local_tensor", p)) for p in self._params)
-        """Whether there are parameters without numbers, for which nothing can be decided on the host."""
+        """Whether there are parameters without numbers, for which the host cannot decide anything."""
         self.places = self._find_places(rounding_seed)
-        """Where in the whole tensor the part of each parameter on this process lies, by the parameter's number."""
+        """The place of each parameter's part within the whole tensor, by the parameter's number."""
         self._find_shares()
         if self.alone:
             return
         if any(group["differentiable"] for group in param_groups):
-            raise RuntimeError("`differentiable` is not possible with shards: a sum over processes has no derivative")
+            raise RuntimeError(
+                "`differentiable` is not possible with shards, because a sum over processes has no derivative; leave "
+                "differentiable at False"
+            )
         self._check_overlap()
 
     @property
     def alone(self) -> bool:
-        """Whether nothing has to be asked of other processes."""
+        """Whether this process needs no other processes."""
         return self.process_group is None and not self.groups
 
     def fits(self, param_groups: Sequence[dict[str, Any]]) -> bool:
-        """Whether these are the parameters that it was made for."""
+        """Whether these are the parameters for which this object was made."""
         return self._ids == [id(p) for p in _params(param_groups)]
 
     def share(self, param: Tensor) -> int:
@@ -83,40 +91,42 @@ class Sharing:
         return self._index.get(id(param), 0)
 
     def number(self, param: Tensor) -> int:
-        """The parameter's number among all of them."""
+        """The parameter's number among all parameters."""
         return self._numbers[id(param)]
 
     def mean(
-        self, sums: Sequence[Tensor], elements: Sequence[int], told: Sequence[Tensor | None], shares: Sequence[int]
+        self, sums: Sequence[Tensor], elements: Sequence[int], squares: Sequence[Tensor | None], shares: Sequence[int]
     ) -> Tensor:
-        """Σ over all batches on all processes, divided by the number of their elements; 0 where nothing has been told.
+        """The sum over all batches on all processes, divided by the number of their elements.
+
+        The mean is 0 if all batches on all processes have a zero in ``squares``.
 
         Args:
             sums: a sum for each batch of this process, 0-dim.
             elements: the number of elements of each batch on this process.
-            told: a number that is 0 for a batch whose sum alone is not to count; None for all others.
-            shares: what the tensors of each batch are.
+            squares: for each batch, Σ g² if its sum does not count while Σ g² is 0, or None if it counts in any case.
+            shares: for each batch, the position of its share in `shares`.
         """
         if self.alone:
             alone = total(sums) / max(sum(elements), 1)  # tensors without elements have the sum 0
-            numbers = [t for t in told if t is not None]
-            return alone if len(numbers) < len(told) else alone * (total(numbers) > 0)
+            numbers = [gg for gg in squares if gg is not None]
+            return alone if len(numbers) < len(squares) else alone * (total(numbers) > 0)
         rows = [
-            torch.stack((s, torch.full_like(s, n), torch.ones_like(s) if t is None else t.to(s)))
-            for s, n, t in zip(sums, elements, told, strict=True)
+            torch.stack((s, torch.full_like(s, n), torch.ones_like(s) if gg is None else gg.to(s)))
+            for s, n, gg in zip(sums, elements, squares, strict=True)
         ]
-        v_sum, count, heard = self._add_up(rows, shares, 3)
-        v_mean: Tensor = v_sum / count.clamp_min(1) * (heard > 0)
+        v_sum, count, counting = self._add_up(rows, shares, 3)
+        v_mean: Tensor = v_sum / count.clamp_min(1) * (counting > 0)
         return v_mean
 
     def total(self, sums: Sequence[Tensor], shares: Sequence[int]) -> Tensor:
-        """Σ over all batches on all processes."""
+        """The sum over all batches on all processes."""
         if self.alone:
             return total(sums)
         return self._add_up([s.reshape(1) for s in sums], shares, 1)[0]
 
     def _add_up(self, rows: Sequence[Tensor], shares: Sequence[int], width: int) -> Tensor:
-        """The sum of the rows of all processes. It takes part where it has none, because the others wait for it."""
+        """The sum of the rows of all processes. A process without rows takes part too, as the others wait for it."""
         parts = [row for row, i in zip(rows, shares, strict=True) if self.shares[i].group is None]
         for number, group in enumerate(self.groups):
             part = _zeros(width, group.device)
@@ -134,7 +144,7 @@ class Sharing:
         return whole
 
     def _device(self) -> torch.device:
-        """Where `process_group` adds up: where the parameters are or, without any, where its backend works."""
+        """The device of sums over `process_group`: the parameters' device, or if there are none, its backend's."""
         if self._params:
             device: torch.device = self._params[0].device
             return device
@@ -152,7 +162,7 @@ class Sharing:
             if type(p) not in PLAIN and hasattr(p, "device_mesh"):
                 meshes.setdefault(p.device_mesh, []).append(p)
         for mesh, params in meshes.items():
-            # Dimensions along which any of the parameters is cut; along the others all of them are copies.
+            # The dimensions along which any parameter is sharded. Along the others all parameters are replicated.
             cut = sorted({i for p in params for i in _cut(p)})
             if not cut or mesh.get_coordinate() is None:
                 continue
@@ -167,14 +177,14 @@ class Sharing:
                 self._index[id(p)] = self.shares.index(share)
 
     def _processes(self, mesh: Any, dims: list[int]) -> Any:
-        """The process group of this process along some dimensions of the mesh, the same one for the same ranks."""
+        """The process group of this process along some dimensions of the mesh. Equal ranks get the same group."""
         ranks = _ranks(mesh, dims)
         if ranks not in self._created:
             if len(dims) == 1:
                 self._created[ranks] = mesh.get_group(dims[0])
             elif len(ranks) == dist.get_world_size():
                 self._created[ranks] = dist.group.WORLD
-            else:  # without local synchronisation processes outside the mesh would have to join in
+            else:  # without local synchronization, processes outside the mesh would have to make this call too
                 self._created[ranks] = dist.new_group(list(ranks), use_local_synchronization=True)
         return self._created[ranks]
 
@@ -186,19 +196,19 @@ class Sharing:
             both = mine & set(dist.get_process_group_ranks(group.processes))
             if len(both) > 1:
                 raise ValueError(
-                    f"process_group and the mesh of DTensor parameters share the ranks {sorted(both)}; DTensors are "
-                    "added up over their mesh anyway, so leave process_group at None"
+                    f"process_group and the mesh of DTensor parameters share the ranks {sorted(both)}; leave "
+                    "process_group at None, because sums over DTensors are added up over their mesh in any case"
                 )
 
 
 def local(batch: Batch) -> Batch:
-    """What lies on this process of a batch, in plain tensors on the same memory."""
+    """The part of a batch on this process, as plain tensors that share its memory."""
     rows = [(*_row(*row), place) for *row, place in zip(*batch, strict=True)]
     return Batch(*(list(column) for column in zip(*rows, strict=True)))
 
 
 def _row(param: Any, grad: Any, m: Tensor, v: Tensor, c: Tensor | None, step: Tensor) -> tuple[Any, ...]:
-    if hasattr(param, "device_mesh") and grad.placements != param.placements:  # Partial: a sum yet to be taken
+    if hasattr(param, "device_mesh") and grad.placements != param.placements:  # Partial: a sum yet to be computed
         grad = grad.redistribute(placements=param.placements)
     tensors = [None if t is None else _local(t) for t in (param, grad, m, v, c)]
     padding = _padding(param)
@@ -206,22 +216,22 @@ def _row(param: Any, grad: Any, m: Tensor, v: Tensor, c: Tensor | None, step: Te
 
 
 def on_this_process(param: Tensor, tensor: Tensor) -> Tensor:
-    """What lies on this process of a state tensor of a parameter, in a plain tensor on the same memory."""
+    """The part of a parameter's state tensor on this process, as a plain tensor that shares its memory."""
     tensor, padding = _local(tensor), _padding(param)
     return tensor[:-padding] if padding else tensor
 
 
 def _local(tensor: Any) -> Tensor:
-    if hasattr(tensor, "device_mesh"):  # NOTE without gradients torch.compile (2.13) denies that there is a to_local
+    if hasattr(tensor, "device_mesh"):  # NOTE without gradients torch.compile (2.13) does not find to_local
         tensor = tensor.to_local()
-        if hasattr(tensor, "wait"):  # the result of a collective that may still be under way
+        if hasattr(tensor, "wait"):  # the result of a collective that may still be running
             tensor = tensor.wait()
     plain: Tensor = tensor
     return plain
 
 
 def _padding(param: Tensor) -> int:
-    """How many elements at the end of a flat parameter of FullyShardedDataParallel are none of the model's."""
+    """The number of padding elements at the end of a flat parameter of FullyShardedDataParallel."""
     padding: int = getattr(param, "_shard_numel_padded", 0)
     return padding
 
@@ -231,23 +241,23 @@ def _params(param_groups: Sequence[dict[str, Any]]) -> list[Any]:
 
 
 def _cut(param: Any) -> list[int]:
-    """The dimensions of its mesh along which a DTensor is cut into parts."""
+    """The dimensions of its mesh along which a DTensor is sharded."""
     mesh = param.device_mesh
     return [i for i, placement in enumerate(param.placements) if mesh.size(i) > 1 and not placement.is_replicate()]
 
 
 def _start(param: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | tuple[()]:
-    """The index of a DTensor's first element on this process, and the strides of the whole; none for other tensors."""
+    """The index of a DTensor's first element on this process, and the whole tensor's strides; else an empty tuple."""
     if type(param) in PLAIN or not hasattr(param, "device_mesh"):
         return ()
-    # NOTE torch keeps this private, and had it elsewhere before 2.5; torch.distributed.checkpoint lives on it.
+    # NOTE this is private in torch, and was elsewhere before 2.5, but torch.distributed.checkpoint depends on it.
     utils = importlib.import_module("torch.distributed.tensor._utils")
     _, start = utils.compute_local_shape_and_global_offset(param.shape, param.device_mesh, param.placements)
     return tuple(start) or (0,) * param.ndim, tuple(param.stride())
 
 
 def _ranks(mesh: Any, dims: list[int]) -> tuple[int, ...]:
-    """The ranks that differ from this process along these dimensions of the mesh alone."""
+    """The ranks whose place in the mesh differs from this process's only along these dimensions."""
     here = mesh.get_coordinate()
     index = tuple(slice(None) if i in dims else here[i] for i in range(mesh.ndim))
     return tuple(sorted(mesh.mesh[index].flatten().tolist()))

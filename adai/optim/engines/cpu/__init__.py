@@ -1,9 +1,9 @@
-"""Engine: a compiled kernel for CPUs, which moves every tensor of a group in two passes over memory.
+"""Engine: a compiled kernel for CPUs, which updates all tensors of a group in two passes over memory.
 
-The first pass reads the gradients alone, because Σ v_t = beta2 Σ v_{t-1} + (1 - beta2) Σ g_t² needs no v; the second
-reads and writes everything once, and adds up v as it leaves it. That sum serves the next step unless v has changed in
-between; then it is taken anew, by the same additions in the same order. So it is nothing but a function of v, belongs
-to no checkpoint, and results do not depend on when it was taken.
+The first pass reads only the gradients, because Σ v_t = beta2 Σ v_{t-1} + (1 - beta2) Σ g_t² does not need v. The
+second pass reads and writes everything once, and adds up the new v. The next step uses that sum, unless v has been
+changed in between; then the sum is computed again, with the same additions in the same order. So the sum depends only
+on v: checkpoints do not need it, and results do not depend on when it was computed.
 """
 
 from array import array
@@ -23,7 +23,7 @@ from adai.optim.rule import Count, Mean, debias
 from adai.optim.shared.watch import Watch
 
 NOT_BUILT = "the package was installed without its compiled CPU kernel"
-# The kernel's code by the dtypes of parameter and gradient; a gradient of another dtype is converted to the state's.
+# The kernel's code for the dtypes of parameter and gradient. Gradients of other dtypes are converted to the state's.
 _TYPES = {
     (torch.float32, torch.float32): 0,
     (torch.float64, torch.float64): 1,
@@ -33,17 +33,17 @@ _TYPES = {
     (torch.float16, torch.float32): 5,
 }
 _PLAIN, _DECAYED, _PARTS = 0, 1, 2
-# What kernel.c's three sums of a clipped gradient with L2 decay may cancel to before they are not trusted.
+# If kernel.c's three sums for a clipped gradient with L2 decay cancel to less than this fraction, they are not used.
 _CANCELLED = 1e-8
 
 
 def missing() -> str | None:
-    """Why the kernel cannot run here; None where it can."""
+    """The reason why the kernel cannot run here; None if it can."""
     return NOT_BUILT if library.load() is None else None
 
 
 def refusal(batch: Batch) -> str | None:
-    """Why the kernel cannot work on these tensors; None where it can."""
+    """The reason why the kernel cannot work on these tensors; None if it can."""
     for step in batch.steps:
         if step.dtype not in COUNT_DTYPES or not step.is_cpu:
             return f"a step count is {step.dtype} on {step.device}"
@@ -52,7 +52,7 @@ def refusal(batch: Batch) -> str | None:
     ):
         reason = _refusal(p, m, v, c)
         if reason is None and m.dtype == NARROW and place.runs(m) is None:
-            reason = f"a parameter with bfloat16 state is cut along several inner dimensions, to {tuple(p.shape)}"
+            reason = f"a parameter with bfloat16 state is sharded along several inner dimensions, to {tuple(p.shape)}"
         if reason is not None:
             return reason
     return None
@@ -75,7 +75,7 @@ def _refusal(p: Tensor, m: Tensor, v: Tensor, c: Tensor | None) -> str | None:
 
 
 class Fused:
-    """The engine for the tensors of one group; its table serves every step, as long as they stay where they are."""
+    """The fused engine on CPUs, for the tensors of one group. It keeps a table of them as long as they do not move."""
 
     on_device = False
     one_pass = True
@@ -85,7 +85,7 @@ class Fused:
         self._forms: list[_Form] = []
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
-        """Make the kernel's table, or go on with it; returns why the kernel cannot work on these tensors, or None."""
+        """Create or keep the kernel's table; return None, or the reason why the kernel cannot work on these tensors."""
         del hyper
         if not self._fits(batch):
             batch.check_shapes()
@@ -99,7 +99,7 @@ class Fused:
         return None
 
     def _fits(self, batch: Batch) -> bool:
-        """Whether the table is of these tensors; without one no address is asked for, as some tensors have none."""
+        """Whether the table is of these tensors. Without a table this reads no addresses, as some tensors have none."""
         if not self._forms:
             return False
         return (
@@ -113,9 +113,9 @@ class Fused:
         narrow = [m.dtype == NARROW for m in batch.exp_avgs]
         runs = [_runs(*row) for row in zip(batch.places, batch.exp_avgs, strict=True)]
         self._kernel: Any = library.load()
-        self._sums = array("d", bytes(8 * len(batch.params)))  # Σ v of each tensor, as long as the watch sees no change
+        self._sums = array("d", bytes(8 * len(batch.params)))  # Σ v of each tensor, valid until the watch sees a change
         self._watch = Watch()
-        self._parts: array[float] | None = None  # what `squares` found on its way
+        self._parts: array[float] | None = None  # the sums that `squares` found
         self._forms = forms = _forms(batch)
         self._tensors = library.Tensors(len(batch.params))
         self._columns: dict[str, array[Any]] = {}
@@ -134,7 +134,7 @@ class Fused:
     def _take_gradients(self, batch: Batch) -> None:
         self._crew = library.crew()
         self._parts = None
-        # The batch keeps a copy alive for this step; nothing here may keep a gradient alive for longer.
+        # The batch keeps copies of gradients alive during this step. Nothing here may keep a gradient alive longer.
         params = self._forms[0]
         types = array("B", bytes(len(batch.grads)))
         for i, (g, dtype, strides) in enumerate(zip(batch.grads, params.dtypes, params.strides, strict=True)):
@@ -146,7 +146,7 @@ class Fused:
         self._add_columns(type=types, g=_addresses(batch.grads))
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
-        """Σ g² of the gradients as they are."""
+        """Σ g² of the raw gradients."""
         del batch
         self._parts = self._read(_PARTS if hyper.l2 else _PLAIN, hyper, 1.0)
         return _number(sum(self._parts[::3]))
@@ -159,7 +159,7 @@ class Fused:
         return _number(sum(v / debias(hyper.beta2, count.t - 1) for v, count in sums if count.t > 1))
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
-        """Σ v̂ of this step; v itself is brought to it by `update`."""
+        """Σ v̂ of this step. v itself is updated in `update`."""
         self._count(batch, counts)
         squares = self._squared_gradients(hyper, 1.0 if clip is None else float(clip))
         self._take_totals()
@@ -169,11 +169,11 @@ class Fused:
         return _number(total)
 
     def mean(self, hats: Sequence[Tensor], elements: int) -> None:
-        """There is no way to have it in one go."""
+        """Return None: this engine has no single operation for the mean."""
         del hats, elements
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
-        """Move every parameter of the batch, given the mean of v̂."""
+        """Update every parameter of the batch with the mean of v̂, and count the step."""
         self._count(batch, counts)
         if mean.alive is not None and not mean.alive:
             return
@@ -196,18 +196,18 @@ class Fused:
         )
 
     def _take_totals(self) -> None:
-        """Have Σ v of each tensor as it is."""
+        """Compute Σ v of each tensor, unless it is known."""
         if not self._known:
             _done(self._kernel.adai_totals(self._crew, self._tensors, _address(self._sums)))
             self._known = True
 
     def _add_columns(self, **columns: "array[Any]") -> None:
-        self._columns.update(columns)  # which keeps them alive
+        self._columns.update(columns)  # keeps them alive
         for name, column in columns.items():
             setattr(self._tensors, name, _address(column))
 
     def _squared_gradients(self, hyper: Hyper, clip: float) -> "array[float]":
-        """Σ of each tensor's squared gradient as the rule takes it: clipped, and with the L2 penalty's share."""
+        """The sum of squares of each tensor's gradient in the rule: clipped, and with the L2 penalty's part."""
         decay = hyper.l2
         if self._parts is None:
             if decay:
@@ -216,7 +216,7 @@ class Fused:
         gg, gp, pp = (self._parts[i::3] for i in range(3))
         if not decay:
             return array("d", [clip**2 * x for x in gg])
-        # Σ (a g + λ p)² without a further pass, as long as the two do not cancel.
+        # Σ (a g + λ p)² without another pass, unless the two parts cancel.
         a = hyper.sign * clip
         sums = array("d", [a * a * x + 2 * a * decay * y + decay**2 * z for x, y, z in zip(gg, gp, pp, strict=True)])
         if any(s < _CANCELLED * (a * a * x + decay**2 * z) for s, x, z in zip(sums, gg, pp, strict=True)):
@@ -230,7 +230,7 @@ class Fused:
 
 
 def _runs(place: Place, m: Tensor) -> tuple[int, int, int]:
-    """The places of a tensor's elements as the kernel takes them; one run where nothing is rounded."""
+    """The places of a tensor's elements in the form that the kernel takes; a single run if nothing is rounded."""
     return (place.runs(m) if m.dtype == NARROW else None) or (0, max(m.numel(), 1), 0)
 
 
@@ -250,12 +250,12 @@ def _options(hyper: Hyper, clip: float) -> library.Options:
 
 
 def _number(value: float) -> Tensor:
-    """On the CPU, whatever the caller's default device is."""
+    """A tensor on the CPU, whatever the default device is."""
     return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 class _Form(NamedTuple):
-    """Where some tensors lie and how: all that the kernel's table follows from."""
+    """Addresses and forms of some tensors: everything that the kernel's table depends on."""
 
     addresses: "array[int]"
     dtypes: list[torch.dtype]
@@ -273,7 +273,7 @@ class _Form(NamedTuple):
 
 
 def _forms(batch: Batch) -> list[_Form]:
-    """Of parameters, m, v, c and step counts."""
+    """The forms of parameters, m, v, c and step counts."""
     cs = batch.bias_corrections
     there = [c for c in cs if c is not None]
     form = _Form.of(there)
@@ -284,7 +284,7 @@ def _forms(batch: Batch) -> list[_Form]:
 
 
 def _laid_out_as(p: Tensor, g: Tensor, *, wide: bool) -> Tensor:
-    """The gradient with the parameter's strides, ``wide`` in the state's dtype; itself where it has them already."""
+    """The gradient with the parameter's strides, and in the state's dtype if ``wide``; not copied unless necessary."""
     dtype = STATE_DTYPES[p.dtype] if wide else g.dtype
     if g.dtype == dtype and same_layout(p, g):
         return g
@@ -301,4 +301,4 @@ def _address(numbers: "array[Any]") -> int:
 
 def _done(failed: int) -> None:
     if failed:
-        raise MemoryError("no memory for the work list of the CPU kernel")
+        raise MemoryError("not enough memory for the work list of the CPU kernel")

@@ -1,4 +1,4 @@
-/* Half precision to float and back, in plain integer and float operations that every compiler turns into vector code. */
+/* Conversions between half precision and float, in integer and float operations that compilers vectorize. */
 #ifndef ADAI_HALF_H
 #define ADAI_HALF_H
 
@@ -18,14 +18,14 @@ INLINE uint32_t as_bits(float value) {
 
 INLINE float from_bfloat16(uint16_t x) { return as_float((uint32_t)x << 16); }
 
-/* Round to nearest, ties to even; NaN stays NaN. */
+/* Rounds to nearest, ties to even; NaN stays NaN. */
 INLINE uint16_t to_bfloat16(float x) {
     uint32_t bits = as_bits(x);
     uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
     return (uint16_t)(x != x ? 0x7FC0u : rounded);
 }
 
-/* The exponent is shifted by a multiplication (normal numbers) or by adding and subtracting 1/2 (subnormal ones). */
+/* Shifts the exponent by a multiplication for normal numbers, and by a subtraction of 1/2 for subnormal numbers. */
 INLINE float from_float16(uint16_t x) {
     uint32_t sign = (uint32_t)(x & 0x8000u) << 16;
     uint32_t twice = (uint32_t)(x & 0x7FFFu) << 1;
@@ -34,7 +34,7 @@ INLINE float from_float16(uint16_t x) {
     return as_float(sign | as_bits(twice < (1u << 11) ? subnormal : normal));
 }
 
-/* Round to nearest, ties to even: adding a power of two that makes float's own rounding happen at float16's last bit. */
+/* Rounds to nearest, ties to even: adds a power of two, so that float rounds at the last bit of float16. */
 INLINE uint16_t to_float16(float x) {
     uint32_t bits = as_bits(x);
     uint32_t sign = (bits >> 16) & 0x8000u;

@@ -1,11 +1,11 @@
-/* The update rule for many tensors in two passes over memory. Plain C with a plain C interface: nothing of Python or
- * torch is needed to build it, and one build serves every version of them.
+/* The update rule for many tensors in two passes over memory. Plain C with a plain C interface: building it needs
+ * neither Python nor torch, and one build works with every version of them.
  *
- * Threads. Work is cut into pieces of one tensor each, and a team takes piece after piece from a shared counter. The
- * team is the caller's: a function with the interface of OpenMP's GOMP_parallel, which the loader takes from the
- * OpenMP library that torch itself runs on. So there is one pool of threads, of the size that torch is set to, and
- * without such a function the calling thread does everything. A sum is kept per piece and added up in order, hence no
- * result depends on the number of threads.
+ * Threads. Each tensor is divided into pieces, and the threads of a team take one piece after another from a shared
+ * counter. The caller supplies the team: a function with the interface of OpenMP's GOMP_parallel, which the loader
+ * finds in the OpenMP library that torch uses. So there is a single pool of threads, with torch's number of threads.
+ * Without such a function the calling thread does everything. Each piece has its own sum, and these are added up in
+ * order, so results do not depend on the number of threads.
  */
 #include <float.h>
 #include <math.h>
@@ -16,26 +16,26 @@
 
 #define LANES 16
 #define PIECE 65536 /* elements: long enough to stream, short enough to share evenly */
-#define WIDE 32 /* lanes of Σ v, which is read from the cache: enough for additions not to wait for one another */
-#define CACHED 4096 /* elements, a multiple of WIDE: few enough to be in a near cache when they are read again */
-#define GRAIN 32768 /* elements that are not worth waking threads for; torch's grain size */
+#define WIDE 32 /* lanes of Σ v: enough that additions do not wait for one another, as v is read from the cache */
+#define CACHED 4096 /* elements, a multiple of WIDE: few enough to still be in a near cache when they are read again */
+#define GRAIN 32768 /* so many elements are not worth waking threads; torch's grain size */
 
 enum squares { PLAIN, DECAYED, PARTS };
 
-/* Numbers that a whole group shares; `a` multiplies the gradient (clipping, and the sign of maximize), `decay` is
- * lr times the decoupled decay. */
+/* Numbers of a group. `a` multiplies the gradient (clipping, and the sign of maximize); `decay` is lr times the
+ * decoupled decay. */
 struct options {
     double a, lambda, decay, step, beta0, one_minus_beta2, eps, min_inertia, dampening;
 };
 
-/* rule.py's Count of a tensor in this step, as far as its elements see it. v_mean is scaled as v is. */
+/* The part of rule.py's Count that the elements of a tensor need, and the mean of v̂ times bias_correction2. */
 struct count {
     double v_mean, least, warmed;
 };
 
-/* The places of a tensor's elements in the whole tensor, of which it may be a shard: runs of `run` elements in memory
- * follow on one another, the first from `first` on, each starting `pitch` after the start of the one before. Places are
- * taken modulo 2^32: elements so far apart may share random words. */
+/* The places of a tensor's elements in the whole tensor, of which it may be a shard. In memory, runs of `run` elements
+ * with consecutive places follow one another. The first run starts at the place `first`, and each further one `pitch`
+ * after the start of the run before. Places are modulo 2^32: elements that far apart may share random words. */
 struct places {
     struct keys keys;
     int64_t first, run, pitch;
@@ -67,7 +67,7 @@ struct passes {
 #undef TARGET
 #endif
 
-/* Number of the best variant that this CPU runs; all below it run too. */
+/* Number of the best variant that this CPU can run. It can also run all lower ones. */
 int adai_best_variant(void) {
 #if defined(__x86_64__)
     __builtin_cpu_init();
@@ -96,9 +96,10 @@ struct crew {
     int variant;
 };
 
-/* Columns with one entry per tensor; c is 0 where the tensor has none any more. A step is a float or, where wide_step, a
- * double. t, bias_correction2, least and warmed are rule.py's Count of this step. `narrow` says that the state is in bfloat16; then
- * stream is rounding.py's, and the rest struct places. */
+/* Columns with one entry for each tensor. c is 0 if the tensor no longer has a bias correction. A step count is a
+ * double if wide_step, else a float. t, bias_correction2, least and warmed are rule.py's Count of this step. `narrow`
+ * says that the state is in bfloat16; then `stream` is as in rounding.py, and first_place, run and pitch as in struct
+ * places. */
 struct tensors {
     int64_t count;
     const uint8_t *type, *wide_step, *narrow;
@@ -108,13 +109,13 @@ struct tensors {
     const double *t, *bias_correction2, *least, *warmed;
 };
 
-/* What the caller has to agree with: the version, which a change of any struct or argument raises, and sizes. */
+/* The caller has to have the same version, which increases with any change of a struct or an argument, and sizes. */
 const int64_t adai_layout[] = {3, sizeof(struct crew), sizeof(struct tensors), sizeof(struct options)};
 
 struct job {
     const struct tensors *tensors;
     const struct passes (*passes)[2];
-    const int64_t *first; /* number of each tensor's first piece, and of all pieces at the end */
+    const int64_t *first; /* number of each tensor's first piece; last, the number of all pieces */
     int64_t next;
     int backwards;
     void (*piece)(const struct job *job, int64_t number, int64_t tensor, int64_t offset, int64_t n);
@@ -124,7 +125,7 @@ struct job {
     double v_mean;
 };
 
-/* In the order of the codes in __init__.py, which variant.h's table has too. */
+/* In the order of the codes in __init__.py, as the table in variant.h. */
 static const int64_t STORED_SIZE[] = {4, 8, 2, 2, 2, 2}, GRADIENT_SIZE[] = {4, 8, 2, 2, 4, 4};
 static const int64_t REAL_SIZE[] = {4, 8, 4, 4, 4, 4};
 
@@ -189,8 +190,8 @@ static void run(struct job *job, const struct crew *crew) {
     else work(job);
 }
 
-/* Carries the job out, for which first, sums and the rest are set here, and adds its pieces' sums up: `width` per tensor.
- * Returns 0, or 1 where memory ran out. */
+/* Carries out a job, and adds up the sums of its pieces, `width` for each tensor. Sets the job's passes, first and
+ * sums. Returns 0, or 1 if memory ran out. */
 static int add_up_pieces(struct job *job, const struct crew *crew, int width, double *sums) {
     const struct tensors *t = job->tensors;
     int64_t *first = first_pieces(t);
@@ -214,21 +215,21 @@ static int add_up_pieces(struct job *job, const struct crew *crew, int width, do
     return 0;
 }
 
-/* sums: three per tensor, see add_squares. */
+/* sums: three for each tensor, see add_squares. */
 int adai_squares(const struct crew *crew, const struct tensors *tensors, const struct options *options, int what,
                  double *sums) {
     struct job job = {.tensors = tensors, .piece = squares_piece, .options = options, .what = what};
     return add_up_pieces(&job, crew, 3, sums);
 }
 
-/* sums: Σ v of each tensor as it is. */
+/* sums: the current Σ v of each tensor. */
 int adai_totals(const struct crew *crew, const struct tensors *tensors, double *sums) {
     struct job job = {.tensors = tensors, .piece = total_piece};
     return add_up_pieces(&job, crew, 1, sums);
 }
 
-/* Σ v̂ of this step, given each tensor's Σ g² and its Σ v before the step. 1 - beta2 is taken in the precision of the
- * state, as the second pass has it. */
+/* Returns Σ v̂ of this step, given Σ g² of each tensor and its Σ v before the step. 1 - beta2 has the precision of the
+ * state, as in the second pass. */
 double adai_accumulate(const struct tensors *tensors, const struct options *options, const double *squares,
                        const double *sums) {
     double total = 0;
@@ -240,10 +241,11 @@ double adai_accumulate(const struct tensors *tensors, const struct options *opti
     return total;
 }
 
-/* v_mean: mean of v̂. sums: Σ v of each tensor after the step. The steps are counted on. */
+/* The second pass, which also increments the step counts. v_mean: mean of v̂. sums: receives Σ v of each tensor after
+ * the step. */
 int adai_step(const struct crew *crew, const struct tensors *tensors, const struct options *options, double v_mean,
               double *sums) {
-    /* Backwards: the gradients that were read last are still in the cache. */
+    /* Backwards, because the gradients that were read last are still in the cache. */
     struct job job = {.tensors = tensors, .backwards = 1, .piece = step_piece, .options = options, .v_mean = v_mean};
     if (add_up_pieces(&job, crew, 1, sums)) return 1;
     for (int64_t k = 0; k < tensors->count; k++) {

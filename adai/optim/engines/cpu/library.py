@@ -1,4 +1,4 @@
-"""Finds the compiled kernel (kernel.c) and the threads that it runs on."""
+"""Finds the compiled kernel (kernel.c) and the threads on which it runs."""
 
 import ctypes
 import functools
@@ -12,14 +12,14 @@ logger = logging.getLogger(__name__)
 
 VARIANTS = ("plain", "avx2", "avx512")
 VERSION = 3
-"""Of what is mirrored here from kernel.c."""
+"""The version of the structs and functions of kernel.c that are declared here."""
 
-# The second and later ones are what builds of earlier versions left in a source folder.
+# Builds of earlier versions may have left the second and later ones in a source folder.
 _SUFFIXES = (".so", *EXTENSION_SUFFIXES)
 
 
 class Crew(ctypes.Structure):
-    """struct crew: who carries out a pass, and with which instructions."""
+    """struct crew: the threads that carry out a pass, and their instruction set."""
 
     _fields_ = (("run", ctypes.c_void_p), ("threads", ctypes.c_uint), ("variant", ctypes.c_int))
 
@@ -31,7 +31,7 @@ _COLUMNS = (
 
 
 class Tensors(ctypes.Structure):
-    """struct tensors: addresses of arrays with one entry per tensor."""
+    """struct tensors: addresses of arrays with one entry for each tensor."""
 
     _fields_ = (
         ("count", ctypes.c_int64),
@@ -40,7 +40,7 @@ class Tensors(ctypes.Structure):
 
 
 class Options(ctypes.Structure):
-    """struct options: the numbers that a whole group shares."""
+    """struct options: the numbers of a group."""
 
     _fields_ = tuple(
         (name, ctypes.c_double)
@@ -50,7 +50,7 @@ class Options(ctypes.Structure):
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
-    """The compiled kernel, or None if the package was installed without a C compiler (the log says so once)."""
+    """The compiled kernel; None if the package was installed without a C compiler, which is logged once."""
     for suffix in _SUFFIXES:
         path = Path(__file__).with_name(f"_kernel{suffix}")
         if path.exists():
@@ -66,7 +66,7 @@ def load() -> ctypes.CDLL | None:
 
 
 def _check(library: ctypes.CDLL, name: str) -> None:
-    """Raise where the library was built from other sources than this package's: it would write past the tables."""
+    """Raise if the library was built from sources of another version, because it could then corrupt memory."""
     layout = (VERSION, *map(ctypes.sizeof, (Crew, Tensors, Options)))
     try:
         built = tuple((ctypes.c_int64 * len(layout)).in_dll(library, "adai_layout"))
@@ -89,17 +89,18 @@ def _declare(library: ctypes.CDLL) -> ctypes.CDLL:
 
 @functools.cache
 def best_variant() -> str:
-    """The fastest variant that this CPU runs."""
+    """The fastest variant that this CPU can run."""
     library = load()
     return VARIANTS[library.adai_best_variant() if library else 0]
 
 
 @functools.cache
 def _team() -> int | None:
-    """Address of GOMP_parallel in the OpenMP library that torch runs on, or None where it has none.
+    """The address of GOMP_parallel in the OpenMP library that torch uses; None if torch uses none.
 
-    Looked up through torch's own library, so that it is found whatever the wheel calls its copy (libgomp.so.1,
-    libgomp-a34b3233.so.1, Intel's libiomp5, which has the same entry). A second copy would be a second pool.
+    It is looked up through torch's own library, so it is found whatever name the wheel gives its copy: libgomp.so.1,
+    libgomp-a34b3233.so.1, or Intel's libiomp5, which has the same function. A second copy would be a second pool of
+    threads.
     """
     if not torch.backends.openmp.is_available():
         return None
@@ -114,5 +115,5 @@ def _team() -> int | None:
 
 
 def crew(variant: str | None = None) -> Crew:
-    """As many threads as torch is set to use, and the fastest instructions unless told otherwise."""
+    """torch's number of threads, and the given variant or the fastest one."""
     return Crew(_team(), torch.get_num_threads(), VARIANTS.index(variant or best_variant()))

@@ -1,10 +1,10 @@
-/* Stochastic rounding to bfloat16: rounding.py of the engines, in C. */
+/* Stochastic rounding to bfloat16, as in engines/rounding.py. */
 #ifndef ADAI_ROUNDING_H
 #define ADAI_ROUNDING_H
 
 #include "half.h"
 
-/* What the random words of one tensor in one step depend on, except for an element's place. */
+/* Together with an element's place, these determine the random words of one tensor in one step. */
 struct keys {
     uint32_t first, second;
 };
@@ -33,10 +33,10 @@ INLINE uint32_t random_word(uint32_t place, struct keys keys) {
     return x ^ x >> 16;
 }
 
-/* Another word from a random word, for a third rounding. */
+/* Derives another word from a random word, for a third rounding. */
 INLINE uint32_t next_word(uint32_t word) { return word * 0x9E3779B1u; }
 
-/* Away from zero with the probability of the part that is cut off, which `bits`, from 0 to 65,535, decides. */
+/* Rounds away from zero with a probability equal to the part that is cut off. `bits`, from 0 to 65,535, decides. */
 INLINE uint16_t rounded(float x, uint32_t bits) { return (uint16_t)(x != x ? 0x7FC0u : (as_bits(x) + bits) >> 16); }
 
 #endif

@@ -1,4 +1,4 @@
-/* tensor.h for state in REAL, and for state in bfloat16. */
+/* Includes tensor.h for state in REAL and, unless REAL_STATE_ONLY, for state in bfloat16. */
 #define KEPT REAL
 #define LOAD_KEPT(x) (x)
 #define KEEP(x, bits) (x)
@@ -7,6 +7,7 @@
 #undef LOAD_KEPT
 #undef KEEP
 
+#ifndef REAL_STATE_ONLY
 #undef NAME
 #define NARROW_(x, type, isa) x##_##type##_narrow_##isa
 #define NARROW(x, type, isa) NARROW_(x, type, isa)
@@ -22,3 +23,4 @@
 #undef NARROW
 #undef NAME
 #define NAME(x) NAME__(x, TYPE, ISA)
+#endif

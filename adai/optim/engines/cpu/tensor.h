@@ -1,19 +1,21 @@
-/* The two passes over a piece of one tensor. Included once for every instruction set and every element type, with
+/* The two passes over a piece of one tensor. Included once for every instruction set and every element type, with the
+ * macros
  *
  *   TARGET         the instruction set, as a function attribute
- *   NAME(x)        x with both in its name
+ *   NAME(x)        x with the instruction set and the element type in its name
  *   STORED         type of the parameter in memory
- *   LOAD, STORE    from it to REAL and back
+ *   LOAD, STORE    converts STORED to REAL and back
  *   GRADIENT       type of the gradient in memory: STORED or REAL
- *   LOAD_GRADIENT  from it to REAL
+ *   LOAD_GRADIENT  converts GRADIENT to REAL
  *   KEPT           type of the state in memory: REAL, or uint16_t for bfloat16
- *   LOAD_KEPT      from it to REAL
- *   KEEP           from REAL to it, given 16 random bits
+ *   LOAD_KEPT      converts KEPT to REAL
+ *   KEEP           converts REAL to KEPT, given 16 random bits
  *   REAL           type of all arithmetic
- *   POW            of REAL, and its smallest positive numbers: TINY (normal) and LEAST
+ *   POW            the power function of REAL
+ *   TINY, LEAST    the smallest positive normal number of REAL, and the smallest positive number
  *
- * The loops are written for the compiler to vectorise. No result depends on the width of the vectors: every element
- * is computed alone, and sums run in LANES separate lanes whatever the hardware has.
+ * The compiler vectorizes the loops. Results do not depend on the width of the vectors: every element is computed
+ * separately, and sums always have LANES separate lanes.
  */
 
 INLINE TARGET void NAME(add_squares_at)(const STORED *restrict p, const GRADIENT *restrict g, int64_t n, REAL a,
@@ -31,8 +33,8 @@ INLINE TARGET void NAME(add_squares_at)(const STORED *restrict p, const GRADIENT
     }
 }
 
-/* Adds to sums[0] Σ g², or Σ (a g + λ p)² where DECAYED, or where PARTS also Σ g p and Σ p² to sums[1] and sums[2].
- * A core reads one stream of memory at half the speed of several, so it goes through four quarters side by side. */
+/* Adds Σ g² to sums[0], or Σ (a g + λ p)² if DECAYED. If PARTS, also adds Σ g p to sums[1] and Σ p² to sums[2].
+ * A core reads a single stream of memory at half the speed of several, so this reads four quarters side by side. */
 INLINE TARGET void NAME(add_squares)(const STORED *restrict p, const GRADIENT *restrict g, int64_t n, REAL a, REAL lambda,
                                      double *restrict sums, const enum squares what) {
     double gg[LANES] = {0}, gp[LANES] = {0}, pp[LANES] = {0};
@@ -40,7 +42,7 @@ INLINE TARGET void NAME(add_squares)(const STORED *restrict p, const GRADIENT *r
     for (int64_t i = 0; i < quarter; i += LANES)
         for (int64_t k = i; k < 4 * quarter; k += quarter)
             NAME(add_squares_at)(p + k, g + k, LANES, a, lambda, gg, gp, pp, what);
-    /* Into the sums themselves: a lane that is addressed by a variable would not stay in a register above. */
+    /* Adds to the sums directly: if a variable indexed the lanes here, they would not stay in registers above. */
     for (int64_t i = 4 * quarter; i < n; i++)
         NAME(add_squares_at)(p + i, g + i, 1, a, lambda, sums, sums + 1, sums + 2, what);
     for (int j = 0; j < LANES; j++) {
@@ -61,14 +63,14 @@ static TARGET void NAME(squares)(const void *p, const void *g, int64_t n, double
     }
 }
 
-/* start + w (end - start), exactly `end` at w = 1. */
+/* start + w (end - start), which is exactly `end` at w = 1. */
 INLINE TARGET REAL NAME(lerp)(REAL start, REAL end, REAL w) {
     REAL way = end - start;
     return w < (REAL)0.5 ? start + w * way : end - ((REAL)1 - w) * way;
 }
 
-/* rule.py's second_moment and update. Comparisons are written so that NaN passes through. `place` is the first element's
- * in the whole tensor. */
+/* second_moment and update of rule.py. Comparisons are written so that NaN passes through. `place` is the place of the
+ * first element in the whole tensor. */
 INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, KEPT *restrict m, KEPT *restrict v,
                               KEPT *restrict c, int64_t n, const struct options *o, struct count count,
                               const uint32_t place, const struct keys keys, const int decayed, const int corrected,
@@ -81,7 +83,7 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, KE
     const REAL mean = (REAL)count.v_mean < LEAST ? LEAST : (REAL)count.v_mean, least_c = (REAL)count.least;
     for (int64_t i = 0; i < n; i++) {
         const uint32_t word = random_word(place + (uint32_t)i, keys);
-        (void)word; /* which a KEEP that does not round leaves out */
+        (void)word; /* not used if KEEP does not round */
         REAL theta = LOAD(p[i]), x = a * LOAD_GRADIENT(g[i]);
         if (decayed) x += lambda * theta;
         REAL v_i = NAME(lerp)(LOAD_KEPT(v[i]), x * x, one_minus_beta2);
@@ -104,7 +106,7 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, KE
     }
 }
 
-/* Adds to the lanes Σ v. A sum may be taken in parts, all but the last of whole WIDE: the additions are the same. */
+/* Adds Σ v to the lanes. A sum in parts has the same additions if all parts but the last are multiples of WIDE. */
 INLINE TARGET void NAME(add_up)(const KEPT *v, int64_t n, double *restrict lanes) {
     double sums[WIDE];
     const int64_t whole = n / WIDE * WIDE;
@@ -127,7 +129,7 @@ static TARGET double NAME(total)(const void *v, int64_t n) {
     return NAME(sum_of)(lanes);
 }
 
-/* Moves elements whose places follow on one another. */
+/* Updates elements whose places are consecutive. */
 INLINE TARGET void NAME(move_run)(STORED *p, const GRADIENT *g, KEPT *m, KEPT *v, KEPT *c, int64_t n,
                                   const struct options *o, struct count count, uint32_t place, struct keys keys) {
     switch ((o->lambda != 0) | (c != 0) << 1 | (o->dampening != 1) << 2) {
@@ -142,8 +144,8 @@ INLINE TARGET void NAME(move_run)(STORED *p, const GRADIENT *g, KEPT *m, KEPT *v
     }
 }
 
-/* Returns Σ v as `total` would afterwards: v is added up while it is in the cache. The piece starts at the element
- * `first` of the tensor. */
+/* Updates a piece that starts at the element `first` of the tensor. Returns the same Σ v as `total` would afterwards,
+ * but adds v up while it is in the cache. */
 static TARGET double NAME(step)(void *p_, const void *g_, void *m_, void *v_, void *c_, int64_t first, int64_t n,
                                 const struct options *o, struct count count, struct places where) {
     double lanes[WIDE] = {0};

@@ -1,4 +1,4 @@
-/* tensor.h for every element type, for the instruction set ISA with the function attribute TARGET. */
+/* Includes tensor.h for every element type, for the instruction set ISA with the function attribute TARGET. */
 #define NAME_(x, type, isa) x##_##type##_##isa
 #define NAME__(x, type, isa) NAME_(x, type, isa)
 #define NAME(x) NAME__(x, TYPE, ISA)
@@ -68,13 +68,9 @@
 #define STORED double
 #define LOAD(x) (x)
 #define STORE(x) (x)
-#define KEPT REAL
-#define LOAD_KEPT(x) (x)
-#define KEEP(x, bits) (x)
-#include "tensor.h"
-#undef KEPT
-#undef LOAD_KEPT
-#undef KEEP
+#define REAL_STATE_ONLY
+#include "states.h"
+#undef REAL_STATE_ONLY
 #undef TYPE
 #undef STORED
 #undef LOAD
@@ -92,7 +88,7 @@
 #define PASSES_OF_(type, isa) {squares_##type##_##isa, step_##type##_##isa, total_##type##_##isa}
 #define PASSES_OF(type, isa) PASSES_OF_(type, isa)
 #define BOTH(type, isa) {PASSES_OF(type, isa), PASSES_OF(type##_narrow, isa)}
-/* In the order of the codes in __init__.py; each for state in REAL and in bfloat16. */
+/* In the order of the codes in __init__.py. Each entry is for state in REAL, and for state in bfloat16. */
 static const struct passes PASSES(ISA)[][2] = {
     BOTH(float32, ISA), {PASSES_OF(float64, ISA)}, BOTH(bfloat16, ISA),
     BOTH(float16, ISA), BOTH(bfloat16_wide, ISA), BOTH(float16_wide, ISA)};

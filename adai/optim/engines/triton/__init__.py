@@ -1,12 +1,13 @@
-"""Engine: Triton kernels for GPUs, which move every tensor of a group in two passes over memory.
+"""Engine: Triton kernels for GPUs, which update all tensors of a group in two passes over memory.
 
-The same design as `adai.optim.engines.cpu`: the first pass reads the gradients alone, because Σ v_t = beta2 Σ v_{t-1} +
-(1 - beta2) Σ g_t² needs no v; the second adds v up as it leaves it. That sum stays on the device, and is taken anew
-where the host sees that v has changed since, and by graphs, which the host cannot see. The number of launches does not
-depend on the number of tensors: three, four with clipping, five with clipping and an L2 penalty, for each combination
-of dtypes in a group. Nothing waits for the device, except where `adai.optim.shared.mean` does.
+The design is that of `adai.optim.engines.cpu`: the first pass reads only the gradients, because Σ v_t = beta2 Σ v_{t-1}
++ (1 - beta2) Σ g_t² does not need v, and the second pass adds up the new v. That sum stays on the device. It is
+computed again if the host notices that v has changed, and by every replay of a graph, which the host cannot notice. The
+number of launches does not depend on the number of tensors: for each combination of dtypes in a group there are three,
+four with clipping, and five with clipping and an L2 penalty. The host waits for the device only in
+`adai.optim.shared.mean`.
 
-Triton is imported when the first step on a GPU is made.
+Triton is imported in the first step on a GPU.
 """
 
 import importlib
@@ -29,16 +30,16 @@ from adai.optim.shared.mean import total, total_before
 
 BLOCK, WARPS = 1024, 4
 DAMPENED_BLOCK = 512
-"""The block of both passes where powers are taken, which need more registers."""
+"""The block of both passes if they compute powers, which need more registers."""
 TRY_AGAIN_AFTER = 60.0
-"""Seconds after which kernels that did not run are tried again."""
+"""The seconds after which kernels that did not run are tried again."""
 
 
 def missing(device: torch.device) -> str | None:
-    """Why no kernel can run on a device; None where they can. The first answer that is not None is logged.
+    """The reason why kernels cannot run on a device; None if they can. The first reason is logged.
 
-    That they can is known for good. That they cannot may pass, as memory or a disk may have been full: it is tried
-    again after a minute, but not while a graph is captured.
+    If they can run, this is final. If they cannot, the reason may be temporary, such as full memory or a full disk, so
+    they are tried again after a minute, but not while a graph is captured.
     """
     tried = _TRIED.get(device)
     if tried is not None:
@@ -67,7 +68,7 @@ def _tried(device: torch.device) -> str | None:
         return "Triton is not installed"
     if kernels.INTERPRETED and device.type == "cuda":
         return "TRITON_INTERPRET is set"
-    try:  # because Triton needs more than itself when it runs, a C compiler say
+    try:  # because Triton needs other tools when it runs, such as a C compiler
         with _current(device):
             number = torch.zeros((), device=device)
             address = torch.tensor(number.data_ptr(), dtype=torch.int64, device=device)
@@ -80,7 +81,7 @@ def _tried(device: torch.device) -> str | None:
 
 
 class Fused:
-    """The engine for the tensors of one group; its table serves every step, as long as they stay where they are."""
+    """The fused engine on GPUs, for the tensors of one group. It keeps a table of them as long as they do not move."""
 
     on_device = False
     one_pass = False
@@ -90,7 +91,7 @@ class Fused:
         self.ts: list[float] | None = None
 
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
-        """Send what is new; returns why the kernels cannot work on these tensors, or None."""
+        """Send what has changed; return None, or the reason why the kernels cannot work on these tensors."""
         kept, capturable = self._table, hyper.capturable
         if kept is None or not kept.fits(batch, states, capturable=capturable):
             batch.check_shapes()
@@ -106,7 +107,7 @@ class Fused:
         return None
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
-        """Σ g² of the gradients as they are."""
+        """Σ g² of the raw gradients."""
         del batch, hyper
         return total([passes.squares() for passes in self._passes])
 
@@ -115,7 +116,7 @@ class Fused:
         return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
-        """Σ v̂ of each tensor in this step; v itself is brought to it by `update`."""
+        """Σ v̂ of each tensor in this step. v itself is updated in `update`."""
         del batch
         ts = [] if hyper.capturable else [count.t for count in counts]
         hats = [passes.accumulate(ts, clip) for passes in self._passes]
@@ -124,7 +125,7 @@ class Fused:
         return total([each.sum() for each in hats])
 
     def mean(self, hats: Sequence[Tensor], elements: int) -> Mean | None:
-        """The mean by one launch for each batch; None where these are on several devices."""
+        """The mean, with one launch for each batch; None if they are on several devices."""
         part = self._passes[0].part
         if any(each.device != part.device for each in hats):
             return None
@@ -136,7 +137,7 @@ class Fused:
         return Mean(part.v_mean, part.alive)
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
-        """Move every parameter of the batch, given the mean of v̂."""
+        """Update every parameter of the batch with the mean of v̂, and count the step."""
         del hyper, counts
         for passes in self._passes:
             passes.update(clip, mean)
@@ -169,7 +170,7 @@ class _Passes:
         return part.tensor_sums[:, 0].sum()
 
     def accumulate(self, ts: list[float], clip: Any) -> Tensor:
-        """Σ v̂ of each tensor; ``ts`` has the steps of the whole batch, where the host counts them."""
+        """Σ v̂ of each tensor. ``ts`` contains the step counts of the whole batch, if the host counts them."""
         part, counted = self.part, self._hyper.capturable
         if not self._clipped:
             self._read("decayed" if self._decays else "plain", clip)
@@ -185,7 +186,7 @@ class _Passes:
         return part.hats
 
     def update(self, clip: Any, mean: Mean) -> None:
-        """Move, and leave Σ v behind."""
+        """Update the parameters, and store the new Σ v."""
         lr, part = self._hyper.lr, self.part
         there = table.on_device(lr)
         bits = struct.unpack("q", struct.pack("d", 1.0 if there else float(lr)))[0]
@@ -210,13 +211,13 @@ class _Passes:
             )  # fmt: skip
 
     def _what(self) -> str:
-        """What the first pass has read."""
+        """The kind of sums that the first pass has computed."""
         if not self._decays:
             return "plain"
         return "parts" if self._clipped else "decayed"
 
     def _number(self, value: Any) -> Tensor:
-        """A number where kernels can read it; 1 for None."""
+        """A number on the device, where kernels can read it; 1 for None."""
         part = self.part
         if value is None:
             return part.one
@@ -226,7 +227,7 @@ class _Passes:
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
-    """Triton launches on the current device."""
+    """A context with this device as the current one, on which Triton launches."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

@@ -1,34 +1,35 @@
-"""The kernels: two passes over memory, and the sums between them. Each launch serves any number of tensors.
+"""The kernels: two passes over memory, and the sums between them. Each launch processes any number of tensors.
 
-A pass is cut into chunks of one tensor each. ``owner`` has the tensor of each chunk. Chunks leave their sums behind,
-which one program per tensor adds up in order: no atomics, so that results are the same in every run. Every number that
-changes from step to step can be read from the device, so that a CUDA graph can replay the launches.
+Each tensor is divided into chunks. ``owner`` contains the tensor of each chunk. Chunks store their sums, and one
+program for each tensor adds these up in order, without atomics, so that results are the same in every run. Every number
+that changes from step to step can be read from the device, so that a CUDA graph can replay the launches.
 
-What the kernels read (written by `adai.optim.engines.triton.table`):
+The kernels read (see `adai.optim.engines.triton.table`):
 
 - ``table``, a row of 7 words per tensor: 0 to 3 the addresses of p, m, v and c, 4 that of the step count (COUNTED),
   5 the number of elements, 6 the first chunk;
-- ``grads``, the address of each gradient; ``counts``, each step count when it was sent, ``later`` steps ago;
+- ``grads``, the address of each gradient; ``counts``, each step count when it was sent, which was ``later`` steps ago;
 - ``numbers`` of the group: 0 sign, 1 L2 penalty, 2 1 - beta2, 3 log beta2, 4 log(1 - eps), 5 eps, 6 beta0,
   7 dampening, 8 decoupled decay, 9 the smallest normal number, 10 the smallest number, 11 1 - min_inertia,
   12 warmup_steps + 1;
-- ``clip``, a factor on the gradients; ``lr`` and ``lr_at``, whose product is the learning rate.
+- ``clip``, a factor of the gradients; ``lr`` and ``lr_at``, whose product is the learning rate.
 
-What they leave for each other:
+The kernels write for each other:
 
-- ``chunk_sums`` and ``tensor_sums``, rows of 4: 0 Σ g² and, as asked for, 1 Σ g p, 2 Σ p², 3 Σ (a g + λ p)²;
-- ``v_sums``, Σ v of each chunk, and ``v_steps``, the step that the sums of a tensor belong to, -1 for none;
-- ``facts``, rows of 3: 0 the step t that is being made, 1 1 - beta2^t, 2 the least that 1 - Π mu can be;
+- ``chunk_sums`` and ``tensor_sums``, rows of 4: 0 Σ g² and, depending on WHAT, 1 Σ g p, 2 Σ p², 3 Σ (a g + λ p)²;
+- ``v_sums``, Σ v of each chunk, and ``v_steps``, the step to which the sums of a tensor belong, -1 for none;
+- ``facts``, rows of 3: 0 the count t of this step, 1 1 - beta2^t, 2 the lower bound of 1 - Π mu;
 - ``hats``, Σ v̂ of each tensor.
 
-WHAT the first pass reads: "plain" gradients; gradients with the L2 share, "decayed"; both in "parts", for a clipping
-that is not known yet; or, once it is known, both "again" for tensors where they cancel.
+WHAT says which sums the first pass computes: "plain" of gradients; "decayed" of gradients with the L2 penalty's part;
+"parts" of both parts separately, while the factor of clipping is not known; "again" of both together once it is known,
+for tensors in which the parts cancel.
 
 Arithmetic is in REAL, the dtype of the state; sums and numbers are float64. Comparisons are written so that NaN passes
 through.
 
-NOTE The places are literals: Triton compares each global that a kernel uses at each launch, a microsecond for each. And
-lr is passed as the bits of a float64, because Triton makes a float32 of a number.
+NOTE Indices are literals, because at each launch Triton compares every global that a kernel uses, which takes a
+microsecond for each. And lr is passed as the bits of a float64, because Triton converts numbers to float32.
 """
 
 import torch
@@ -38,7 +39,7 @@ import triton.language as tl
 
 @triton.jit
 def _place(address, offset, ELEMENT: tl.constexpr, ALIGNED: tl.constexpr):
-    """Where the chunk at ``offset`` begins in an array."""
+    """A pointer to the start of the chunk at ``offset`` in an array."""
     pointer = address.to(tl.pointer_type(ELEMENT)) + offset
     if ALIGNED:
         pointer = tl.multiple_of(pointer, 16)
@@ -47,7 +48,7 @@ def _place(address, offset, ELEMENT: tl.constexpr, ALIGNED: tl.constexpr):
 
 @triton.jit
 def _one_minus_exp(x):
-    """1 - exp(x) for x <= 0 to all digits, as -expm1 (W. Kahan's way: the errors of exp and log cancel)."""
+    """1 - exp(x) for x <= 0 to full precision, as -expm1. W. Kahan's method: the errors of exp and log cancel."""
     u = tl.exp(x)
     between = (u < 1) & (u > 0)
     u_inside, x_inside = tl.where(between, u, 0.5), tl.where(between, x, -1.0)
@@ -67,25 +68,25 @@ def _divide(x, y):
     if x.dtype == tl.float64:
         return x / y
     else:
-        return tl.div_rn(x, y)  # the operator is an approximation in float32
+        return tl.div_rn(x, y)  # in float32 the operator is an approximation
 
 
 @triton.jit
 def _lerp(start, end, w):
-    """start + w (end - start), exactly `end` at w = 1."""
+    """start + w (end - start), which is exactly `end` at w = 1."""
     way = end - start
     return tl.where(w < 0.5, start + w * way, end - (1 - w) * way)
 
 
 @triton.jit
 def _counted(entry):
-    """The step count that the state keeps on the device."""
+    """The step count in the state, on the device."""
     return tl.load(tl.load(entry + 4).to(tl.pointer_type(tl.float32))).to(tl.float64)
 
 
 @triton.jit
 def _combined(numbers, sums, a):
-    """Σ (a g + λ p)² of a tensor from its Σ g², Σ g p and Σ p², and whether these cancel too far to be trusted."""
+    """Σ (a g + λ p)² of a tensor from its Σ g², Σ g p and Σ p², and whether these cancel so far that it is inexact."""
     decay = tl.load(numbers + 1)
     own, penalty = a * a * tl.load(sums), decay * decay * tl.load(sums + 2)
     combined = own + 2 * a * decay * tl.load(sums + 1) + penalty
@@ -121,7 +122,7 @@ def _add_squares(p, g, n, a, decay, out, WHAT: tl.constexpr, REAL: tl.constexpr,
 def read(table, grads, numbers, owner, chunk_sums, tensor_sums, v_sums, v_steps, clip, WHAT: tl.constexpr,
          COUNTED: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, CHUNK: tl.constexpr,
          BLOCK: tl.constexpr):  # fmt: skip
-    """The first pass, one program per chunk: Σ of squares; Σ v too where ``v_sums`` has not that of the step before."""
+    """The first pass, one program per chunk: sums of squares, and Σ v if ``v_sums`` is not from the step before."""
     chunk = tl.program_id(0).to(tl.int64)
     k = tl.load(owner + chunk).to(tl.int64)
     a, decay = tl.load(numbers) * tl.load(clip), tl.load(numbers + 1)
@@ -134,14 +135,14 @@ def read(table, grads, numbers, owner, chunk_sums, tensor_sums, v_sums, v_steps,
     n = tl.minimum(tl.load(entry + 5) - offset, CHUNK).to(tl.int32)
     p_at, g_at = tl.load(entry), tl.load(grads + k)
     odd = g_at if WHAT == "plain" else g_at | p_at
-    if (n == CHUNK) & (odd % 16 == 0):  # without a mask loads are wide
+    if (n == CHUNK) & (odd % 16 == 0):  # loads are wide without a mask
         p, g = _place(p_at, offset, PARAM, True), _place(g_at, offset, GRAD, True)
         _add_squares(p, g, CHUNK, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, False)
     else:
         p, g = _place(p_at, offset, PARAM, False), _place(g_at, offset, GRAD, False)
         _add_squares(p, g, n, a.to(REAL), decay.to(REAL), out, WHAT, REAL, BLOCK, True)
     if WHAT != "again":
-        # The host knows whether anything has written to v, but for steps that a graph has replayed.
+        # The host knows whether v has been written to, except by steps that a graph has replayed.
         known = tl.load(v_steps + k)
         if (known != _counted(entry)) if COUNTED else (known < 0):
             v, total = _place(tl.load(entry + 2), offset, REAL, False), tl.full([BLOCK], 0, tl.float64)
@@ -153,7 +154,7 @@ def read(table, grads, numbers, owner, chunk_sums, tensor_sums, v_sums, v_steps,
 
 @triton.jit
 def _added_up(numbers, n, BLOCK: tl.constexpr, COLUMNS: tl.constexpr):
-    """The sum of one of the columns, in order."""
+    """The sum of a column, in order."""
     total = tl.full([BLOCK], 0, tl.float64)
     for i in range(0, n, BLOCK):
         at = i + tl.arange(0, BLOCK)
@@ -163,7 +164,7 @@ def _added_up(numbers, n, BLOCK: tl.constexpr, COLUMNS: tl.constexpr):
 
 @triton.jit
 def collect(table, chunk_sums, tensor_sums, WHAT: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
-    """One program per tensor: adds up what its chunks found in a pass for the gradient norm."""
+    """One program per tensor: adds up the sums of its chunks for the gradient norm."""
     k = tl.program_id(0).to(tl.int64)
     entry, sums = table + k * 7, tensor_sums + k * 4
     mine = chunk_sums + tl.load(entry + 6) * 4
@@ -194,7 +195,7 @@ def accumulate(table, numbers, counts, later: tl.int64, chunk_sums, tensor_sums,
             squares = a * a * squares
 
     before = _added_up(v_sums + tl.load(entry + 6), chunks, BLOCK, 1)
-    b = tl.load(numbers + 2).to(REAL).to(tl.float64)  # as the second pass has it
+    b = tl.load(numbers + 2).to(REAL).to(tl.float64)  # as in the second pass
     if COUNTED:
         t = _counted(entry) + 1
     else:
@@ -209,10 +210,10 @@ def accumulate(table, numbers, counts, later: tl.int64, chunk_sums, tensor_sums,
 
 @triton.jit(do_not_specialize=["tensors", "elements"])
 def mean(hats, tensors: tl.int64, elements: tl.int64, before, out, BLOCK: tl.constexpr):
-    """One program: the mean of v̂ as `adai.optim.shared.mean.gated` has it, on top of what ``before`` has added up.
+    """One program: the mean of v̂ as in `adai.optim.shared.mean.gated`, where ``before`` is the sum of earlier batches.
 
-    ``out`` has 6 places, of which the even ones are used: the sum so far, the mean or 1 if it is 0, and whether it is
-    not 0.
+    ``out`` has 6 places, of which 0, 2 and 4 are used: the sum so far, the mean (or 1 if it is 0), and whether the mean
+    is not 0.
     """
     total = tl.load(before) + _added_up(hats, tensors, BLOCK, 1)
     v_mean = total / tl.maximum(elements, 1).to(tl.float64)
@@ -226,7 +227,7 @@ def mean(hats, tensors: tl.int64, elements: tl.int64, before, out, BLOCK: tl.con
 def _move(entry, g_at, offset, n, a, decay, shrink, step, mean, least_c, numbers, CORRECTED: tl.constexpr,
           DECAYS: tl.constexpr, DAMPENED: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr,
           BLOCK: tl.constexpr, MASKED: tl.constexpr, ALIGNED: tl.constexpr, WIDE_GRAD: tl.constexpr):  # fmt: skip
-    """rule.py's second_moment and update; Σ v afterwards, added up as `read` would."""
+    """second_moment and update of rule.py; returns the new Σ v, added up in the same order as in `read`."""
     p, g = _place(tl.load(entry), offset, PARAM, ALIGNED), _place(g_at, offset, GRAD, WIDE_GRAD)
     m, v = _place(tl.load(entry + 1), offset, REAL, ALIGNED), _place(tl.load(entry + 2), offset, REAL, ALIGNED)
     c = _place(tl.load(entry + 3), offset, REAL, ALIGNED)
@@ -269,7 +270,7 @@ def step(table, grads, numbers, owner, v_sums, v_steps, facts, clip, lr: tl.int6
          CORRECTED: tl.constexpr, DECAYS: tl.constexpr, DAMPENED: tl.constexpr, COUNTED: tl.constexpr,
          PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, CHUNK: tl.constexpr,
          BLOCK: tl.constexpr):  # fmt: skip
-    """The second pass, one program per chunk: everything is read and written once, or nothing if not ``alive``."""
+    """The second pass, one program per chunk: reads and writes everything once, or nothing if ``alive`` is 0."""
     if tl.load(alive) == 0:
         return
     chunk = tl.program_id(0).to(tl.int64)
@@ -292,8 +293,8 @@ def step(table, grads, numbers, owner, v_sums, v_steps, facts, clip, lr: tl.int6
     least_c = tl.load(fact + 2).to(REAL)
 
     a, decay, length = a.to(REAL), decay.to(REAL), length.to(REAL)
-    # A gradient may lie anywhere, in a bucket of DistributedDataParallel say; the rest is wide all the same. Where
-    # powers are taken it is not, because three copies of them need more registers than there are.
+    # A gradient may have any address, for example in a bucket of DistributedDataParallel. The other accesses are wide
+    # even then, except with DAMPENED, because three copies of the powers would need more registers than there are.
     odd = tl.load(entry) | tl.load(entry + 1) | tl.load(entry + 2) | tl.load(entry + 3)
     odd_grad = g_at % 16 != 0
     narrow = (n < CHUNK) | (odd % 16 != 0)
@@ -312,10 +313,10 @@ def step(table, grads, numbers, owner, v_sums, v_steps, facts, clip, lr: tl.int6
         total = _move(entry, g_at, offset, CHUNK, a, decay, shrink, length, mean, least_c, numbers, CORRECTED, DECAYS,
                       DAMPENED, PARAM, GRAD, REAL, BLOCK, False, True, True)  # fmt: skip
     tl.store(v_sums + chunk, total)
-    # Read once more, as registers are scarce until here.
+    # Read these again, because registers are scarce until here.
     k = tl.load(owner + chunk).to(tl.int64)
     entry = table + k * 7
-    if chunk == tl.load(entry + 6):  # one program per tensor; no other reads these in this launch
+    if chunk == tl.load(entry + 6):  # one program per tensor; no other program reads these in this launch
         t = tl.load(facts + k * 3)
         tl.store(v_steps + k, t)
         if COUNTED:
@@ -324,10 +325,10 @@ def step(table, grads, numbers, owner, v_sums, v_steps, facts, clip, lr: tl.int6
 
 @triton.jit
 def probe(address, ELEMENT: tl.constexpr):
-    """Does nothing of use: whether kernels can be compiled and run here. Triton 3.1 cannot: its types take no types."""
+    """Tests whether kernels can be compiled and run here. Triton 3.1 cannot: it does not take types as arguments."""
     tl.store(_place(tl.load(address), 0, ELEMENT, True), 1.0)
 
 
 INTERPRETED = not isinstance(probe, triton.JITFunction)
-"""Whether these run on the CPU, in Triton's interpreter, where the addresses of a GPU mean nothing."""
+"""Whether kernels run in Triton's interpreter on the CPU, which cannot access the memory of a GPU."""
 TYPES = {torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}

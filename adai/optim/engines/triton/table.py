@@ -1,7 +1,7 @@
-"""Where everything lies: what the kernels read, sent to the device when it is new and kept there as long as it holds.
+"""The data that the kernels read: sent to the device when it is new, and kept there as long as it is valid.
 
-Nothing is taken for unchanged that has not been looked at in the same step. What lies on the device is never written
-again, but for what the kernels leave for each other: a captured graph may go on to read it.
+Every step checks whether the data has changed. Data on the device is never overwritten, because a captured graph may
+still read it; the exception is data that kernels write for each other.
 """
 
 import ctypes
@@ -22,30 +22,30 @@ from adai.optim.shared.watch import Watch
 
 CHUNK = 8192
 WIDTH = 7
-"""Words of the table for each tensor; `adai.optim.engines.triton.kernels` says which."""
-_CAPTURES = 4  # for so many in a row there is memory in reserve, filled up by one at each step in between
+"""The words of the table for each tensor, which `adai.optim.engines.triton.kernels` lists."""
+_CAPTURES = 4  # memory is in reserve for so many captures in a row; each step in between adds one
 _CELLS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 
-# Memory that captured graphs read, by the step count of the first parameter: it is freed with the state.
+# Memory that captured graphs read, by the step count of the first parameter, so that it is freed with the state.
 _HELD = WeakTensorKeyDictionary()
 
 
 class Table:
-    """The tensors of a group, for as long as they stay what and where they are."""
+    """The table of the tensors of a group, valid as long as these do not change in identity, address or form."""
 
     def __init__(self, batch: Batch, states: Sequence[dict[str, Any]], *, capturable: bool) -> None:
-        """Of tensors that the kernels can work on, see `refusal`."""
+        """Create the table of tensors on which the kernels can work, see `refusal`."""
         self._capturable = capturable
         self._forms = _Forms(batch)
         self._odd = [i for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)) if not same_layout(p, g)]
-        self._moments, self._squares = Watch(), Watch()  # only the writes to v are counted
+        self._moments, self._squares = Watch(), Watch()  # kernels count their writes to v only
         self._look_at(batch, states)
         self._moments.leave(_moments(batch.exp_avgs, batch.bias_corrections))
         self._cells = [] if capturable else [_CELLS[t.dtype].from_address(t.data_ptr()) for t in batch.steps]
         self.parts = [Part(part, where, capturable=capturable) for part, where in batch.alike()]
 
     def fits(self, batch: Batch, states: Sequence[dict[str, Any]], *, capturable: bool) -> bool:
-        """Whether it still says what is so, but for the addresses of gradients; to be asked once in each step."""
+        """Whether the table is still valid, except for the addresses of gradients. Call this once in each step."""
         unchanged = self._look_at(batch, states)
         try:
             return unchanged and capturable == self._capturable and self._forms.fits(batch)
@@ -53,25 +53,25 @@ class Table:
             return False
 
     def _look_at(self, batch: Batch, states: Sequence[dict[str, Any]]) -> bool:
-        """Whether state tensors are the same ones, and nobody has written to them or changed their form."""
+        """Whether the state tensors are the same, with the same contents and form."""
         own = [state["exp_avg"] for state in states], [state.get("bias_correction") for state in states]
         moments = self._moments.unchanged(_moments(*own), _moments(batch.exp_avgs, batch.bias_corrections))
         squares = self._squares.unchanged([state["exp_avg_sq"] for state in states], batch.exp_avg_sqs)
         return moments and squares
 
     def lay_out(self, batch: Batch) -> None:
-        """Give gradients of another layout than their parameter's a copy in it, which lives as long as the batch."""
+        """Replace gradients of another layout than their parameter's by copies, which live as long as the batch."""
         for i in self._odd:
             p, g = batch.params[i], batch.grads[i]
             batch.grads[i] = torch.empty_like(p, dtype=g.dtype).copy_(g)
 
     def counted(self) -> list[float]:
-        """The step that each tensor makes, where the host counts them."""
+        """The count of each tensor in this step, if the host counts steps."""
         return [cell.value + 1 for cell in self._cells]
 
     def leave(self, batch: Batch) -> None:
-        """The step has been made, or left out on the device: count it, and have seen v as it is now."""
-        # NOTE torch's operators take longer to add 1 to a number than all else that the host does for a tensor.
+        """Count the step, and remember v as it is now. Call this after a step, even if the device has skipped it."""
+        # NOTE adding 1 with a torch operator takes longer than everything else that the host does for a tensor.
         for cell in self._cells:
             cell.value += 1
         written(batch.params)
@@ -80,10 +80,10 @@ class Table:
 
 
 class Part:
-    """Tensors of a batch that one launch can serve, how they are cut into chunks, and what lies on the device."""
+    """Tensors of a batch that one launch can process, their division into chunks, and the data on the device."""
 
     def __init__(self, batch: Batch, where: list[int], *, capturable: bool) -> None:
-        """Of a batch of its own, whose positions in the whole batch are ``where``."""
+        """Create the part for a batch whose positions in the whole batch are ``where``."""
         self.where = where
         self.device = batch.params[0].device
         self.param_dtype, self.grad_dtype = batch.params[0].dtype, batch.grads[0].dtype
@@ -91,7 +91,7 @@ class Part:
         self.corrected = batch.bias_corrections[0] is not None
         self._capturable = capturable
         size = [p.numel() for p in batch.params]
-        # A tensor without elements has a chunk too, in which its step is counted.
+        # A tensor without elements also has a chunk, which counts its step.
         chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size], device="cpu")
         owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
         self.owner = owner.to(self.device)
@@ -104,7 +104,7 @@ class Part:
         self.v_sums, self.v_steps = self._filled(len(owner)), self._filled(len(size))
         self.chunk_sums, self.tensor_sums = self._filled(len(owner), 4), self._filled(len(size), 4)
         self.facts, self.hats = self._filled(len(size), 3), self._filled(len(size))
-        # In steps of 16 bytes, as Triton compiles other code for numbers at odd places.
+        # 16 bytes apart, because Triton compiles different code for other alignments.
         self.mean = self._filled(6)
         self.v_mean, self.alive = self.mean[2], self.mean[4]
         self._grads, self._numbers, self._counts = _Sent(), _Sent(), _Sent()
@@ -114,16 +114,16 @@ class Part:
         return torch.full(shape, -1.0, dtype=torch.float64, device=self.device)
 
     def begin(self, grads: Sequence[Tensor], hyper: Hyper, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Send the addresses of gradients and the group's numbers, where they are new.
+        """Send the addresses of gradients and the group's numbers, if they are new; return both on the device.
 
         Args:
-            grads: of the whole batch, laid out.
+            grads: the gradients of the whole batch, after `Table.lay_out`.
             hyper: the group's numbers.
-            held: what the graph that is being captured reads, to add to; None where none is.
+            held: the list to which to append what the captured graph reads; None if no graph is being captured.
         """
         addresses = array("q", [grads[i].data_ptr() for i in self.where])
         if held is not None:
-            # The host cannot look at v when the graph replays, so each replay takes its sum.
+            # The host cannot check v when the graph replays, so each replay computes its sum.
             self.v_steps.fill_(-1)
             held += [t for t in vars(self).values() if isinstance(t, Tensor)]
         return (
@@ -132,7 +132,7 @@ class Part:
         )
 
     def counts(self, ts: list[float]) -> tuple[Tensor, int]:
-        """The step counts on the device, and how many steps later they are ``ts``."""
+        """Step counts on the device, and the number of steps by which ``ts`` is later."""
         first = self._first_ts
         later = int(ts[0] - first[0]) if first else 0
         if ts != [t + later for t in first]:
@@ -141,7 +141,7 @@ class Part:
 
 
 class _Sent:
-    """Words on the device; they are sent again, into other memory, where they are others."""
+    """Words on the device. If they change, they are sent again, into other memory."""
 
     def __init__(self) -> None:
         self._words: Any = None
@@ -149,15 +149,15 @@ class _Sent:
         self._reserve: list[Tensor] = []
 
     def send(self, words: "array[Any]", device: torch.device, held: list[Tensor] | None, *, reserve: bool) -> Tensor:
-        """The words on the device.
+        """Return the words on the device; send them if they are new.
 
-        What is sent in a capture is not there before a replay, which sends it again: it is for that graph alone.
+        Words that are sent during a capture are only for that graph, because they arrive when it replays.
 
         Args:
             words: int64 or float64.
-            device: where to.
-            held: what the graph that is being captured reads; None where none is.
-            reserve: whether a capture may follow, so that pinned memory is laid in.
+            device: the device to send them to.
+            held: the list to which to append what the captured graph reads; None if no graph is being captured.
+            reserve: whether a capture may follow, for which pinned memory is reserved.
         """
         if held is None and reserve and device.type == "cuda" and len(self._reserve) < _CAPTURES:
             self._reserve.append(_pinned(len(words)))
@@ -173,10 +173,11 @@ class _Sent:
         return there
 
     def _new(self, words: "array[Any]", device: torch.device, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
-        """Memory that the copy to the device may read later, and the copy.
+        """Return the words in host memory, and their copy on the device.
 
-        A captured copy reads its memory at every replay. It is pinned before, in steps that are not captured, because
-        older versions of torch cannot do so during a capture. Else torch keeps it until it is read.
+        A captured copy reads the host memory at every replay. That memory is pinned in earlier steps, which are not
+        captured, because older versions of torch cannot pin memory during a capture. Outside of captures torch keeps
+        the host memory until it has been read.
         """
         if device.type != "cuda":  # the interpreter
             host = torch.empty(len(words), dtype=torch.int64, device="cpu")
@@ -190,7 +191,7 @@ class _Sent:
 
 
 def held_by_graphs(batch: Batch) -> list[Tensor] | None:
-    """Where to put what the graph that is being captured reads; None where none is."""
+    """The list that keeps alive what the captured graph reads; None if no graph is being captured."""
     if not is_capturing(batch.params[0].device):
         return None
     held: list[Tensor] = _HELD.setdefault(batch.steps[0], [])
@@ -198,7 +199,7 @@ def held_by_graphs(batch: Batch) -> list[Tensor] | None:
 
 
 def refusal(batch: Batch, *, capturable: bool) -> str | None:
-    """Why the kernels cannot work on these tensors; None where they can."""
+    """The reason why the kernels cannot work on these tensors; None if they can."""
     for tensor in (*batch.params, *batch.grads):
         if type(tensor) not in PLAIN or tensor.layout != torch.strided:
             return f"a parameter or gradient is a {type(tensor).__name__} on {tensor.device}, not a dense tensor"
@@ -227,19 +228,19 @@ def _refusal_of_state(batch: Batch, *, capturable: bool) -> str | None:
 
 
 def on_device(number: Any) -> bool:
-    """Whether the host would have to wait for a number."""
+    """Whether a number is on a device, so that the host would have to wait for it."""
     return isinstance(number, Tensor) and not number.is_cpu
 
 
 def is_capturing(device: torch.device) -> bool:
-    """Whether what is launched on a device now goes into a CUDA graph."""
+    """Whether a CUDA graph is capturing launches on a device."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 class _Forms:
-    """What the table follows from and torch's version counters do not tell: addresses, and forms of what is no state.
+    """Data that the table depends on and torch's version counters do not cover: addresses, and forms of non-state.
 
-    Gradients are new in each step, at the address of an old one maybe, and a parameter's ``.data`` may be replaced.
+    Gradients are new in each step, perhaps at the address of an old one, and a parameter's ``.data`` may be replaced.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -249,10 +250,10 @@ class _Forms:
     _GET = type, attrgetter("dtype"), Tensor.size, Tensor.stride
 
     def fits(self, batch: Batch) -> bool:
-        """Whether they are the same ones.
+        """Whether addresses and forms are still the same.
 
-        NOTE shapes and strides are compared one by one: a list of thousands of tuples would make Python look for
-        garbage in each step, which takes longer than all else.
+        NOTE shapes and strides are compared one by one: creating a list of thousands of tuples in each step would start
+        Python's garbage collector, which takes longer than everything else.
         """
         if self._addresses != [_addresses(ts) for ts in (batch.params, *batch[2:-1])]:
             return False
@@ -269,7 +270,7 @@ def _moments(ms: Sequence[Tensor], cs: Sequence[Tensor | None]) -> list[Tensor]:
 
 
 def _numbers(hyper: Hyper, real: torch.dtype) -> "array[float]":
-    """What all tensors of a group share, in the order of `adai.optim.engines.triton.kernels`."""
+    """The numbers of a group, in the order of `adai.optim.engines.triton.kernels`."""
     info = torch.finfo(real)
     return array(
         "d",
