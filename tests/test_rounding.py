@@ -297,7 +297,7 @@ def test_which_state_is_in_two_bytes(engine, tensors, shape, dtype, expected):
     optimizer = Adai([p], **NARROW)
     optimizer.step()
     assert {value.dtype for value in moments(optimizer, p).values()} == {expected}
-    assert optimizer.inertia(p).dtype in (torch.float32, torch.complex64)
+    assert optimizer.inertia(p).dtype != torch.bfloat16
 
 
 # --- saving ----------------------------------------------------------------------------------------------------------

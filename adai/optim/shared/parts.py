@@ -65,8 +65,8 @@ def warn_of_parts(optimizer: Optimizer) -> None:
 def warn_of_padding(optimizer: Optimizer) -> None:
     """Warn if an L2 penalty would make gradients from memory that DeepSpeed has not initialized.
 
-    Call this in the first step with different parameters. DeepSpeed 0.19 pads each parameter to a multiple of the number
-    of ranks, in stage 3 with whatever was in memory. The gradients of the padding are 0.
+    Call this in the first step with different parameters. DeepSpeed 0.19 pads each parameter to a multiple of the
+    number of ranks, in stage 3 with whatever was in memory. The gradients of the padding are 0.
     """
     decayed = any(Hyper.of(group).l2 for group in optimizer.param_groups)
     if decayed and "deepspeed.runtime.zero.stage3" in _modules_of_callers():
@@ -130,8 +130,8 @@ def _shards(param_groups: Sequence[dict[str, Any]], modules: Sequence[str]) -> t
 def _modules_of_callers() -> list[str]:
     """The names of the modules of all callers, innermost first.
 
-    NOTE this must not return the frames themselves. A list of frames that one of these frames holds is a cycle: it keeps
-    all local variables of the callers alive, gradients too, until the next garbage collection.
+    NOTE this must not return the frames themselves. A list of frames that one of these frames holds is a cycle: it
+    keeps all local variables of the callers alive, gradients too, until the next garbage collection.
     """
     modules, frame = [], inspect.currentframe()
     while frame is not None:
