@@ -269,7 +269,7 @@ def test_defaults_are_the_papers_on_cifar_and_warm_up_elsewhere():
     [
         ({"optimizer": "lion"}, "unknown optimizer 'lion'; choose from adai"),
         ({"model": "resnet19"}, "unknown model 'resnet19'; choose from smallnet"),
-        ({"precision": "fp8"}, "unknown precision 'fp8'; choose from fp32, bf16, fp16"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; choose from fp32, tf32, bf16, fp16"),
         ({"schedule": "step"}, "unknown schedule 'step'; choose from paper, cosine, constant"),
         ({"schedule": "paper"}, "the paper prints no schedule for digits; choose cosine or constant"),
     ],

@@ -11,7 +11,7 @@ from adai.lab.optimizers.recipes import RECIPES, Recipe, own_name, recipe
 from adai.lab.schedules import KINDS, PAPER_SCHEDULES
 from adai.lab.tasks.kinds import Kind, kind_of
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 WARMUP_STEPS = 100
 
 
@@ -36,7 +36,8 @@ class Settings:
         device: as torch names it.
         schedule: ``paper``, ``cosine`` or ``constant``, as in `adai.lab.schedules`.
         warmup_steps: the number of steps over which the learning rate rises; 0 for no warm-up.
-        precision: ``fp32``, or autocast to ``bf16`` or ``fp16``, the latter with a scaled loss.
+        precision: ``fp32``; ``tf32``: products and convolutions of float32 in TF32, on GPUs that have it; or autocast
+            to ``bf16`` or ``fp16``, the latter with a scaled loss.
         channels_last: keep images as (N, H, W, C) in memory.
         compile: run the model through `torch.compile`.
         accumulate: split each batch into this number of parts, one after the other, to save memory. The step is the

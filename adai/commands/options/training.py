@@ -71,7 +71,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--accumulate", type=positive, metavar="N", help="cut a batch into N parts, to save memory")
     how.add_argument("--clip-norm", type=above_0, metavar="X", help="clip the gradient to this norm")
-    how.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or fp16")
+    how.add_argument("--precision", metavar="NAME", help="fp32 (default), tf32, bf16 or fp16")
     add_machine_options(parser)
 
 

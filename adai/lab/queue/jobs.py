@@ -107,7 +107,7 @@ class Job(NamedTuple):
             UserError: it cannot.
         """
         device = device_named(self.settings.device)
-        with algorithms(replace(self.settings, deterministic=False)):
+        with self._of_measuring():
             subject = by_settings(self.settings, device=device, data_dir=self.data_dir)
             for asked in self.measures:
                 asked.measure.try_out(subject)
@@ -129,12 +129,14 @@ class Job(NamedTuple):
     def _measure_on_the_way(self, measure: Measure, epoch: int) -> None:
         """Measure between two epochs, of whose parameters nothing will be left; training goes on whatever happens."""
         try:
-            # Second derivatives have fewer deterministic algorithms than training needs.
-            any_algorithms = algorithms(replace(self.settings, deterministic=False))
-            with random_state.untouched(device_named(self.settings.device)), any_algorithms:
+            with random_state.untouched(device_named(self.settings.device)), self._of_measuring():
                 self._measure(measure)
         except Exception as error:
             logger.warning("%s: no %s after epoch %d: %s", self.label, measure.said, epoch, in_a_line(error))
+
+    def _of_measuring(self) -> contextlib.AbstractContextManager[None]:
+        """The algorithms of measures: second derivatives have fewer deterministic ones than training needs."""
+        return algorithms(replace(self.settings, deterministic=False, precision="fp32"))
 
     def _measure(self, measure: Measure) -> None:
         measure.keep(self.folder, device=device_named(self.settings.device), data_dir=self.data_dir)

@@ -26,7 +26,7 @@ from adai.lab.training import tryout
 from adai.lab.training.closure import Closure
 from adai.lab.training.metrics import Frequencies, Tally, gradient_norm, inertia, state_bytes
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 512
 
 # Of a row of metrics; for Adai and AdaiW those of `inertia` besides. Losses are means over the examples, errors are in
@@ -332,8 +332,8 @@ class Learner:
         return model(inputs)
 
     def _autocast(self) -> torch.autocast:
-        precision = self.settings.precision
-        return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
+        dtype = AUTOCAST.get(self.settings.precision)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def _quiet(self, *, until: bool) -> contextlib.AbstractContextManager[None]:
         """Keep the processes from averaging gradients until the last piece of a step."""

@@ -11,6 +11,7 @@ import torch
 
 from adai.errors import UserError
 from adai.lab.host.machine import about, device_named
+from adai.lab.host.precision import float32_products
 from adai.lab.host.ranks import local_device, ranks
 from adai.lab.results.run import Row, Run, finite, writing_to
 from adai.lab.settings import Settings
@@ -133,14 +134,18 @@ def diverged(rows: list[Row]) -> bool:
 
 @contextmanager
 def algorithms(settings: Settings) -> Iterator[None]:
-    """Only deterministic algorithms, or else the fastest; torch keeps this for the whole process, so it is put back."""
+    """Only deterministic algorithms, or else the fastest; TF32 only if it is the precision.
+
+    Torch keeps this for the whole process, so it is put back.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if settings.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
     torch.use_deterministic_algorithms(settings.deterministic)
     torch.backends.cudnn.benchmark = not settings.deterministic
     try:
-        yield
+        with float32_products(tf32=settings.precision == "tf32"):
+            yield
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.backends.cudnn.benchmark = before[1]
