@@ -20,6 +20,7 @@ from adai.lab.results.comparison import Comparison
 from adai.lab.results.folders import default_folder
 from adai.lab.results.learning_rates import load
 from adai.lab.tasks.task import Task, known_here_alone, name_of
+from adai.lab.training.checkpoints import EVERY
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ def compare(
     measures: Sequence[Measure | Asked | str] = (),
     every: int = 0,
     data_dir: Path | str | None = None,
+    checkpoint_every: float = EVERY,
     executor: str = "local",
     jobs: int | None = None,
     address: str | None = None,
@@ -68,6 +70,8 @@ def compare(
         measures: what to measure of every run: ``flatness``, ``stability``, or a `Measure` of your own.
         every: measure after every so many epochs too.
         data_dir: where data sets lie by name; default the environment's ``ADAI_DATA_DIR``.
+        checkpoint_every: seconds between two checkpoints of a run, which are written at the ends of epochs; 0 for one
+            after each epoch.
         executor: ``local`` or ``ray``.
         jobs: so many runs at a time, each in a process of its own; default one, in this process.
         address: of the Ray cluster; default the one that is found.
@@ -113,6 +117,7 @@ def compare(
             every=every,
             data_dir=data_dir,
             command="adai.lab.compare",
+            checkpoint_every=checkpoint_every,
             execute=execute,
             watch=watch,
             **settings,

@@ -188,7 +188,7 @@ def _command(scale: Scale, place: Path, seed: int, epochs: int) -> list[str]:
         "place, seed, epochs, batch, device = sys.argv[1:]\n"
         "settings = Settings.of('gpu.lab:task', model=None, optimizer='adai', seed=int(seed), epochs=int(epochs),\n"
         "                       batch=int(batch), device=device)\n"
-        "train(settings, place)\n"
+        "train(settings, place, checkpoint_every=0)\n"
     )
     batch = "32" if scale.dry else "128"
     return [sys.executable, "-c", code, str(place), str(seed), str(epochs), batch, scale.device]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adai.commands.options.numbers import above_0, positive, share, whole
+from adai.commands.options.numbers import above_0, not_negative, positive, share, whole
 from adai.errors import UserError
 
 # Option by option what `adai.lab.settings.Settings.of` takes under the same name.
@@ -85,6 +85,12 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     on_what.add_argument(
         "--workers", type=whole, metavar="N", help="processes that read what memory does not hold (default: 2)"
     )
+    on_what.add_argument(
+        "--checkpoint-every",
+        type=not_negative,
+        metavar="SECONDS",
+        help="so many seconds between two checkpoints, at the ends of epochs (default: 60; 0: after each epoch)",
+    )
 
 
 def task(options: argparse.Namespace) -> str:
@@ -107,6 +113,11 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 def machine(options: argparse.Namespace) -> dict[str, Any]:
     """What was given of those that say on what a run is done."""
     return {name: getattr(options, name) for name in MACHINE}
+
+
+def checkpoints(options: argparse.Namespace) -> dict[str, Any]:
+    """How often there is a checkpoint, if that was given."""
+    return {} if options.checkpoint_every is None else {"checkpoint_every": options.checkpoint_every}
 
 
 def separated(given: Sequence[str]) -> list[str]:

@@ -27,6 +27,7 @@ from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
 from adai.lab.tasks.task import checked
+from adai.lab.training.checkpoints import EVERY
 from adai.lab.training.tryout import needs_closure
 
 if TYPE_CHECKING:  # it needs Optuna, and a comparison without tuning does not
@@ -55,6 +56,7 @@ def compare(
     every: int = 0,
     data_dir: Path | str | None = None,
     command: str = "",
+    checkpoint_every: float = EVERY,
     execute: Executor = in_process,
     watch: Watch = unwatched,
     **settings: Any,
@@ -86,6 +88,7 @@ def compare(
         every: measure after every so many epochs too, to compare runs along training; 0 does not.
         data_dir: where data sets lie by name.
         command: the command line, kept beside the results.
+        checkpoint_every: seconds between two checkpoints of a run, as of `adai.lab.training.train.train`.
         execute: carries out the runs: `in_process`, `adai.lab.queue.executors.Processes` or
             `adai.lab.queue.on_ray.OnRay`.
         watch: called with the runs of the queue, or of a round of trials, about every second or epoch.
@@ -122,7 +125,11 @@ def compare(
     ]
     made = [part.checked(data_dir) for part in parts]
     wanted = [_measurable(asked(given, every), made[0]) for given in measures]
-    common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
+    common: dict[str, Any] = {
+        "data_dir": data_dir and data_dir.absolute(),
+        "command": command,
+        "checkpoint_every": checkpoint_every,
+    }
     if tune:
         parts = [part.tuned(tune, execute, watch, common) for part in parts]
     parts = [part.at(factor) for part in parts for factor in sorted({1.0, *map(float, lr_grid)})]

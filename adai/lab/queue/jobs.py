@@ -21,6 +21,7 @@ from adai.lab.measure.subject import by_settings
 from adai.lab.results.outcome import Status
 from adai.lab.results.run import Row, Run
 from adai.lab.settings import Settings
+from adai.lab.training.checkpoints import EVERY
 from adai.lab.training.train import Progress, algorithms, diverged, silent, train
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Job(NamedTuple):
         data_dir: where data sets lie by name, or None.
         command: the command line, kept beside the results.
         measures: what is measured of it, and how often.
+        checkpoint_every: seconds between two checkpoints, as of `adai.lab.training.train.train`.
     """
 
     label: str
@@ -46,6 +48,7 @@ class Job(NamedTuple):
     data_dir: Path | None = None
     command: str = ""
     measures: tuple[Asked, ...] = ()
+    checkpoint_every: float = EVERY
 
     @property
     def run(self) -> Run:
@@ -80,7 +83,7 @@ class Job(NamedTuple):
 
         def after_an_epoch(rows: list[Row]) -> None:
             for asked in self.measures:
-                if self._is_due(rows, asked.every):
+                if self._is_due(len(rows), asked.every) and not diverged(rows):
                     self._measure_on_the_way(asked.measure, len(rows))
             progress(rows)
 
@@ -89,6 +92,8 @@ class Job(NamedTuple):
             self.folder,
             data_dir=self.data_dir,
             command=self.command,
+            checkpoint_every=self.checkpoint_every,
+            needed=lambda epoch: any(self._is_due(epoch, asked.every) for asked in self.measures),
             progress=after_an_epoch,
             stepped=steps.count,
         )
@@ -121,10 +126,9 @@ class Job(NamedTuple):
             return 0.0
         return done / total
 
-    def _is_due(self, rows: list[Row], every: int) -> bool:
-        """Whether something is to be measured after these epochs, before the last."""
-        on_the_way = 0 < len(rows) < self.settings.epochs and not diverged(rows)
-        return on_the_way and every > 0 and len(rows) % every == 0
+    def _is_due(self, epoch: int, every: int) -> bool:
+        """Whether something is to be measured after so many epochs, before the last."""
+        return 0 < epoch < self.settings.epochs and every > 0 and epoch % every == 0
 
     def _measure_on_the_way(self, measure: Measure, epoch: int) -> None:
         """Measure between two epochs, of whose parameters nothing will be left; training goes on whatever happens."""

@@ -5,7 +5,7 @@
     DIR/config.json           what decides the results, and what it was run on
     DIR/start.json            the evaluation before the first step
     DIR/metrics.jsonl         one row an epoch
-    DIR/checkpoint-<n>.pt     all there is to go on from, after epoch n; the last two
+    DIR/checkpoint-<n>.pt     all there is to go on from, after epoch n; the last two that were written
     DIR/curvature.json        its flatness, every time that it was measured as part of a comparison
     DIR/stability.json        its stability margin, likewise
 """

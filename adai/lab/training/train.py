@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from adai.lab.tasks.task import Factory
 from adai.lab.training import checkpoints
 from adai.lab.training.learner import Learner
 
-AFTER_AN_EPOCH = "all epochs before this one are kept: make room, and the same command goes on from there"
+ON_DISK = "make room, and the same command goes on from the last checkpoint"
+
+# Whether there has to be a checkpoint after that epoch, whatever the time.
+Needed = Callable[[int], bool]
 
 # Called with the rows so far when the run starts or goes on, and after every epoch.
 Progress = Callable[[list[Row]], None]
@@ -34,6 +37,11 @@ def silent(rows: list[Row]) -> None:
     """No progress is shown."""
 
 
+def by_time(epoch: int) -> bool:
+    """Only the time decides."""
+    return False
+
+
 def uncounted(more: int, total: int) -> None:
     """Nobody counts the steps."""
 
@@ -45,14 +53,17 @@ def train(
     factory: Factory | None = None,
     data_dir: Path | str | None = None,
     command: str = "",
+    checkpoint_every: float = checkpoints.EVERY,
+    needed: Needed = by_time,
     progress: Progress = silent,
     stepped: Stepped = uncounted,
 ) -> Run:
     """Do a training run, or what is left of it; on a finished or diverged one, nothing.
 
-    After each epoch there is a checkpoint, then a row in ``metrics.jsonl``. Whenever the process dies, the same call
-    goes on from the last checkpoint, and on a CPU what it writes is bit for bit what it would have written at one go,
-    but for the columns ``seconds`` and ``images_per_second``.
+    After each epoch there is a row in ``metrics.jsonl``; at the end, if the run is interrupted or an error is raised,
+    and every ``checkpoint_every`` seconds there is a checkpoint. Whenever the process dies, the same call goes on from
+    the last checkpoint: it trains the epochs after it again. On a CPU what it writes is bit for bit what it would have
+    written at one go, but for the columns ``seconds`` and ``images_per_second``.
 
     Args:
         settings: what decides the results, best from `Settings.of`.
@@ -60,6 +71,9 @@ def train(
         factory: makes the task; default the one that the settings name.
         data_dir: where data sets lie by name; default the environment's ``ADAI_DATA_DIR``.
         command: the command line, kept beside the results.
+        checkpoint_every: seconds between two checkpoints, which are written at the ends of epochs; 0 for one after
+            each epoch. It changes no result.
+        needed: called with the number of an epoch: whether there has to be a checkpoint after it in any case.
         progress: called with the rows so far, at the start and after every epoch.
         stepped: told how many more steps are done, and of how many, where anything is left to do.
 
@@ -77,7 +91,7 @@ def train(
     with ranks(device) as processes, algorithms(settings):
         if processes.first:
             run.open(settings.as_dict(), about(device, command))
-            with writing_to(folder, AFTER_AN_EPOCH):
+            with writing_to(folder, ON_DISK):
                 checkpoints.tidy(folder)
         rows = processes.agreed(run.rows() if processes.first else [])
         if not processes.first:
@@ -86,20 +100,20 @@ def train(
             progress(rows)
             return run
         learner = Learner(settings, factory or named_task(settings, device, data_dir), device, processes)
-        try:
+        with closing(learner), checkpoints.ByTime(folder, checkpoint_every) as kept:
             learner.try_out()
             if not processes.agreed(run.started if processes.first else True):
                 # Also of a run that an earlier version began: its first weights are there again.
                 start = learner.start()
                 if processes.first:
-                    with writing_to(folder, AFTER_AN_EPOCH):
+                    with writing_to(folder, ON_DISK):
                         run.write_start(start, learner.metric and learner.metric.about())
             state = processes.agreed(checkpoints.load(folder) if processes.first else None)
             rows = state.pop("rows") if state else []
             if state:
                 _put_back(learner, state, folder)
             if processes.first:
-                with writing_to(folder, AFTER_AN_EPOCH):
+                with writing_to(folder, ON_DISK):
                     run.write_rows(rows)
             progress(rows)
             total = settings.epochs * learner.steps
@@ -108,14 +122,14 @@ def train(
                 rows = [*rows, finite(learner.epoch(len(rows), partial(stepped, 1, total)))]
                 state = {} if diverged(rows) else {"rows": rows, **learner.state()}
                 if processes.first:
-                    with writing_to(folder, AFTER_AN_EPOCH):
+                    with writing_to(folder, ON_DISK):
                         # The checkpoint has the rows too: whatever metrics.jsonl holds, it can be made from it.
                         if state:
-                            checkpoints.save(folder, len(rows), state)
+                            kept.take(len(rows), state, now=len(rows) == settings.epochs or needed(len(rows)))
+                        else:
+                            kept.write_held()
                         run.write_rows(rows)
                 progress(rows)
-        finally:
-            learner.close()
     return run
 
 
