@@ -6,6 +6,7 @@ import re
 FLAGS = {"folder": "folder with --out"}
 ARGUMENTS = {
     *FLAGS,
+    "accumulate",
     "address",
     "augment",
     "cpus",
@@ -13,6 +14,7 @@ ARGUMENTS = {
     "executor",
     "flatness",
     "gpus",
+    "graph",
     "image_size",
     "jobs",
     "limit",

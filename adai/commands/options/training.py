@@ -13,7 +13,7 @@ SETTINGS = (
     "model", "target", "epochs", "batch", "schedule", "warmup_steps", "precision", "accumulate", "clip_norm", "augment",
     "image_size", "limit", "validation",
 )  # fmt: skip
-MACHINE = ("device", "channels_last", "compile", "deterministic", "workers")
+MACHINE = ("device", "channels_last", "compile", "graph", "deterministic", "workers")
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +81,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     on_what.add_argument("--device", help="cpu, cuda, mps, … (default: cpu)")
     on_what.add_argument("--channels-last", action="store_true", default=None, help="images as (N, H, W, C) in memory")
     on_what.add_argument("--compile", action="store_true", default=None, help="run the model through torch.compile")
+    on_what.add_argument("--graph", action="store_true", default=None, help="run full batches as a CUDA graph")
     on_what.add_argument("--deterministic", action="store_true", default=None, help="deterministic algorithms alone")
     on_what.add_argument(
         "--workers", type=whole, metavar="N", help="processes that read what memory does not hold (default: 2)"
