@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from adai.errors import UserError
+from adai.lab.host.machine import default_device
 from adai.lab.models import MODELS, PAPER_NETS, TABLE_MODELS, TEXT_MODELS
 from adai.lab.optimizers.contenders import contender, plain
 from adai.lab.optimizers.recipes import RECIPES, Recipe, own_name, recipe
@@ -34,7 +35,7 @@ class Settings:
         epochs: passes over the training examples.
         batch: examples per step, over all processes.
         seed: of the weights, the order of the examples and all other random numbers.
-        device: as torch names it.
+        device: as torch names it. `Settings.of` takes ``cuda`` if torch can use a GPU, and says so.
         schedule: ``paper``, ``cosine`` or ``constant``, as in `adai.lab.schedules`.
         warmup_steps: the number of steps over which the learning rate rises; 0 for no warm-up.
         precision: ``fp32``; ``tf32``: products and convolutions of float32 in TF32, on GPUs that have it; or autocast
@@ -150,6 +151,8 @@ class Settings:
         settings["options"] = contender(settings.get("label", ""), optimizer, own_options).options
         paper = settings.get("schedule") == "paper" and settings.get("model") in PAPER_NETS
         settings.setdefault("warmup_steps", 0 if paper else WARMUP_STEPS)
+        if "device" not in settings:
+            settings["device"] = default_device()
         return cls(task=task, **settings)
 
     @property

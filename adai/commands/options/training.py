@@ -78,7 +78,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """Add those of them that say on what a run is done, and leave its results what they are but for rounding."""
     on_what = parser.add_argument_group("on what")
-    on_what.add_argument("--device", help="cpu, cuda, mps, … (default: cpu)")
+    on_what.add_argument("--device", help="cpu, cuda, mps, … (default: cuda if there is a GPU, else cpu)")
     on_what.add_argument("--channels-last", action="store_true", default=None, help="images as (N, H, W, C) in memory")
     on_what.add_argument("--compile", action="store_true", default=None, help="run the model through torch.compile")
     on_what.add_argument("--graph", action="store_true", default=None, help="run full batches as a CUDA graph")

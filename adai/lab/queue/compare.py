@@ -104,6 +104,8 @@ def compare(
     """
     if world_size() > 1:
         raise UserError("a comparison runs in one process; start adai train under torchrun instead")
+    if getattr(execute, "gpus", None) == 0 and settings.get("device") is None:
+        settings["device"] = "cpu"  # runs on Ray see a GPU only if they ask for one
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     data_dir = Path(data_dir) if data_dir else None
     recipes = together(_contenders(optimizers, overrides or {}, ranges or {}))
