@@ -340,8 +340,11 @@ class Adai(Optimizer):
         steps: list[Tensor],
         shares: list[int],
         numbers: list[int],
+        states: list[dict[str, Any]] | None,
     ) -> bool:
         """Fill the lists with the group's tensors that have a gradient, their shares and numbers; is one complex?
+
+        ``states`` are those of the parameters, or None under `torch.compile`.
 
         NOTE torch.compile runs this outside the graph, by its name: empty lists in, tensors and constants appended, a
         constant out.
@@ -351,7 +354,8 @@ class Adai(Optimizer):
         if group is self.param_groups[0]:
             self._beta0s = check_beta0(self.param_groups, self._beta0s, type(self).__name__)
             self._share_out()
-        has_complex, differentiable = False, group["differentiable"]
+        has_complex, differentiable, sharing = False, group["differentiable"], self._sharing
+        share_of, number_of = sharing.by_id, sharing.numbers  # once, and not for each parameter
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -370,8 +374,10 @@ class Adai(Optimizer):
             exp_avg_sqs.append(state["exp_avg_sq"])
             bias_corrections.append(state.get("bias_correction"))
             steps.append(state["step"])
-            shares.append(self._sharing.share(param))
-            numbers.append(self._sharing.number(param))
+            shares.append(share_of.get(id(param), 0))
+            numbers.append(number_of[id(param)])
+            if states is not None:
+                states.append(state)
         return has_complex
 
     @property
@@ -411,9 +417,10 @@ class Adai(Optimizer):
             batch = Batch.empty()
             shares: list[int] = []
             numbers: list[int] = []
-            has_complex = self._init_group(group, *batch[:-1], shares, numbers)
-            batch.places.extend(self._sharing.places[number] for number in numbers)
-            states = [] if torch.compiler.is_compiling() else [self.state[p] for p in batch.params]
+            states: list[dict[str, Any]] = []
+            kept = None if torch.compiler.is_compiling() else states
+            has_complex = self._init_group(group, *batch[:-1], shares, numbers, kept)
+            batch.places.extend(map(self._sharing.places.__getitem__, numbers))
             work += work_of_group(
                 self, index, batch, states, shares, self._sharing, self._engines, has_complex=has_complex
             )

@@ -116,8 +116,8 @@ class Fused:
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of each tensor in this step; v itself is brought to it by `update`."""
-        del batch
-        ts = [] if hyper.capturable else [count.t for count in counts]
+        del batch, counts
+        ts = self.ts or []
         hats = [passes.accumulate(ts, clip) for passes in self._passes]
         if len(hats) == 1:
             return hats[0]
