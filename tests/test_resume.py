@@ -185,6 +185,29 @@ def test_a_run_that_diverges_leaves_the_state_before(factory, tmp_path):
     assert checkpoints.load(tmp_path)["rows"] == run.rows()[:-1] == after[2]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["compare", "--epochs", "1", "--limit", "60", "--optimizers", "sgd", "--seeds", "1"],
+        ["suite", "--tasks", "digits", "--epochs", "1", "--limit", "60", "--optimizers", "sgd", "--seeds", "1"],
+        ["paper", "table1", "--scale", "quick", "--only", "resnet18", "--optimizers", "sgd", "--seeds", "1"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_that_trains_takes_it(command, tmp_path, monkeypatch):
+    taken = []
+
+    def carry_out(console, comparisons, execute):
+        taken.extend(comparison.keywords["checkpoint_every"] for comparison in comparisons)
+        return 130
+
+    for module in ("compare", "suite", "paper"):
+        monkeypatch.setattr(f"adai.commands.{module}.carry_out", carry_out)
+    monkeypatch.setattr("adai.commands.paper.check", lambda *_: None)  # the images are not needed here
+    main([*command, "--checkpoint-every", "7", "--out", str(tmp_path)])
+    assert taken == [7]
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_the_command_keeps_every_finished_epoch_when_it_is_asked_to_end(name, tmp_path):
     options = ["train", "--epochs", "400", "--limit", "100", "--checkpoint-every", str(SELDOM), "--out", str(tmp_path)]
