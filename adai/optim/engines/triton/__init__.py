@@ -222,6 +222,8 @@ class _Passes:
             return part.one
         if not isinstance(value, Tensor):
             return torch.tensor(value, dtype=torch.float64, device=part.device)
+        if value.dtype == torch.float64 and value.device == part.device:
+            return value
         return value.detach().to(part.device, torch.float64)
 
 
