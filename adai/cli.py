@@ -1,8 +1,11 @@
 """The `adai` command. Bad input gives one line on standard error and exit status 2; an interruption gives 130."""
 
 import argparse
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -28,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
-        status: int = options.run(options)
+        with _terminated_in_order():
+            status: int = options.run(options)
     except UserError as error:
         print(f"adai {options.command}: {in_flags(str(error))}", file=sys.stderr)
         return 2
@@ -43,6 +47,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"adai {options.command}: {message}", file=sys.stderr)
         return 2
     return status
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Treat SIGTERM, which schedulers send before they kill a process, as Ctrl-C: what is finished is kept."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers only there
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _survive_any_encoding() -> None:

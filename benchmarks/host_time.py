@@ -60,6 +60,10 @@ def _kernels() -> Kernels:
     return _KERNELS
 
 
+def _nothing(*_: Any) -> None:
+    """A plain function: a call of a Mock takes as long as the host needs for several tensors."""
+
+
 @contextmanager
 def stubbed() -> Iterator[None]:
     """The Triton engine steps on the CPU, its launches do nothing, and the host waits for nothing."""
@@ -78,11 +82,11 @@ def stubbed() -> Iterator[None]:
     with (
         mock.patch.object(step, "choose", choose),
         mock.patch.object(step, "gated", lambda mean, *, wait: gated(mean, wait=False)),
-        mock.patch.object(step, "_asks", create=True, return_value=False),
-        mock.patch("adai.optim.adai.check_capturable", create=True),
-        mock.patch.object(Adai, "_check_capturable", create=True),  # its name in earlier versions
+        mock.patch.object(step, "_asks", _nothing, create=True),
+        mock.patch("adai.optim.adai.check_capturable", _nothing, create=True),
+        mock.patch.object(Adai, "_check_capturable", _nothing, create=True),  # its name in earlier versions
         mock.patch.object(engine, "_kernels", _kernels),
-        mock.patch.object(engine, "missing", return_value=None),
+        mock.patch.object(engine, "missing", _nothing),
     ):
         yield
 

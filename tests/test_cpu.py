@@ -23,9 +23,10 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 def engine_of(optimizer):
     batch, group = Batch.empty(), optimizer.param_groups[0]
-    optimizer._init_group(group, *batch[:-1], [], [])
+    states = []
+    optimizer._init_group(group, *batch[:-1], [], [], states)
     batch.places.extend(optimizer._sharing.places)
-    return choose(group, Hyper.of(group), batch, [optimizer.state[p] for p in group["params"]])
+    return choose(group, Hyper.of(group), batch, states)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 # Batches of 9 are shared as 5 and 4, each in two parts; the last has 4.
 OPTIONS = ["--task", "tests.points:task", "--epochs", "3", "--batch", "9", "--lr", "0.5", "--accumulate", "2"]
+OPTIONS += ["--checkpoint-every", "0"]
 SETTINGS = Settings.of("tests.points:task", epochs=3, batch=9, lr=0.5, accumulate=2)
 
 

@@ -28,8 +28,11 @@ pytestmark = pytest.mark.slow
 EPOCHS = 3
 
 
+SELDOM = 1000  # seconds between checkpoints, of runs that take less
+
+
 class Killed(BaseException):
-    """Nothing in the lab may catch it."""
+    """An interruption, as Ctrl-C is one."""
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,145 @@ def test_every_optimizer_goes_on_bit_for_bit(name, factory, straight, tmp_path):
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.parametrize(("every", "written"), [(0, [1, 2, 3]), (SELDOM, [3])])
+def test_checkpoints_are_written_by_time_and_at_the_end(every, written, factory, straight, tmp_path, monkeypatch):
+    epochs = []
+    save = checkpoints.save
+    monkeypatch.setattr(checkpoints, "save", lambda *given: epochs.append(given[1]) or save(*given))
+    run = train(settings(), tmp_path, factory=factory, checkpoint_every=every)
+    assert epochs == written
+    assert untimed(run) == untimed(straight())
+
+
+def test_a_checkpoint_is_due_when_the_last_one_is_old_enough(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now)
+    kept = checkpoints.ByTime(tmp_path, 60)
+    for epoch, now in enumerate((30, 59, 61, 100, 120, 121, 300), start=1):  # noqa: B007
+        kept.take(epoch, {"epoch": epoch})
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint-000006.pt", "checkpoint-000007.pt"]
+    now = 301
+    kept.take(8, {"epoch": 8})
+    assert checkpoints.load(tmp_path) == {"epoch": 7}
+    kept.write_held()
+    assert checkpoints.load(tmp_path) == {"epoch": 8}
+
+
+def test_what_is_held_does_not_change_with_the_run(tmp_path):
+    weight = torch.ones(3)
+    kept = checkpoints.ByTime(tmp_path, SELDOM)
+    kept.take(1, {"model": {"weight": weight}, "optimizer": [{"m": (weight, 0.5)}]})
+    weight.zero_()
+    kept.write_held()
+    (held,) = checkpoints.load(tmp_path)["model"].values()
+    assert held.tolist() == [1, 1, 1]
+    assert checkpoints.load(tmp_path)["optimizer"][0]["m"][0].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("every", "first"), [(0, 2), (SELDOM, 0)])
+def test_what_kill_9_leaves_goes_on_and_no_row_stands_twice(every, first, factory, straight, tmp_path):
+    """What is on disk at a moment is what kill -9 leaves."""
+
+    def progress(rows):
+        if len(rows) == 2:
+            shutil.copytree(tmp_path / "run", tmp_path / "left")
+
+    train(settings(), tmp_path / "run", factory=factory, checkpoint_every=every, progress=progress)
+    left = Run(tmp_path / "left")
+    assert [row["epoch"] for row in left.rows()] == [1, 2]
+    seen = []
+    run = train(settings(), left.path, factory=factory, progress=lambda rows: seen.append(len(rows)))
+    assert seen == list(range(first, EPOCHS + 1))
+    assert untimed(run) == untimed(straight())
+
+
+def test_rows_after_the_checkpoint_are_trained_again(factory, straight, tmp_path):
+    def progress(rows):
+        if len(rows) == 2:
+            shutil.copytree(tmp_path / "run", tmp_path / "left")
+
+    given = {"checkpoint_every": SELDOM, "needed": lambda epoch: epoch == 1, "progress": progress}
+    train(settings(), tmp_path / "run", factory=factory, **given)
+    left = Run(tmp_path / "left")
+    assert (len(left.rows()), checkpoints.load(left.path)["rows"]) == (2, left.rows()[:1])
+    seen = []
+    run = train(settings(), left.path, factory=factory, progress=lambda rows: seen.append(untimed(left)))
+    assert seen == [untimed(straight())[:epochs] for epochs in (1, 2, 3)]
+    assert untimed(run) == untimed(straight())
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(KeyboardInterrupt, KeyboardInterrupt), (Killed, Killed), (SystemExit, UserError), (ValueError, UserError)],
+)
+def test_whatever_ends_a_run_in_order_costs_no_epoch(error, said, factory, straight, tmp_path):
+    def stepped(more, total):
+        nonlocal steps
+        steps += more
+        if steps == total - 1:  # in the middle of the last epoch
+            raise error
+
+    steps = 0
+    with pytest.raises(said):
+        train(settings(), tmp_path, factory=factory, checkpoint_every=SELDOM, stepped=stepped)
+    assert [file.name for file in tmp_path.glob("checkpoint-*.pt")] == ["checkpoint-000002.pt"]
+    seen = []
+    run = train(settings(), tmp_path, factory=factory, progress=lambda rows: seen.append(len(rows)))
+    assert seen == [2, 3]
+    assert untimed(run) == untimed(straight())
+
+
+def test_a_run_that_diverges_leaves_the_state_before(factory, tmp_path):
+    after = []
+
+    def loss(outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs, targets) / (len(after) < 3)
+
+    def task():
+        return factory()._replace(loss=loss)
+
+    run = train(settings(), tmp_path, factory=task, checkpoint_every=SELDOM, progress=after.append)
+    assert run.status == "diverged"
+    assert checkpoints.load(tmp_path)["rows"] == run.rows()[:-1] == after[2]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["compare", "--epochs", "1", "--limit", "60", "--optimizers", "sgd", "--seeds", "1"],
+        ["suite", "--tasks", "digits", "--epochs", "1", "--limit", "60", "--optimizers", "sgd", "--seeds", "1"],
+        ["paper", "table1", "--scale", "quick", "--only", "resnet18", "--optimizers", "sgd", "--seeds", "1"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_that_trains_takes_it(command, tmp_path, monkeypatch):
+    taken = []
+
+    def carry_out(console, comparisons, execute):
+        taken.extend(comparison.keywords["checkpoint_every"] for comparison in comparisons)
+        return 130
+
+    for module in ("compare", "suite", "paper"):
+        monkeypatch.setattr(f"adai.commands.{module}.carry_out", carry_out)
+    monkeypatch.setattr("adai.commands.paper.check", lambda *_: None)  # the images are not needed here
+    main([*command, "--checkpoint-every", "7", "--out", str(tmp_path)])
+    assert taken == [7]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_the_command_keeps_every_finished_epoch_when_it_is_asked_to_end(name, tmp_path):
+    options = ["train", "--epochs", "400", "--limit", "100", "--checkpoint-every", str(SELDOM), "--out", str(tmp_path)]
+    process = subprocess.Popen([sys.executable, "-m", "adai", *options], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(Run(tmp_path).rows()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(getattr(signal, name))
+    said = process.communicate()[1]
+    assert process.returncode == 130
+    assert said == "Interrupted. Finished epochs are kept; the same command goes on from there.\n"
+    assert checkpoints.load(tmp_path)["rows"] == Run(tmp_path).rows() != []
+
+
 def test_fp16_goes_on_with_the_scale_it_had(factory, tmp_path):
     fp16 = settings("sgd", precision="fp16")
     whole = train(fp16, tmp_path / "a", factory=factory)
@@ -88,7 +230,8 @@ def test_fp16_goes_on_with_the_scale_it_had(factory, tmp_path):
     assert untimed(train(fp16, tmp_path / "b", factory=factory)) == untimed(whole)
 
 
-def test_a_crash_before_or_after_any_change_on_disk_does_no_harm(factory, straight, tmp_path, monkeypatch):
+@pytest.mark.parametrize("every", [0, SELDOM])
+def test_a_crash_before_or_after_any_change_on_disk_does_no_harm(every, factory, straight, tmp_path, monkeypatch):
     """Every rename and every removal is a moment between two states; each in turn is the last thing that happens."""
     real = {"replace": os.replace, "unlink": os.unlink}
     left, counted = 0, 0
@@ -97,7 +240,7 @@ def test_a_crash_before_or_after_any_change_on_disk_does_no_harm(factory, straig
         def change(*args, **options):
             nonlocal counted
             counted += 1
-            if counted == left and not after:
+            if counted > left or (counted == left and not after):
                 raise Killed
             real[name](*args, **options)
             if counted == left:
@@ -115,21 +258,26 @@ def test_a_crash_before_or_after_any_change_on_disk_does_no_harm(factory, straig
                 for name in real:
                     patch.setattr(os, name, dying(name, after))
                 try:
-                    train(settings(), folder, factory=factory)
+                    train(settings(), folder, factory=factory, checkpoint_every=every)
                 except Killed:
                     moments += 1
                 else:
                     break
-            assert untimed(train(settings(), folder, factory=factory)) == untimed(straight()), (after, left)
-            assert len(list(folder.glob("checkpoint-*.pt"))) == 2
+            run = train(settings(), folder, factory=factory, checkpoint_every=every)
+            assert untimed(run) == untimed(straight()), (after, left)
+            assert 1 <= len(list(folder.glob("checkpoint-*.pt"))) <= (1 if every else 2)
             assert not list(folder.glob(".*"))
-    assert moments >= 2 * (1 + 1 + 2 * EPOCHS)
+    assert moments >= 2 * (1 + 1 + EPOCHS + (1 if every else EPOCHS))
 
 
 def test_kill_9_and_the_same_command_goes_on_to_the_same_metrics(tmp_path):
     options = ["train", "--epochs", "6", "--batch", "16", "--augment", "--out"]
     moments = {1: 0.1, 3: 0.0}  # after that epoch: in the middle of the next, and at once
-    commands = {epoch: [sys.executable, "-m", "adai", *options, str(tmp_path / f"{epoch}")] for epoch in moments}
+    often = {1: "0", 3: str(SELDOM)}
+    commands = {
+        epoch: [sys.executable, "-m", "adai", *options, str(tmp_path / f"{epoch}"), "--checkpoint-every", often[epoch]]
+        for epoch in moments
+    }
     processes = {epoch: subprocess.Popen(command, stdout=subprocess.DEVNULL) for epoch, command in commands.items()}
     for epoch, process in processes.items():
         deadline = time.monotonic() + 60
@@ -199,7 +347,7 @@ def emptied(data):
 @pytest.mark.parametrize("damage", [cut_off, one_bit_flipped, emptied])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, factory, straight, tmp_path, caplog):
     with pytest.raises(Killed):
-        train(settings(), tmp_path, factory=factory, progress=stop_after(2))
+        train(settings(), tmp_path, factory=factory, checkpoint_every=0, progress=stop_after(2))
     last = tmp_path / "checkpoint-000002.pt"
     last.write_bytes(damage(last.read_bytes()))
     seen = []
@@ -213,7 +361,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(damage, factor
 
 def test_with_both_checkpoints_damaged_the_run_starts_anew(factory, straight, tmp_path, caplog):
     with pytest.raises(Killed):
-        train(settings(), tmp_path, factory=factory, progress=stop_after(2))
+        train(settings(), tmp_path, factory=factory, checkpoint_every=0, progress=stop_after(2))
     for file in tmp_path.glob("checkpoint-*.pt"):
         file.write_bytes(b"no")
     assert untimed(train(settings(), tmp_path, factory=factory)) == untimed(straight())
@@ -256,7 +404,8 @@ def test_a_task_that_has_changed_since_is_said_in_one_line(factory, tmp_path):
 # --- a disk that does not take it ------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_last_good_state(factory, straight, tmp_path, monkeypatch):
+@pytest.mark.parametrize("every", [0, SELDOM])
+def test_a_full_disk_is_one_line_and_leaves_the_last_good_state(every, factory, straight, tmp_path, monkeypatch):
     full = False
 
     def progress(rows):
@@ -271,8 +420,8 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_good_state(factory, straigh
         real(part, path)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(UserError, match="No space left on device; all epochs before this one are kept: make room") as e:
-        train(settings(), tmp_path, factory=factory, progress=progress)
+    with pytest.raises(UserError, match="No space left on device; make room, and the same command goes on from") as e:
+        train(settings(), tmp_path, factory=factory, checkpoint_every=every, progress=progress)
     assert "\n" not in str(e.value)
     assert len(Run(tmp_path).rows()) == 2
     assert not list(tmp_path.glob(".*"))  # no half file takes room
@@ -289,7 +438,7 @@ def test_the_command_meets_a_limit_of_the_system_with_one_line_and_status_2(tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert status == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"adai train: cannot write to {tmp_path}: File too large; all epochs before this one are ")
+    assert error.startswith(f"adai train: cannot write to {tmp_path}: File too large; make room, and the same command ")
     assert error.count("\n") == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "metrics.jsonl", "start.json"]
 

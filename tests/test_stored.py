@@ -84,8 +84,9 @@ def never():
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("stored") / "points"
     compare(
-        RunFolder(path), task=f"{HERE}:points", optimizers=["sgd", "adam"], seeds=2, epochs=3, batch=20, warmup_steps=0
-    )
+        RunFolder(path), task=f"{HERE}:points", optimizers=["sgd", "adam"], seeds=2, epochs=3, batch=20, warmup_steps=0,
+        checkpoint_every=0,
+    )  # fmt: skip
     return path
 
 

@@ -16,9 +16,11 @@ from torch.nn.functional import cross_entropy
 
 from adai.cli import main
 from adai.errors import UserError
+from adai.lab.host import machine
 from adai.lab.host.ranks import Ranks
 from adai.lab.models import SmallNet
 from adai.lab.optimizers.recipes import RECIPES, Recipe
+from adai.lab.queue.compare import compare
 from adai.lab.results.run import Run
 from adai.lab.schedules import PAPER_SCHEDULES, factor
 from adai.lab.settings import Settings
@@ -269,7 +271,7 @@ def test_defaults_are_the_papers_on_cifar_and_warm_up_elsewhere():
     [
         ({"optimizer": "lion"}, "unknown optimizer 'lion'; choose from adai"),
         ({"model": "resnet19"}, "unknown model 'resnet19'; choose from smallnet"),
-        ({"precision": "fp8"}, "unknown precision 'fp8'; choose from fp32, bf16, fp16"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; choose from fp32, tf32, bf16, fp16"),
         ({"schedule": "step"}, "unknown schedule 'step'; choose from paper, cosine, constant"),
         ({"schedule": "paper"}, "the paper prints no schedule for digits; choose cosine or constant"),
     ],
@@ -343,6 +345,70 @@ def test_the_precision_is_in_the_record(digits, tmp_path):
     run = train(Settings.of("digits", epochs=1, precision="bf16", channels_last=True), tmp_path, factory=digits)
     config = json.loads((run.path / "config.json").read_text())
     assert (config["precision"], config["channels_last"]) == ("bf16", True)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine that says it has a GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: "NVIDIA H100")
+    machine.default_device.cache_clear()
+    yield
+    machine.default_device.cache_clear()
+
+
+def test_a_gpu_is_used_where_there_is_one_and_that_is_said_once(gpu, caplog):
+    assert [Settings.of("digits").device for _ in range(2)] == ["cuda", "cuda"]
+    said = "Using cuda (NVIDIA H100), because no device was given; --device cpu uses the CPU."
+    assert [record.getMessage() for record in caplog.records] == [said]
+    assert Settings.of("digits", device="cpu").device == "cpu"
+    assert Settings.of("digits", device=None).device == "cuda"
+
+
+def test_a_device_that_is_named_is_used_in_silence(gpu, caplog, tmp_path):
+    assert main(["train", "--epochs", "1", "--limit", "100", "--device", "cpu", "--out", str(tmp_path)]) == 0
+    assert Run(tmp_path).config()["device"] == "cpu"
+    assert caplog.records == []
+
+
+def test_without_a_gpu_it_is_the_cpu():
+    assert Settings.of("digits").device == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_runs_on_ray_that_ask_for_no_gpu_get_none(gpu, tmp_path):
+    class OnRay:
+        """Does nothing."""
+
+        gpus = 0.0
+
+        def __call__(self, jobs, tick):
+            assert {job.settings.device for job in jobs} == {"cpu"}
+            return []
+
+    assert compare(tmp_path, optimizers=["sgd"], seeds=1, execute=OnRay()) == []
+
+
+def test_clipping_takes_as_many_operators_for_any_number_of_tensors():
+    """And its norm is the one in the row."""
+
+    def operators(layers, **given):
+        data = Tensors(torch.randn(8, 3), torch.arange(8) % 3)
+        run = learner(
+            lambda: Task(torch.nn.Sequential(*(torch.nn.Linear(3, 3) for _ in range(layers))), data, data), **given
+        )
+        run.epoch(0)
+        for p in run.model.parameters():
+            p.grad = torch.ones_like(p)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            norm = run._clipped()
+        assert norm.item() == pytest.approx((12 * layers) ** 0.5)
+        gradients = torch.cat([p.grad.flatten() for p in run.model.parameters()])
+        if given:
+            assert gradients.norm().item() == pytest.approx(0.5, rel=1e-5)
+        return sum(event.count for event in profile.key_averages() if event.key == "aten::_foreach_norm")
+
+    for given in ({}, {"clip_norm": 0.5}):
+        assert operators(2, **given) == operators(20, **given) == 1
 
 
 def test_deterministic_is_for_the_run_alone(digits, tmp_path):

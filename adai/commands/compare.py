@@ -6,7 +6,7 @@ import shlex
 import sys
 from functools import partial
 
-from adai.commands.options.training import listed, separated, settings, task
+from adai.commands.options.training import checkpoints, listed, separated, settings, task
 from adai.commands.pairs import overrides, ranges
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.report import show
@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
         lr_grid=options.lr_grid,
         measures=[asked(n, every) for n in MEASURES if (every := getattr(options, n, None)) is not None],
         data_dir=options.data_dir,
+        **checkpoints(options),
         command=shlex.join(["adai", *options.arguments]),
         **given,
     )

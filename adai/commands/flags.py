@@ -6,6 +6,7 @@ import re
 FLAGS = {"folder": "folder with --out", "options": "--option"}
 ARGUMENTS = {
     *FLAGS,
+    "accumulate",
     "address",
     "augment",
     "batch",
@@ -14,6 +15,7 @@ ARGUMENTS = {
     "executor",
     "flatness",
     "gpus",
+    "graph",
     "highest",
     "image_size",
     "jobs",

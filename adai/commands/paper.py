@@ -12,7 +12,7 @@ from typing import TypeVar
 from rich.console import Console, Group, RenderableType
 
 from adai.commands import escape
-from adai.commands.options.training import listed, machine
+from adai.commands.options.training import checkpoints, listed, machine
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.status import INTERRUPTED
 from adai.commands.subject import bars
@@ -81,7 +81,7 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
                 else [],
                 data_dir=options.data_dir,
                 command=shlex.join(["adai", *options.arguments]),
-                **{**experiment.given(scale), **given},
+                **{**experiment.given(scale), **given, **checkpoints(options)},
             )
             for experiment in chosen
         ]

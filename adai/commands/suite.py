@@ -6,7 +6,7 @@ import shlex
 import sys
 from functools import partial
 
-from adai.commands.options.training import listed, machine, separated
+from adai.commands.options.training import checkpoints, listed, machine, separated
 from adai.commands.pairs import overrides, ranges
 from adai.commands.queue import GOES_ON, carry_out, executor
 from adai.commands.status import INTERRUPTED
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
             overrides=overrides(labels, options.lr, options.weight_decay, options.option),
             ranges=ranges(labels, options.range),
             data_dir=options.data_dir,
+            **checkpoints(options),
             command=shlex.join(["adai", *options.arguments]),
             **given,
         )

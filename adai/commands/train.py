@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adai.commands.options.training import settings, task
+from adai.commands.options.training import checkpoints, settings, task
 from adai.commands.pairs import options_of_one
 from adai.commands.status import INTERRUPTED
 from adai.lab.host.boundary import traced
@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
                     chosen,
                     folder,
                     data_dir=options.data_dir,
+                    **checkpoints(options),
                     command=shlex.join(["adai", *options.arguments]),
                     progress=show,
                     stepped=stepped,

@@ -19,6 +19,7 @@ from adai.lab.results.comparison import Comparison
 from adai.lab.results.folders import default_folder
 from adai.lab.results.learning_rates import load
 from adai.lab.tasks.task import Task, name_of
+from adai.lab.training.checkpoints import EVERY
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def compare(
     measures: Sequence[Measure | Asked | str] = (),
     every: int = 0,
     data_dir: Path | str | None = None,
+    checkpoint_every: float = EVERY,
     executor: str = "local",
     jobs: int | None = None,
     address: str | None = None,
@@ -70,6 +72,8 @@ def compare(
         measures: measures of every run: ``flatness``, ``stability``, or a `Measure` of your own.
         every: measure also along training, after each multiple of this number of epochs; 0 for the last epoch only.
         data_dir: the folder that contains the data sets; default the environment variable ``ADAI_DATA_DIR``.
+        checkpoint_every: seconds between two checkpoints of a run, which are written at the ends of epochs; 0 for one
+            after each epoch.
         executor: ``local`` or ``ray``.
         jobs: for ``local``: the number of runs at a time, each in a child process; default one, in this process.
         address: for ``ray``: the address of the cluster; default the one that is found.
@@ -113,6 +117,7 @@ def compare(
             every=every,
             data_dir=data_dir,
             command="adai.lab.compare",
+            checkpoint_every=checkpoint_every,
             execute=execute,
             watch=watch,
             **settings,

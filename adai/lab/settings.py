@@ -5,13 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from adai.errors import UserError
+from adai.lab.host.machine import default_device
 from adai.lab.models import MODELS, PAPER_NETS, TABLE_MODELS, TEXT_MODELS
 from adai.lab.optimizers.contenders import contender, plain
 from adai.lab.optimizers.recipes import RECIPES, Recipe, own_name, recipe
 from adai.lab.schedules import KINDS, PAPER_SCHEDULES
 from adai.lab.tasks.kinds import Kind, kind_of
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+WITH_GRAPHS = ("cuda",)  # types of devices
 WARMUP_STEPS = 100
 
 
@@ -33,12 +35,16 @@ class Settings:
         epochs: passes over the training examples.
         batch: examples per step, over all processes.
         seed: of the weights, the order of the examples and all other random numbers.
-        device: as torch names it.
+        device: as torch names it. `Settings.of` takes ``cuda`` if torch can use a GPU, and says so.
         schedule: ``paper``, ``cosine`` or ``constant``, as in `adai.lab.schedules`.
         warmup_steps: the number of steps over which the learning rate rises; 0 for no warm-up.
-        precision: ``fp32``, or autocast to ``bf16`` or ``fp16``, the latter with a scaled loss.
+        precision: ``fp32``; ``tf32``: products and convolutions of float32 in TF32, on GPUs that have it; or autocast
+            to ``bf16`` or ``fp16``, the latter with a scaled loss.
         channels_last: keep images as (N, H, W, C) in memory.
         compile: run the model through `torch.compile`.
+        graph: compute the gradients of full batches with a CUDA graph, for nets whose kernels are short. The numbers
+            are the same. Not with ``fp16``, ``accumulate`` or several processes; optimizers that evaluate a batch
+            several times do without.
         accumulate: split each batch into this number of parts, one after the other, to save memory. The step is the
             same except for batch norm, whose statistics are those of a part.
         clip_norm: clip the gradient to this global norm; None does not clip.
@@ -70,6 +76,7 @@ class Settings:
     precision: str = "fp32"
     channels_last: bool = False
     compile: bool = False
+    graph: bool = False
     accumulate: int = 1
     clip_norm: float | None = None
     augment: bool = False
@@ -101,6 +108,20 @@ class Settings:
         if self.schedule == "paper" and self.task not in PAPER_SCHEDULES:
             raise UserError(f"the paper prints no schedule for {self.task}; choose cosine or constant")
 
+        if self.graph:
+            self._check_graph()
+
+    def _check_graph(self) -> None:
+        if self.device.partition(":")[0] not in WITH_GRAPHS:
+            raise UserError(f"`graph` needs a CUDA device, but the device is {self.device}; leave `graph` out")
+        with_it = {
+            "the precision fp16": self.precision == "fp16",
+            f"`accumulate` {self.accumulate}": self.accumulate > 1,
+            f"{self.processes} processes": self.processes > 1,
+        }
+        if refused := [what for what, is_so in with_it.items() if is_so]:
+            raise UserError(f"`graph` does not work with {refused[0]}; leave one of them out")
+
     @classmethod
     def of(cls, task: str, *, lr: float | None = None, weight_decay: float | None = None, **given: Any) -> Self:
         """The settings for a task: those that are given and not None, and defaults that suit the task for the others.
@@ -130,6 +151,8 @@ class Settings:
         settings["options"] = contender(settings.get("label", ""), optimizer, own_options).options
         paper = settings.get("schedule") == "paper" and settings.get("model") in PAPER_NETS
         settings.setdefault("warmup_steps", 0 if paper else WARMUP_STEPS)
+        if "device" not in settings:
+            settings["device"] = default_device()
         return cls(task=task, **settings)
 
     @property
@@ -158,8 +181,8 @@ class Settings:
         return f"the task {self.task}" if self.model is None else f"{self.model} on {self.task}"
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as JSON takes it. No label and no target are left out, as in runs of earlier versions."""
-        later = ("label", "target")
+        """All of it, as JSON takes it, without label, target and graph where there are none, as in earlier versions."""
+        later = ("label", "target", "graph")
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in later or value}
 
 

@@ -319,8 +319,11 @@ class Adai(Optimizer):
         steps: list[Tensor],
         shares: list[int],
         numbers: list[int],
+        states: list[dict[str, Any]] | None,
     ) -> bool:
         """Append the group's tensors that have a gradient, their shares and numbers; return whether any is complex.
+
+        ``states`` gets the states of the parameters; it is None under `torch.compile`.
 
         NOTE torch.compile finds this by its name and runs it outside the graph. It passes empty lists, and expects
         tensors and constants in them, and a constant as the result.
@@ -330,7 +333,8 @@ class Adai(Optimizer):
         if group is self.param_groups[0]:
             self._beta0s = check_beta0(self.param_groups, self._beta0s, type(self).__name__)
             self._share_out()
-        has_complex, differentiable = False, group["differentiable"]
+        has_complex, differentiable, sharing = False, group["differentiable"], self._sharing
+        share_of, number_of = sharing.by_id, sharing.numbers  # once, and not for each parameter
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -349,8 +353,10 @@ class Adai(Optimizer):
             exp_avg_sqs.append(state["exp_avg_sq"])
             bias_corrections.append(state.get("bias_correction"))
             steps.append(state["step"])
-            shares.append(self._sharing.share(param))
-            numbers.append(self._sharing.number(param))
+            shares.append(share_of.get(id(param), 0))
+            numbers.append(number_of[id(param)])
+            if states is not None:
+                states.append(state)
         return has_complex
 
     @property
@@ -396,10 +402,11 @@ class Adai(Optimizer):
             batch = Batch.empty()
             shares: list[int] = []
             numbers: list[int] = []
-            has_complex = self._init_group(group, *batch[:-1], shares, numbers)
+            states: list[dict[str, Any]] = []
+            kept = None if torch.compiler.is_compiling() else states
+            has_complex = self._init_group(group, *batch[:-1], shares, numbers, kept)
             moving += batch.params
-            batch.places.extend(self._sharing.places[number] for number in numbers)
-            states = [] if torch.compiler.is_compiling() else [self.state[p] for p in batch.params]
+            batch.places.extend(map(self._sharing.places.__getitem__, numbers))
             work += work_of_group(self, index, batch, states, shares, self._sharing, engines, has_complex=has_complex)
         if work or not self._sharing.alone:
             coupled = None if self.coupling is None else self.coupling.enter(moving)

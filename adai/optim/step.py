@@ -200,7 +200,9 @@ def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool, ts: list[floa
         return [hyper.count_at(step.to(accumulator(step.device)) + 1) for step in steps]
     if ts is None:
         ts = [step.item() + 1 for step in steps]
-    each = {t: hyper.count_at(t) for t in set(ts)}  # most tensors have the same count
+    if ts and ts.count(ts[0]) == len(ts):  # usually
+        return [hyper.count_at(ts[0])] * len(ts)
+    each = {t: hyper.count_at(t) for t in set(ts)}
     return [each[t] for t in ts]
 
 

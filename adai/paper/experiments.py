@@ -15,7 +15,10 @@ NINE = ("adai", "sgd", "adam", "amsgrad", "adamw", "adabound", "padam", "yogi", 
 THREE = ("sgd", "adai", "adam")
 
 # These describe the machine, or differ from run to run; `Experiment.departures` ignores them.
-_FREE = ("optimizer", "options", "seed", "device", "channels_last", "compile", "deterministic", "workers", "processes")
+_FREE = (
+    "optimizer", "options", "seed", "device", "channels_last", "compile", "graph", "deterministic", "workers",
+    "processes",
+)  # fmt: skip
 
 
 class Scale(NamedTuple):

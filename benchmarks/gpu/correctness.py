@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from adai import Adai
 from adai.optim import step
+from gpu import lab
 from gpu.items import Scale, Skipped, needs_gpu
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -183,6 +184,16 @@ def sanitized(scale: Scale) -> str:
     return done.stdout.strip().splitlines()[-1]
 
 
+def lab_graph_equals_eager(scale: Scale) -> dict[str, float]:
+    """The greatest relative difference of a training loss, of three epochs; dropout draws the same numbers."""
+    found = {}
+    for optimizer in ("adai", "sgd"):
+        losses = [lab.losses(scale, optimizer=optimizer, deterministic=True, graph=graph) for graph in (False, True)]
+        found[optimizer] = max(abs(a / b - 1) for a, b in zip(*losses, strict=True))
+    assert max(found.values()) < 1e-4, found
+    return found
+
+
 ITEMS = [
     fused_equals_loop,
     foreach_equals_loop,
@@ -193,6 +204,7 @@ ITEMS = [
     memory_does_not_grow,
     compiled_step_equals_eager,
     ddp_and_fsdp2_equal_plain,
+    lab_graph_equals_eager,
     more_than_2_to_the_31_elements,
     tests,
     sanitized,

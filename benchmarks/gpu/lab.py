@@ -7,20 +7,28 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
-from adai.lab import Settings, train
-from adai.lab.results.run import Run
+from adai.lab import Settings, settings, train
+from adai.lab.results.run import Row, Run
 from adai.lab.tasks.data import Dataset, Images
 from adai.lab.tasks.task import Task, image_task
+from adai.lab.training import graph as graphs
 from gpu.items import Scale, Skipped
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 OPTIMIZERS = ("adai", "sgd", "adam", "adamw", "adaiw")
+PRECISIONS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "tf32": {"precision": "tf32"},
+    "bf16, channels last": {"precision": "bf16", "channels_last": True},
+}
 FILE, PART_BYTES = "cifar10.pt", 48 * 10**6
 
 
@@ -42,19 +50,28 @@ def task() -> Task:
 
 
 def eager(scale: Scale) -> dict[str, float]:
-    """Images in a second, as the settings are by default and in bfloat16 with channels last."""
-    fast = {"precision": "bf16", "channels_last": True}
-    return {"fp32": _rate(scale), "bf16, channels last": _rate(scale, **fast)}
+    """Images in a second, in three precisions, bfloat16 with channels last."""
+    return _rates(scale)
+
+
+def graph(scale: Scale) -> dict[str, float]:
+    """The same with a CUDA graph of each full batch."""
+    return _rates(scale, graph=True)
 
 
 def compiled(scale: Scale) -> dict[str, float]:
     """The same with `torch.compile`."""
-    if scale.dry:
-        raise Skipped("compiling takes longer than all else on a CPU")
-    return {
-        "fp32": _rate(scale, compile=True),
-        "bf16": _rate(scale, compile=True, precision="bf16", channels_last=True),
-    }
+    return _rates(scale, compile=True)
+
+
+def graph_of_compiled(scale: Scale) -> dict[str, float]:
+    """The same with both."""
+    return _rates(scale, graph=True, compile=True)
+
+
+def losses(scale: Scale, **given: Any) -> list[float]:
+    """The training loss after each epoch of a short run."""
+    return [float(row["train_loss"] or 0) for row in _run(scale, **given)]
 
 
 def several_jobs(scale: Scale) -> dict[str, float]:
@@ -90,7 +107,7 @@ def profiled(scale: Scale) -> dict[str, float]:
     if scale.device == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     with torch.profiler.profile(activities=activities) as profile:
-        _rate(scale, epochs=1)
+        _run(scale, epochs=1)
     events = profile.key_averages()
     key = "self_device_time_total" if scale.device == "cuda" else "self_cpu_time_total"
     most = sorted(events, key=lambda event: -getattr(event, key))[:15]
@@ -107,12 +124,12 @@ def cifar10(scale: Scale) -> list[dict[str, Any]]:
             for optimizer in OPTIMIZERS:
                 if time.monotonic() > scale.until:
                     return found
-                settings = Settings.of(
+                chosen = Settings.of(
                     "gpu.lab:task", model=None, optimizer=optimizer, epochs=epochs, batch=128,
                     device=scale.device, precision="bf16", channels_last=True,
                 )  # fmt: skip
                 place = Path(folder) / f"{optimizer}-{epochs}"
-                run = train(settings, place, factory=image_task(data, model, augment=True))
+                run = train(chosen, place, factory=image_task(data, model, augment=True))
                 found.append({"optimizer": optimizer, "epochs": epochs, "status": run.status, "rows": run.rows()})
                 scale.keep(found)
     return found
@@ -147,7 +164,7 @@ def split(file: Path, folder: Path) -> list[Path]:
     return parts
 
 
-LAB = [eager, compiled, several_jobs, killed_and_resumed, profiled]
+LAB = [eager, graph, graph_of_compiled, compiled, several_jobs, killed_and_resumed, profiled]
 CIFAR = [cifar10]
 
 
@@ -164,16 +181,44 @@ def _settings(scale: Scale, **given: Any) -> Settings:
     return Settings.of("gpu.lab:task", model=None, device=scale.device, **chosen)
 
 
-def _rate(scale: Scale, **given: Any) -> float:
-    """Images in a second, of the fastest epoch."""
+def _rates(scale: Scale, **given: Any) -> dict[str, float]:
+    found = {}
+    for name, fast in PRECISIONS.items():
+        found[name] = _fastest(_run(scale, **fast, **given))
+        scale.keep(found)
+    return found
+
+
+def _run(scale: Scale, **given: Any) -> list[Row]:
+    """The rows of a run; without a GPU of one that compiles nothing and whose graphs remember Python functions."""
     examples, model = _size(scale)
     factory = image_task(made_up(scale.device, examples), model, augment=True)
-    with tempfile.TemporaryDirectory() as folder:
-        return _fastest(train(_settings(scale, **given), Path(folder) / "run", factory=factory))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        if scale.dry:
+            stack.enter_context(mock.patch.object(torch, "compile", partial(torch.compile, backend="eager")))
+            stack.enter_context(mock.patch.object(settings, "WITH_GRAPHS", ("cpu",)))
+            stack.enter_context(mock.patch.object(graphs, "CudaGraphs", Remembered))
+        return train(_settings(scale, **given), Path(folder) / "run", factory=factory).rows()
 
 
-def _fastest(run: Run) -> float:
-    return max(float(row["images_per_second"] or 0) for row in run.rows())
+class Remembered:
+    """Stands for CUDA graphs on a CPU: a captured function is called again."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def aside(self, work: graphs.Work) -> None:
+        """Do the work."""
+        work()
+
+    def captured(self, work: graphs.Work) -> graphs.Work:
+        """The work itself."""
+        return work
+
+
+def _fastest(rows: list[Row]) -> float:
+    """Images in a second, of the fastest epoch."""
+    return max(float(row["images_per_second"] or 0) for row in rows)
 
 
 def _environment(scale: Scale) -> dict[str, str]:
@@ -188,7 +233,7 @@ def _command(scale: Scale, place: Path, seed: int, epochs: int) -> list[str]:
         "place, seed, epochs, batch, device = sys.argv[1:]\n"
         "settings = Settings.of('gpu.lab:task', model=None, optimizer='adai', seed=int(seed), epochs=int(epochs),\n"
         "                       batch=int(batch), device=device)\n"
-        "train(settings, place)\n"
+        "train(settings, place, checkpoint_every=0)\n"
     )
     batch = "32" if scale.dry else "128"
     return [sys.executable, "-c", code, str(place), str(seed), str(epochs), batch, scale.device]
@@ -198,4 +243,4 @@ def _in_a_process(scale: Scale, folder: Path, job: int) -> float:
     place = folder / str(job)
     command = _command(scale, place, job, epochs=2 if scale.dry else 4)
     subprocess.run(command, env=_environment(scale), cwd=REPOSITORY, check=True)
-    return _fastest(Run(place))
+    return _fastest(Run(place).rows())

@@ -17,8 +17,8 @@ def add_train(commands: Commands) -> None:
     train = commands.add_parser(
         "train",
         help="one training run",
-        description="Train a model with one optimizer. Run it again to go on after an interruption, at the epoch that "
-        "was not finished.",
+        description="Train a model with one optimizer. Run it again to go on after an interruption, from the last "
+        "checkpoint.",
     )
     train.add_argument(
         "--optimizer",

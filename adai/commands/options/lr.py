@@ -34,6 +34,6 @@ def add_lr(commands: Commands) -> None:
     )
     lr.add_argument("--lowest", type=above_0, default=1e-6, metavar="X", help="the first rate (default: 1e-6)")
     lr.add_argument("--highest", type=above_0, default=100.0, metavar="X", help="the last rate (default: 100)")
-    lr.add_argument("--device", help="cpu, cuda, mps, … (default: cpu)")
+    lr.add_argument("--device", help="cpu, cuda, mps, … (default: cuda if there is a GPU, else cpu)")
     lr.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/lr-<dataset>-<model>-<optimizer>")
     lr.set_defaults(run=later("lr"))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from adai.commands.options.numbers import above_0, positive, share, whole
+from adai.commands.options.numbers import above_0, not_negative, positive, share, whole
 from adai.errors import UserError
 
 # Option by option what `adai.lab.settings.Settings.of` takes under the same name.
@@ -13,7 +13,7 @@ SETTINGS = (
     "model", "target", "epochs", "batch", "schedule", "warmup_steps", "precision", "accumulate", "clip_norm", "augment",
     "image_size", "limit", "validation",
 )  # fmt: skip
-MACHINE = ("device", "channels_last", "compile", "deterministic", "workers")
+MACHINE = ("device", "channels_last", "compile", "graph", "deterministic", "workers")
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:
@@ -71,19 +71,26 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--accumulate", type=positive, metavar="N", help="cut a batch into N parts, to save memory")
     how.add_argument("--clip-norm", type=above_0, metavar="X", help="clip the gradient to this norm")
-    how.add_argument("--precision", metavar="NAME", help="fp32 (default), bf16 or fp16")
+    how.add_argument("--precision", metavar="NAME", help="fp32 (default), tf32, bf16 or fp16")
     add_machine_options(parser)
 
 
 def add_machine_options(parser: argparse.ArgumentParser) -> None:
     """Add those of them that say on what a run is done, and leave its results what they are but for rounding."""
     on_what = parser.add_argument_group("on what")
-    on_what.add_argument("--device", help="cpu, cuda, mps, … (default: cpu)")
+    on_what.add_argument("--device", help="cpu, cuda, mps, … (default: cuda if there is a GPU, else cpu)")
     on_what.add_argument("--channels-last", action="store_true", default=None, help="images as (N, H, W, C) in memory")
     on_what.add_argument("--compile", action="store_true", default=None, help="run the model through torch.compile")
+    on_what.add_argument("--graph", action="store_true", default=None, help="run full batches as a CUDA graph")
     on_what.add_argument("--deterministic", action="store_true", default=None, help="deterministic algorithms alone")
     on_what.add_argument(
         "--workers", type=whole, metavar="N", help="processes that read what memory does not hold (default: 2)"
+    )
+    on_what.add_argument(
+        "--checkpoint-every",
+        type=not_negative,
+        metavar="SECONDS",
+        help="so many seconds between two checkpoints, at the ends of epochs (default: 60; 0: after each epoch)",
     )
 
 
@@ -107,6 +114,11 @@ def settings(options: argparse.Namespace) -> dict[str, Any]:
 def machine(options: argparse.Namespace) -> dict[str, Any]:
     """What was given of those that say on what a run is done."""
     return {name: getattr(options, name) for name in MACHINE}
+
+
+def checkpoints(options: argparse.Namespace) -> dict[str, Any]:
+    """How often there is a checkpoint, if that was given."""
+    return {} if options.checkpoint_every is None else {"checkpoint_every": options.checkpoint_every}
 
 
 def separated(given: Sequence[str]) -> list[str]:

@@ -1,12 +1,29 @@
 """The device and machine of a result."""
 
+import logging
 import platform
+from functools import cache
 from typing import Any
 
 import torch
 
 from adai import __version__
 from adai.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def default_device() -> str:
+    """The device of runs that name none: ``cuda`` if torch can use a GPU, which is said once, else ``cpu``."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    logger.warning("Using cuda (%s), because no device was given; the device cpu uses the CPU.", _gpu())
+    return "cuda"
+
+
+def _gpu(device: torch.device | None = None) -> str:
+    return torch.cuda.get_device_name(device)
 
 
 def device_named(name: str) -> torch.device:
@@ -30,7 +47,7 @@ def about(device: torch.device, command: str) -> dict[str, Any]:
         "adai": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "machine": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "machine": _gpu(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
     }
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from adai.errors import UserError
 from adai.lab.host.boundary import theirs
+from adai.lab.host.precision import float32_products
 from adai.lab.measure.objective import Progress, silent
 from adai.lab.measure.stored import Stored
 from adai.lab.measure.subject import Subject
@@ -140,6 +141,7 @@ class Measure:
         """Whether the folder of a run holds a measurement with these settings after that epoch."""
         return any((one.epoch, one.settings) == (epoch, self.settings) for one in self.kept_in(run))
 
+    @float32_products()
     def keep(
         self,
         run: Path,

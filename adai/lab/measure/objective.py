@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
 from adai.errors import UserError
+from adai.lab.host.precision import float32_products
 from adai.lab.models.copies import copied
 from adai.lab.tasks.targets import Counted, Loss
 
@@ -198,7 +199,8 @@ class Objective:
         """H v of the minibatch's loss for every row v; all at once if the model's derivatives can be vectorised."""
         if self._vectorises:
             try:
-                rows: Tensor = vmap(self._vectorised_products(*xy))(units)
+                with float32_products():
+                    rows: Tensor = vmap(self._vectorised_products(*xy))(units)
                 return rows
             except (RuntimeError, NotImplementedError):
                 self._vectorises = False
@@ -230,7 +232,8 @@ class Objective:
         if self._vectorises:
             one = grad(lambda theta, x, y: self._minibatch_loss(theta, x.unsqueeze(0), y.unsqueeze(0)))
             try:
-                gradients: Tensor = vmap(one, in_dims=(None, 0, 0))(self.theta, x, y)
+                with float32_products():
+                    gradients: Tensor = vmap(one, in_dims=(None, 0, 0))(self.theta, x, y)
                 return gradients
             except (RuntimeError, NotImplementedError):
                 self._vectorises = False
@@ -264,10 +267,13 @@ class Objective:
 
     @contextlib.contextmanager
     def _differentiable(self) -> Iterator[None]:
-        """Make torch use only operators whose second derivative is right, also when backward recomputes a layer."""
+        """Make torch use only operators whose second derivative is right, also when backward recomputes a layer.
+
+        TF32 is off: curvature in float32 is not to be that of rounded products.
+        """
         cudnn = torch.backends.cudnn.flags(enabled=False) if self._has_recurrence else contextlib.nullcontext()
         norm = self._weight_norm if self._weight_norm.seen else contextlib.nullcontext()
-        with sdpa_kernel(SDPBackend.MATH), cudnn, norm:  # fused attention kernels have no second derivative
+        with float32_products(), sdpa_kernel(SDPBackend.MATH), cudnn, norm:  # fused attention has no second derivative
             yield
 
     def _plain_loss(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:

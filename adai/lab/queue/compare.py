@@ -28,6 +28,7 @@ from adai.lab.results.folders import RunFolder, folder_at
 from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
 from adai.lab.tasks.task import checked, known_here_alone
+from adai.lab.training.checkpoints import EVERY
 from adai.lab.training.tryout import needs_closure
 
 if TYPE_CHECKING:  # it needs Optuna; see `_tuning`
@@ -56,6 +57,7 @@ def compare(
     every: int = 0,
     data_dir: Path | str | None = None,
     command: str = "",
+    checkpoint_every: float = EVERY,
     execute: Executor = in_process,
     watch: Watch = unwatched,
     **settings: Any,
@@ -89,6 +91,7 @@ def compare(
         every: measure also along training, after each multiple of this number of epochs; 0 for the last epoch only.
         data_dir: the folder that contains the data sets.
         command: the command line, which is stored with the results.
+        checkpoint_every: seconds between two checkpoints of a run, as for `adai.lab.training.train.train`.
         execute: carries out the runs: `in_process`, `adai.lab.queue.executors.Processes` or
             `adai.lab.queue.on_ray.OnRay`.
         watch: called about every second or after each epoch, with the runs of the queue or of a round of trials.
@@ -106,6 +109,8 @@ def compare(
     """
     if world_size() > 1:
         raise UserError("a comparison does not run under torchrun; run adai train under torchrun instead")
+    if getattr(execute, "gpus", None) == 0 and settings.get("device") is None:
+        settings["device"] = "cpu"  # runs on Ray see a GPU only if they ask for one
     folder = folder if isinstance(folder, RunFolder) else RunFolder(Path(folder))
     data_dir = Path(data_dir) if data_dir else None
     recipes = together(_contenders(optimizers, overrides or {}, ranges or {}))
@@ -126,7 +131,11 @@ def compare(
     ]
     made = [part.checked(data_dir) for part in parts]
     wanted = [_measurable(asked(given, every), made[0]) for given in measures]
-    common: dict[str, Any] = {"data_dir": data_dir and data_dir.absolute(), "command": command}
+    common: dict[str, Any] = {
+        "data_dir": data_dir and data_dir.absolute(),
+        "command": command,
+        "checkpoint_every": checkpoint_every,
+    }
     if tuning:
         parts = [part.tuned(tuning, execute, watch, common) for part in parts]
     parts = [part.at(factor) for part in parts for factor in sorted({1.0, *map(float, lr_grid)})]

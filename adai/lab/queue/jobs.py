@@ -21,6 +21,7 @@ from adai.lab.measure.subject import by_settings
 from adai.lab.results.outcome import Status
 from adai.lab.results.run import Row, Run
 from adai.lab.settings import Settings
+from adai.lab.training.checkpoints import EVERY
 from adai.lab.training.train import Progress, algorithms, diverged, silent, train
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class Job(NamedTuple):
         data_dir: the folder that contains the data sets, or None.
         command: the command line, which is stored with the results.
         measures: the measures of the run.
+        checkpoint_every: seconds between two checkpoints, as for `adai.lab.training.train.train`.
     """
 
     label: str
@@ -46,6 +48,7 @@ class Job(NamedTuple):
     data_dir: Path | None = None
     command: str = ""
     measures: tuple[Asked, ...] = ()
+    checkpoint_every: float = EVERY
 
     @property
     def run(self) -> Run:
@@ -85,7 +88,7 @@ class Job(NamedTuple):
 
         def after_an_epoch(rows: list[Row]) -> None:
             for asked in self.measures:
-                if self._is_due(rows, asked.every):
+                if self._is_due(len(rows), asked.every) and not diverged(rows):
                     self._measure_on_the_way(asked.measure, len(rows))
             progress(rows)
 
@@ -94,6 +97,8 @@ class Job(NamedTuple):
             self.folder,
             data_dir=self.data_dir,
             command=self.command,
+            checkpoint_every=self.checkpoint_every,
+            needed=lambda epoch: any(self._is_due(epoch, asked.every) for asked in self.measures),
             progress=after_an_epoch,
             stepped=steps.count,
         )
@@ -112,7 +117,7 @@ class Job(NamedTuple):
             UserError: it cannot.
         """
         device = device_named(self.settings.device)
-        with algorithms(replace(self.settings, deterministic=False)):
+        with self._of_measuring():
             subject = by_settings(self.settings, device=device, data_dir=self.data_dir)
             for asked in self.measures:
                 asked.measure.try_out(subject)
@@ -126,20 +131,21 @@ class Job(NamedTuple):
             return 0.0
         return done / total
 
-    def _is_due(self, rows: list[Row], every: int) -> bool:
-        """Whether a measure along training is due after these epochs, which do not include the last."""
-        on_the_way = 0 < len(rows) < self.settings.epochs and not diverged(rows)
-        return on_the_way and every > 0 and len(rows) % every == 0
+    def _is_due(self, epoch: int, every: int) -> bool:
+        """Whether a measure along training is due after this number of epochs, which is not the last."""
+        return 0 < epoch < self.settings.epochs and every > 0 and epoch % every == 0
 
     def _measure_on_the_way(self, measure: Measure, epoch: int) -> None:
         """Measure between two epochs. An error is only logged, so that training continues."""
         try:
-            # Second derivatives have fewer deterministic algorithms than training needs.
-            any_algorithms = algorithms(replace(self.settings, deterministic=False))
-            with random_state.untouched(device_named(self.settings.device)), any_algorithms:
+            with random_state.untouched(device_named(self.settings.device)), self._of_measuring():
                 self._measure(measure)
         except Exception as error:
             logger.warning("%s: no %s after epoch %d: %s", self.label, measure.said, epoch, in_a_line(error))
+
+    def _of_measuring(self) -> contextlib.AbstractContextManager[None]:
+        """The algorithms of measures: second derivatives have fewer deterministic ones than training needs."""
+        return algorithms(replace(self.settings, deterministic=False, precision="fp32"))
 
     def _measure(self, measure: Measure) -> None:
         measure.keep(self.folder, device=device_named(self.settings.device), data_dir=self.data_dir)

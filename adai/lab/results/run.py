@@ -5,7 +5,7 @@
     DIR/config.json           the settings that determine the results, and the machine
     DIR/start.json            the evaluation before the first step
     DIR/metrics.jsonl         a row for each epoch
-    DIR/checkpoint-<n>.pt     the state after epoch n, from which the run can continue; the last two are kept
+    DIR/checkpoint-<n>.pt     the state after epoch n, from which the run can continue; the last two written are kept
     DIR/curvature.json        all measurements of its flatness as part of a comparison
     DIR/stability.json        all measurements of its stability margin
 """

@@ -1,7 +1,7 @@
 """The sources of a run's batches: tensors on the training device, or a data set that processes read."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, TypeGuard, cast, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 from adai.errors import UserError
 from adai.lab.host import random_state
 from adai.lab.host.processes import begin_reading, of_readers
-from adai.lab.tasks.augment import cropped, draw_crops
+from adai.lab.tasks.augment import Crops, cropped, draw_crops
 
 Pair = tuple[Tensor, Tensor]  # inputs and targets, one example per row
 
@@ -45,6 +45,19 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class OnDevice(Source, Protocol):
+    """A source whose examples are on the training device: a batch is a function of tensors that are there."""
+
+    def drawn(self, draws: Generator) -> tuple[Tensor, ...]:
+        """All random numbers of an epoch, on the training device."""
+        ...
+
+    def at(self, where: Tensor, drawn: tuple[Tensor, ...]) -> Pair:
+        """The examples with these indices, which are on the training device, in the epoch of those random numbers."""
+        ...
+
+
 def same(inputs: Tensor) -> Tensor:
     """The inputs unchanged."""
     return inputs
@@ -74,14 +87,21 @@ class Tensors:
 
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
         """The examples at these places. A crop is drawn for every example of the source once per epoch."""
-        device = self.inputs.device
-        crops = draw_crops(len(self), draws).to(device) if self.augment else None
+        drawn = self.drawn(draws)
         # One copy to the device for the whole epoch.
-        for where in torch.cat(list(places)).to(device).split([len(place) for place in places]):
-            inputs = self.inputs[where]
-            if crops:
-                inputs = cropped(inputs, crops.of(where))
-            yield self.prepare(inputs), self.targets[where]
+        for where in torch.cat(list(places)).to(self.inputs.device).split([len(place) for place in places]):
+            yield self.at(where, drawn)
+
+    def drawn(self, draws: Generator) -> tuple[Tensor, ...]:
+        """A crop for each example, `Crops`; nothing without augmentation."""
+        return draw_crops(len(self), draws).to(self.inputs.device) if self.augment else ()
+
+    def at(self, where: Tensor, drawn: tuple[Tensor, ...]) -> Pair:
+        """The examples with these indices, cropped as was drawn."""
+        inputs = self.inputs[where]
+        if drawn:
+            inputs = cropped(inputs, Crops(*drawn).of(where))
+        return self.prepare(inputs), self.targets[where]
 
 
 class Part:
@@ -95,6 +115,7 @@ class Part:
     def __init__(self, whole: Source, numbers: Tensor) -> None:
         self.whole = whole
         self.numbers = numbers
+        self._there = numbers  # on the training device, once they are needed there
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -103,6 +124,21 @@ class Part:
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
         """The examples at these places of the part."""
         return self.whole.batches([self.numbers[place] for place in places], draws)
+
+    def drawn(self, draws: Generator) -> tuple[Tensor, ...]:
+        """As the whole, if that is `OnDevice`."""
+        return cast(OnDevice, self.whole).drawn(draws)
+
+    def at(self, where: Tensor, drawn: tuple[Tensor, ...]) -> Pair:
+        """As the whole, if that is `OnDevice`."""
+        if self._there.device != where.device:
+            self._there = self._there.to(where.device)
+        return cast(OnDevice, self.whole).at(self._there[where], drawn)
+
+
+def on_device(source: Source) -> TypeGuard[OnDevice]:
+    """Whether the examples, or the whole of which they are a part, are on the training device."""
+    return isinstance(source.whole if isinstance(source, Part) else source, OnDevice)
 
 
 def held_out(source: Source, share: float) -> tuple[Part, Part]:

@@ -58,12 +58,20 @@ class Windows:
 
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
         """The windows with these indices."""
-        start = int(torch.randint(self.context, (), generator=draws)) if self.shifted else 0
-        within = torch.arange(self.context + 1, device=self.tokens.device)
+        drawn = self.drawn(draws)
         for place in places:
-            begins = start + self.context * place.to(self.tokens.device)
-            taken = self.tokens[begins.unsqueeze(1) + within]
-            yield taken[:, :-1], taken[:, 1:]
+            yield self.at(place.to(self.tokens.device), drawn)
+
+    def drawn(self, draws: Generator) -> tuple[Tensor, ...]:
+        """Where the windows of an epoch begin; nothing if they are not shifted."""
+        return (torch.randint(self.context, (), generator=draws).to(self.tokens.device),) if self.shifted else ()
+
+    def at(self, where: Tensor, drawn: tuple[Tensor, ...]) -> Pair:
+        """The windows with these numbers, shifted as was drawn."""
+        begins = self.context * where + (drawn[0] if drawn else 0)
+        within = torch.arange(self.context + 1, device=self.tokens.device)
+        taken = self.tokens[begins.unsqueeze(1) + within]
+        return taken[:, :-1], taken[:, 1:]
 
 
 def read_text(file: Path, context: int = CONTEXT) -> Text:

@@ -1,18 +1,87 @@
-"""Checkpoints of a run. Each is written completely or not at all, the last two are kept, and damage is detected."""
+"""Checkpoints of a run, written by time. Each is written completely or not at all, the last two are kept, and damage is
+detected."""
 
+import contextlib
+import copy
 import io
 import logging
+import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from adai.files import write_whole
 
 logger = logging.getLogger(__name__)
 
 KEPT = 2
+EVERY = 60.0  # seconds
+
+
+class ByTime:
+    """Writes the state after an epoch if the last checkpoint is old enough, and else holds a copy in memory.
+
+    Writing may take as long as a short epoch. As a context manager it writes what it holds if an error ends the block.
+
+    Args:
+        folder: of the run.
+        every: seconds between two checkpoints; with 0 every state is written.
+    """
+
+    def __init__(self, folder: Path, every: float = EVERY) -> None:
+        self.folder = folder
+        self.every = every
+        self._written = time.monotonic()
+        self._held: tuple[int, dict[str, Any]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None:
+            with contextlib.suppress(OSError):  # a full disk may be the error
+                self.write_held()
+
+    def take(self, epoch: int, state: dict[str, Any], *, now: bool = False) -> None:
+        """Write the state after an epoch if it is time, or ``now``; else hold a copy.
+
+        Raises:
+            OSError: as `save`.
+        """
+        if now or time.monotonic() - self._written >= self.every:
+            self._write(epoch, state)
+        else:
+            self._held = epoch, _copied(state)
+
+    def write_held(self) -> None:
+        """Write the last state that was taken, if it is not written yet.
+
+        Raises:
+            OSError: as `save`.
+        """
+        if self._held:
+            self._write(*self._held)
+
+    def _write(self, epoch: int, state: dict[str, Any]) -> None:
+        save(self.folder, epoch, state)
+        self._held = None
+        self._written = time.monotonic()
+
+
+def _copied(state: Any) -> Any:
+    """The same on the CPU, which training does not change."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        copied = copy.copy(state)  # a model's state dict has attributes too
+        copied.update({key: _copied(value) for key, value in state.items()})
+        return copied
+    if isinstance(state, list | tuple):
+        return type(state)(map(_copied, state))
+    return state
 
 
 def save(folder: Path, epoch: int, state: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, cast
 
@@ -19,14 +20,15 @@ from adai.lab.host.ranks import Ranks
 from adai.lab.results.run import Row
 from adai.lab.schedules import factor
 from adai.lab.settings import Settings
-from adai.lab.tasks.sources import Source, close, held_out, targets_of
+from adai.lab.tasks.sources import Pair, Source, close, held_out, on_device, targets_of
 from adai.lab.tasks.targets import Counted
 from adai.lab.tasks.task import Factory, checked, source
 from adai.lab.training import tryout
 from adai.lab.training.closure import Closure
+from adai.lab.training.graph import Replayed
 from adai.lab.training.metrics import Frequencies, Tally, gradient_norm, inertia, state_bytes
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 512
 
 # The columns of a row of metrics. Rows of Adai and AdaiW also have those of `inertia`. Losses are means over the
@@ -98,9 +100,24 @@ class Learner:
         self.rates = [None if rate is None else float(rate) for rate in self.rates]
         self.scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
         self.draws = torch.Generator().manual_seed(settings.seed)
+        # Of an epoch's training. A graph writes to these tensors, so they stay.
+        self.tally = Tally(device, counted=self.loss, metric=self.metric)
+        self.norms = torch.zeros(2, device=device)  # sum of the finite ones, and how many
         self.parallel = ranks.parallel(self.model)
         self.forward = torch.compile(self.parallel, dynamic=False) if settings.compile else self.parallel
+        self.replayed = self._replayed() if settings.graph and not self.with_closure else None
         random_state.seed(settings.seed + ranks.rank)  # dropout differs between processes
+
+    def _replayed(self) -> Replayed:
+        if not on_device(self.train):
+            raise UserError(
+                f"{self.name}: `graph` needs training data in memory, but processes read these one by one; leave it out"
+            )
+
+        def gradient(where: Tensor, pair: Pair) -> None:
+            self._gradient([(Piece(where, 1.0, len(where), last=True), pair)])
+
+        return Replayed(self.train, self.settings.batch, gradient, self.model, self.device)
 
     @property
     def steps(self) -> int:
@@ -195,27 +212,21 @@ class Learner:
 
     def _train(self, done: int, stepped: Callable[[], None]) -> Row:
         self.parallel.train()
-        tally = Tally(self.device, counted=self.loss, metric=self.metric)
-        norms = torch.zeros(2, device=self.device)  # the sum and the number of the finite norms
+        self.tally.clear()
+        self.norms.zero_()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         began = time.perf_counter()
         pieces = list(self._pieces())
         step, evaluations = done * self.steps, 0
-        fed = zip(pieces, self.train.batches([piece.where for piece in pieces], self.draws), strict=True)
-        for batch in _by_step(fed):
+        for take in self._steps(pieces):
             self._set_rates(step)
-            if self.with_closure:
-                norm, more = self._step_with_closure(list(batch), tally)
-            else:
-                norm, more = self._step(batch, tally), 1
-            norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
-            evaluations += more
+            evaluations += take()
             step += 1
             stepped()
-        means = tally.means(self.ranks)  # waits for the device
+        means = self.tally.means(self.ranks)  # waits for the device
         seconds = time.perf_counter() - began
-        norm_sum, norm_count = norms.tolist()
+        norm_sum, norm_count = self.norms.tolist()
         on_cuda = self.device.type == "cuda"
         return {
             "epoch": done + 1,
@@ -231,24 +242,50 @@ class Learner:
             "peak_memory_bytes": torch.cuda.max_memory_allocated(self.device) if on_cuda else None,
         }
 
-    def _step(self, batch: Iterable[Fed], tally: Tally) -> Tensor:
-        """Take a step; returns the norm of the gradient before clipping, 0-dim."""
-        self._backward(batch, tally)
+    def _steps(self, pieces: Sequence[Piece]) -> Iterator[Callable[[], int]]:
+        """What takes each step of an epoch, and returns how often it evaluated the batch."""
+        places = [piece.where for piece in pieces]
+        if self.replayed:
+            for where in self.replayed.places(places, self.draws):
+                yield partial(self._step_replayed, where)
+            return
+        step = self._step_with_closure if self.with_closure else self._step
+        for batch in _by_step(zip(pieces, self.train.batches(places, self.draws), strict=True)):
+            yield partial(step, batch)
+
+    def _step(self, batch: Iterable[Fed]) -> int:
+        self._gradient(batch)
+        self._move()
+        self.model.zero_grad()
+        return 1
+
+    def _step_replayed(self, where: Tensor) -> int:
+        cast(Replayed, self.replayed)(where)
+        self._move()
+        return 1
+
+    def _gradient(self, batch: Iterable[Fed]) -> None:
+        """Add the gradients of a step's batch to those that are there, and clip them."""
+        self._backward(batch, self.tally)
         self.scaler.unscale_(self.optimizer)
-        norm = self._clipped()
+        self._note(self._clipped())
+
+    def _move(self) -> None:
         with theirs(f"a step of {self.settings.contender_label}"):
             self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.model.zero_grad()
-        return norm
 
-    def _step_with_closure(self, batch: Sequence[Fed], tally: Tally) -> tuple[Tensor, int]:
-        """Take a step of an optimizer that needs a closure; returns also the number of evaluations of the batch."""
+    def _note(self, norm: Tensor) -> None:
+        self.norms += torch.stack([norm.nan_to_num(0, 0, 0), norm.isfinite().to(norm.dtype)])
+
+    def _step_with_closure(self, batch: Iterable[Fed]) -> int:
+        """A step of an optimizer that evaluates the batch by itself."""
+        again = list(batch)
         norms: list[Tensor] = []
 
         def evaluate() -> Tensor:
             self.model.zero_grad()
-            loss = self._backward(batch, Tally(self.device, counted=self.loss) if norms else tally)
+            loss = self._backward(again, Tally(self.device, counted=self.loss) if norms else self.tally)
             norms.append(self._clipped())
             return self.ranks.total(loss) / self.ranks.world
 
@@ -257,7 +294,8 @@ class Learner:
         with theirs(f"a step of {self.settings.contender_label}"):
             self.optimizer.step(closure)  # type: ignore[arg-type]  # torch's annotation: a closure returns a float
         self.model.zero_grad()
-        return norms[0], closure.evaluations
+        self._note(norms[0])
+        return closure.evaluations
 
     def _backward(self, batch: Iterable[Fed], tally: Tally) -> Tensor:
         """Add the gradients of a step's batch to ``p.grad``; returns this process's part of its mean loss, 0-dim."""
@@ -338,8 +376,8 @@ class Learner:
         return model(inputs)
 
     def _autocast(self) -> torch.autocast:
-        precision = self.settings.precision
-        return torch.autocast(self.device.type, DTYPES[precision], enabled=precision != "fp32")
+        dtype = AUTOCAST.get(self.settings.precision)
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
     def _quiet(self, *, until: bool) -> contextlib.AbstractContextManager[None]:
         """A context in which gradients are averaged over the processes only if ``until``: after the last piece."""

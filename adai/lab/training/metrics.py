@@ -57,6 +57,10 @@ class Tally:
         self.top = top
         self.counted = counted
 
+    def clear(self) -> None:
+        """Begin a new pass, with the same tensors."""
+        self.sums.zero_()
+
     @torch.no_grad()
     def add(self, loss: Tensor, outputs: Any, targets: Tensor) -> None:
         """Add a batch: its mean loss, the model's outputs and the targets."""

@@ -59,8 +59,10 @@ class Sharing:
         self.process_group = process_group
         self.groups: list[Group] = []
         self.shares = [Share()]
-        self._index: dict[int, int] = {}
-        self._numbers = {identity: number for number, identity in enumerate(self._ids)}
+        self.by_id: dict[int, int] = {}
+        """The positions in `shares` of parameters that are cut, by id."""
+        self.numbers = {identity: number for number, identity in enumerate(self._ids)}
+        """The parameters' numbers among all of them, by id."""
         self.plain = all(type(p) in PLAIN and not _padding(p) for p in self._params)
         """Whether all parameters are plain tensors without padding, so that `local` is not needed."""
         self.unreal = any(is_unreal(getattr(p, "_local_tensor", p)) for p in self._params)
@@ -84,15 +86,11 @@ class Sharing:
 
     def fits(self, param_groups: Sequence[dict[str, Any]]) -> bool:
         """Whether these are the parameters for which this object was made."""
-        return self._ids == [id(p) for p in _params(param_groups)]
+        return self._ids == list(map(id, _params(param_groups)))
 
     def share(self, param: Tensor) -> int:
         """The position of the parameter's share in `shares`."""
-        return self._index.get(id(param), 0)
-
-    def number(self, param: Tensor) -> int:
-        """The parameter's number among all parameters."""
-        return self._numbers[id(param)]
+        return self.by_id.get(id(param), 0)
 
     def mean(
         self, sums: Sequence[Tensor], elements: Sequence[int], squares: Sequence[Tensor | None], shares: Sequence[int]
@@ -174,7 +172,7 @@ class Sharing:
                 share = Share(self.groups.index(group), copies)
                 if share not in self.shares:
                     self.shares.append(share)
-                self._index[id(p)] = self.shares.index(share)
+                self.by_id[id(p)] = self.shares.index(share)
 
     def _processes(self, mesh: Any, dims: list[int]) -> Any:
         """The process group of this process along some dimensions of the mesh. Equal ranks get the same group."""

@@ -16,6 +16,7 @@ from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
 from adai.lab.tasks.sources import Pair
 from adai.lab.training.learner import Learner
+from adai.lab.training.train import algorithms
 
 
 def find_lr_of_run(
@@ -47,7 +48,7 @@ def find_lr_of_run(
     device = device_named(settings.device)
     factory = named_task(settings, device, data_dir)
     rises = []
-    with random_state.untouched(device):
+    with random_state.untouched(device), algorithms(settings):
         for number in range(seeds):
             learner = Learner(replace(settings, seed=settings.seed + number), factory, device, Ranks())
             tell = after(number * steps, seeds * steps, progress)

@@ -117,8 +117,8 @@ class Fused:
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of each tensor in this step. v itself is updated in `update`."""
-        del batch
-        ts = [] if hyper.capturable else [count.t for count in counts]
+        del batch, counts
+        ts = self.ts or []
         hats = [passes.accumulate(ts, clip) for passes in self._passes]
         if len(hats) == 1:
             return hats[0]
@@ -223,6 +223,8 @@ class _Passes:
             return part.one
         if not isinstance(value, Tensor):
             return torch.tensor(value, dtype=torch.float64, device=part.device)
+        if value.dtype == torch.float64 and value.device == part.device:
+            return value
         return value.detach().to(part.device, torch.float64)
 
 

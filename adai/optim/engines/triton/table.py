@@ -24,6 +24,7 @@ CHUNK = 8192
 WIDTH = 7
 """The words of the table for each tensor, which `adai.optim.engines.triton.kernels` lists."""
 _CAPTURES = 4  # memory is in reserve for so many captures in a row; each step in between adds one
+_ADDRESS: Any = Tensor.data_ptr
 _CELLS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 
 # Memory that captured graphs read, by the step count of the first parameter, so that it is freed with the state.
@@ -121,7 +122,9 @@ class Part:
             hyper: the group's numbers.
             held: the list to which to append what the captured graph reads; None if no graph is being captured.
         """
-        addresses = array("q", [grads[i].data_ptr() for i in self.where])
+        addresses = array(
+            "q", map(_ADDRESS, grads if len(grads) == len(self.where) else [grads[i] for i in self.where])
+        )
         if held is not None:
             # The host cannot check v when the graph replays, so each replay computes its sum.
             self.v_steps.fill_(-1)
@@ -262,7 +265,10 @@ class _Forms:
 
 
 def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
-    return [0 if t is None else t.data_ptr() for t in tensors]
+    try:
+        return list(map(_ADDRESS, tensors))
+    except TypeError:  # one is None
+        return [0 if t is None else t.data_ptr() for t in tensors]
 
 
 def _moments(ms: Sequence[Tensor], cs: Sequence[Tensor | None]) -> list[Tensor]:
