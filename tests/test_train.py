@@ -359,7 +359,7 @@ def gpu(monkeypatch):
 
 def test_a_gpu_is_used_where_there_is_one_and_that_is_said_once(gpu, caplog):
     assert [Settings.of("digits").device for _ in range(2)] == ["cuda", "cuda"]
-    said = "Using cuda (NVIDIA H100), because no device was given; --device cpu uses the CPU."
+    said = "Using cuda (NVIDIA H100), because no device was given; the device cpu uses the CPU."
     assert [record.getMessage() for record in caplog.records] == [said]
     assert Settings.of("digits", device="cpu").device == "cpu"
     assert Settings.of("digits", device=None).device == "cuda"
