@@ -92,7 +92,12 @@ def test_foreach_does_not_differentiate():
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_option_is_in_defaults_and_survives_copies(cls):
     p = torch.zeros(1, requires_grad=True)
-    whole = {"state_dtype": torch.bfloat16, "rounding_seed": 3, "mean": "previous"}  # of the optimizer, not of a group
+    whole = {
+        "state_dtype": torch.bfloat16,
+        "rounding_seed": 3,
+        "stochastic_rounding": True,
+        "mean": "previous",
+    }  # of the optimizer, not of a group
     names = set(inspect.signature(Adai).parameters) - {"params", "process_group", "coupling", *whole}
     given = {"lr": 0.3, "betas": (0.2, 0.9), "eps": 0.01, "weight_decay": 0.1, "dampening": 0.8, "foreach": False}
     optimizer = cls([p], **given, **whole, maximize=True)

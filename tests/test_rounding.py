@@ -408,7 +408,7 @@ def test_shards_round_as_the_whole_does(engine, monkeypatch, dim):
         reference.step()
         with monkeypatch.context() as patched:
             patched.setattr(
-                Sharing, "_find_places", lambda *_: [Place(0, 0, 0, start, whole.stride()) for start in starts]
+                Sharing, "_find_places", lambda *_, **__: [Place(0, 0, 0, start, whole.stride()) for start in starts]
             )
             optimizer.step()
     assert torch.equal(torch.cat([p.detach() for p in parts], dim), whole.detach())
@@ -485,3 +485,88 @@ def test_distributed_checkpoints_in_every_direction(ranks, tmp_path, kind, befor
     for dtypes, steps in loaded:
         assert (torch.bfloat16 in dtypes) is (after is NARROW)
         assert steps == {6.0}
+
+
+# --- parameters ------------------------------------------------------------------------------------------------------
+
+PARAMS = {"stochastic_rounding": True}
+
+
+@on_cpus
+@pytest.mark.parametrize("state", [{}, NARROW], ids=["float32 state", "bfloat16 state"])
+def test_a_bfloat16_parameter_takes_small_steps_on_average(engine, state):
+    """A step of 1e-4 from 1, where bfloat16 has 1 - 0.0039 next: to nearest it is lost."""
+    results = []
+    for options in ({}, PARAMS):
+        p = torch.ones(100, 100, dtype=torch.bfloat16, requires_grad=True)
+        optimizer = Adai([p], lr=1e-4, **options, **state, **engine)
+        for _ in range(100):
+            p.grad = torch.ones_like(p)
+            optimizer.step()
+        results.append(p.detach().double())
+    nearest, stochastic = results
+    assert torch.equal(nearest, torch.ones_like(nearest))
+    variance = 100 * 1e-4 * 2**-8  # of a sum of roundings, each up by 2^-8 with probability 1e-4 / 2^-8
+    assert abs(stochastic.mean() - 0.99) < 4 * math.sqrt(variance / p.numel())
+
+
+@on_cpus
+@pytest.mark.parametrize("gradient", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("options", [{}, NARROW, {"weight_decay": 0.1}, {"max_grad_norm": 1.0}], ids=str)
+def test_every_engine_rounds_parameters_as_the_loop_does(engine, tensors, gradient, options):
+    results = []
+    for kind in (engine, LOOP):
+        params, rng = tensors(SHAPES, torch.bfloat16), torch.Generator().manual_seed(0)
+        optimizer = Adai(params, **PARAMS, **options, **kind)
+        for _ in range(3):
+            for p in params:
+                p.grad = None
+                p.grad_dtype = gradient
+                p.grad = torch.randn(p.shape, generator=rng).to(gradient)
+            optimizer.step()
+        results.append(params)
+    for p, q in zip(*results, strict=True):
+        assert (p != q).float().mean() < 5e-3
+
+
+def test_rounded_parameters_do_not_depend_on_threads(tensors):
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            params = tensors(SHAPES, torch.bfloat16)
+            train(params, 3, **PARAMS)
+            results.append(params)
+    finally:
+        torch.set_num_threads(before)
+    assert_close(*results, 0)
+
+
+def test_rounded_parameters_continue_bit_for_bit(tensors):
+    params = tensors(SHAPES, torch.bfloat16)
+    optimizer = train(params, 2, **PARAMS)
+    again = [p.detach().clone().requires_grad_() for p in params]
+    resumed = Adai(again, **PARAMS)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(params, 2, seed=1, optimizer=optimizer)
+    train(again, 2, seed=1, optimizer=resumed)
+    assert_close(params, again, 0)
+
+
+@on_cpus
+def test_pure_bfloat16_training_learns_where_rounding_to_nearest_stalls(engine):
+    """Logistic regression on points that a plane separates."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(2000, 20, generator=rng)
+    y = (x @ torch.randn(20, generator=rng) > 0).float()
+    losses = []
+    for options in ({}, PARAMS):
+        w = torch.full((20,), 1.0).bfloat16().requires_grad_()
+        optimizer = Adai([w], lr=0.003, **options, **engine)
+        for _ in range(1500):
+            optimizer.zero_grad()
+            nn.functional.binary_cross_entropy_with_logits(x.bfloat16() @ w, y.bfloat16()).backward()
+            optimizer.step()
+        losses.append(nn.functional.binary_cross_entropy_with_logits(x @ w.detach().float(), y).item())
+    nearest, stochastic = losses
+    assert stochastic < 0.5 * nearest

@@ -19,7 +19,7 @@ from adai.optim.options import (
     check_group,
     check_mean,
     check_process_group,
-    check_state_dtype,
+    check_rounding,
     tensor_lr_is_refused,
 )
 from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
@@ -106,6 +106,11 @@ class Adai(Optimizer):
         rounding_seed: a whole number that selects the random bits of stochastic rounding. The bits depend on it, the
             step, and an element's place in the whole tensor, but not on the number of threads or of DTensor shards. It
             is not saved: to continue bit for bit, give the same seed again.
+        stochastic_rounding: round bfloat16 parameters stochastically, with the bits that ``rounding_seed`` selects. A
+            step that is small compared to a parameter, below about 1 / 500 of it, is lost when bfloat16 is rounded to
+            nearest; so training of a model that is in bfloat16 as a whole stalls. Rounded stochastically, the parameter
+            takes the step on average. Not for parameters under `torch.autocast`, which are float32. On CUDA devices
+            this uses the foreach engine, with float32 copies during the step. It is not saved.
         mean: ``"current"`` is the paper's rule. ``"previous"`` divides v̂ by the mean of the step before, over those
             parameters of this step that have taken a step before; the first step uses its own mean. This approximates
             the rule, because the mean changes slowly: it averages over about 1 / (1 - beta2) steps. The first parameter
@@ -149,6 +154,7 @@ class Adai(Optimizer):
     process_group: Any = None
     state_dtype: torch.dtype | None = None
     rounding_seed = 0
+    stochastic_rounding = False
     mean = "current"
     coupling: Coupling | None = None
     _sharing = Sharing([], None)
@@ -176,6 +182,7 @@ class Adai(Optimizer):
         max_grad_norm: float | None = None,
         state_dtype: torch.dtype | None = None,
         rounding_seed: int = 0,
+        stochastic_rounding: bool = False,
         mean: str = "current",
         coupling: Coupling | None = None,
     ) -> None:
@@ -201,6 +208,7 @@ class Adai(Optimizer):
         # These are not among the defaults, which are saved with the state: strict loaders would miss the first three in
         # other optimizers' checkpoints, and a process group cannot be saved.
         self.state_dtype, self.rounding_seed, self.mean = state_dtype, rounding_seed, mean
+        self.stochastic_rounding = stochastic_rounding
         self.coupling = coupling
         super().__init__(params, defaults)
         self.process_group = process_group
@@ -244,7 +252,7 @@ class Adai(Optimizer):
         """Add a parameter group, as `torch.optim.Optimizer` does, and check its options as the constructor does."""
         if isinstance(param_group, dict):
             options = check_group(param_group, self.defaults)
-            check_state_dtype(self.state_dtype, self.rounding_seed, options)
+            check_rounding(self.state_dtype, self.rounding_seed, self.stochastic_rounding, options)
             if self.coupling is not None:
                 check_coupled(options)
         super().add_param_group(param_group)
@@ -260,6 +268,7 @@ class Adai(Optimizer):
         if self.coupling is not None:
             raise TypeError(f"{type(self).__name__} with a coupling cannot be copied; copy its state_dict()")
         own = {"state_dtype": self.state_dtype, "rounding_seed": self.rounding_seed, "mean": self.mean}
+        own["stochastic_rounding"] = self.stochastic_rounding
         return {**super().__getstate__(), **own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -299,8 +308,11 @@ class Adai(Optimizer):
     def _share_out(self) -> None:
         """Find out how parameters are sharded, if they are not the same as before."""
         if not self._sharing.fits(self.param_groups):
-            seed = self.rounding_seed if self.state_dtype == torch.bfloat16 else None
-            self._sharing = Sharing(self.param_groups, self.process_group, self._sharing, seed)
+            rounds_params = self.stochastic_rounding
+            seed = self.rounding_seed if self.state_dtype == torch.bfloat16 or rounds_params else None
+            self._sharing = Sharing(
+                self.param_groups, self.process_group, self._sharing, seed, rounds_params=rounds_params
+            )
             if self.coupling is not None and not self._sharing.alone:
                 raise RuntimeError("coupling is not possible with DTensors or a process_group; leave it at None")
             if self.process_group is not None:
@@ -494,6 +506,7 @@ class AdaiW(Adai):
         max_grad_norm: float | None = None,
         state_dtype: torch.dtype | None = None,
         rounding_seed: int = 0,
+        stochastic_rounding: bool = False,
         mean: str = "current",
         coupling: Coupling | None = None,
     ) -> None:
@@ -516,6 +529,7 @@ class AdaiW(Adai):
             max_grad_norm=max_grad_norm,
             state_dtype=state_dtype,
             rounding_seed=rounding_seed,
+            stochastic_rounding=stochastic_rounding,
             mean=mean,
             coupling=coupling,
         )

@@ -13,7 +13,7 @@ from adai.optim.engines.choice import missing
 DEFAULT_EPS = 1e-3
 ADDED: dict[str, Any] = {"min_inertia": 0.0, "warmup_steps": 0}
 """Options that state dicts of earlier versions lack, with the values that those versions used."""
-OF_OPTIMIZER = ("process_group", "state_dtype", "rounding_seed", "mean", "coupling")
+OF_OPTIMIZER = ("process_group", "state_dtype", "rounding_seed", "stochastic_rounding", "mean", "coupling")
 """Options of the whole optimizer, which a parameter group cannot set."""
 TENSOR_LR = "lr as a Tensor is not supported for capturable=False and foreach=True"
 
@@ -67,14 +67,18 @@ def check_mean(mean: str) -> None:
         raise ValueError(f'Invalid mean: {mean!r}; it must be "current" or "previous"')
 
 
-def check_state_dtype(state_dtype: torch.dtype | None, rounding_seed: int, options: dict[str, Any]) -> None:
-    """Raise if the state cannot have this dtype, or not together with these options of a parameter group."""
+def check_rounding(
+    state_dtype: torch.dtype | None, rounding_seed: int, stochastic_rounding: bool, options: dict[str, Any]
+) -> None:
+    """Raise if the options of stochastic rounding are invalid, or not possible with these of a parameter group."""
     if state_dtype not in (None, torch.float32, torch.bfloat16):
         raise ValueError(f"Invalid state_dtype: {state_dtype}; it must be torch.bfloat16, torch.float32 or None")
     if isinstance(rounding_seed, bool) or not isinstance(rounding_seed, int):
         raise ValueError(f"Invalid rounding_seed value: {rounding_seed}; it must be a whole number")
-    if state_dtype == torch.bfloat16 and options["differentiable"]:
-        raise RuntimeError("`state_dtype=torch.bfloat16` does not support `differentiable`: rounding has no derivative")
+    narrow = state_dtype == torch.bfloat16
+    if options["differentiable"] and (narrow or stochastic_rounding):
+        name = "state_dtype=torch.bfloat16" if narrow else "stochastic_rounding=True"
+        raise RuntimeError(f"`{name}` does not support `differentiable`: rounding has no derivative")
 
 
 def check_process_group(process_group: Any) -> None:

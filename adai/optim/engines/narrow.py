@@ -1,4 +1,4 @@
-"""Engine: runs another engine on float32 copies of bfloat16 state."""
+"""Engine: runs another engine on float32 copies of what is rounded stochastically to bfloat16."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from adai.optim.rule import Count, Mean
 
 
 class Narrow:
-    """Runs another engine on float32 copies of the state, and rounds the results. The copies last for one step.
+    """Runs another engine on float32 copies, and rounds the results. The copies last for one step.
 
     Tests compare kernels that round by themselves to this. The other engine must not keep anything between steps, and
     is slower in this way.
@@ -30,6 +30,7 @@ class Narrow:
     def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
         """Create the copies, and prepare the other engine."""
         self._wide = batch._replace(
+            params=[_wide(p) if place.rounds_param else p for p, place in zip(batch.params, batch.places, strict=True)],
             exp_avgs=[_wide(m) for m in batch.exp_avgs],
             exp_avg_sqs=[_wide(v) for v in batch.exp_avg_sqs],
             bias_corrections=[None if c is None else _wide(c) for c in batch.bias_corrections],
@@ -56,7 +57,7 @@ class Narrow:
         return self.inner.mean(hats, elements)
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
-        """Update every parameter of the batch, and round the copies into the state."""
+        """Update every parameter of the batch, and round the copies into the state and the parameters."""
         wide = self._wide
         self.inner.update(wide, hyper, without_least(batch, counts), clip, mean)
         for i, count in enumerate(counts):
@@ -65,8 +66,10 @@ class Narrow:
             words = random_words(stream(place), count.t, place.of_elements(m))
             _round_into(m, wide.exp_avgs[i], words & 0xFFFF)
             _round_into(v, wide.exp_avg_sqs[i], words >> 16)
+            words = next_words(words)
             if c is not None:
-                _round_into(c, wide.bias_corrections[i], next_words(words) >> 16)
+                _round_into(c, wide.bias_corrections[i], words >> 16)
+            _round_into(batch.params[i], wide.params[i], next_words(words) >> 16)
         del self._wide
 
 
@@ -84,9 +87,14 @@ def without_least(batch: Batch, counts: Sequence[Count]) -> list[Count]:
 
 
 def is_narrow(batch: Batch) -> bool:
-    """Whether any of the state is in bfloat16."""
+    """Whether anything is rounded stochastically."""
     states = (*batch.exp_avgs, *batch.exp_avg_sqs, *batch.bias_corrections)
-    return any(t is not None and t.dtype == NARROW for t in states)
+    return rounds_params(batch) or any(t is not None and t.dtype == NARROW for t in states)
+
+
+def rounds_params(batch: Batch) -> bool:
+    """Whether any parameter is rounded stochastically."""
+    return any(place.rounds_param and p.dtype == NARROW for p, place in zip(batch.params, batch.places, strict=True))
 
 
 def _wide(tensor: Tensor) -> Tensor:

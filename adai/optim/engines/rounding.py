@@ -1,4 +1,4 @@
-"""Stochastic rounding of the state to bfloat16, with the same random bits in every engine.
+"""Stochastic rounding of state and parameters to bfloat16, with the same random bits in every engine.
 
 bfloat16 keeps 8 bits of a number. With rounding to nearest, an average that changes by a thousandth per step would not
 change at all. Stochastic rounding rounds away from zero with a probability equal to the part that is cut off, and
@@ -6,8 +6,8 @@ toward zero otherwise, so the rounded value is correct on average.
 
 The random bits are a hash of ``rounding_seed``, the parameter's number, the step, and the element's place in the whole
 tensor. So they are the same for any number of threads and shards and after resuming, and there is no generator whose
-state would have to be saved. The hash is a word of 32 bits: the low 16 bits round m, the high 16 bits round v. While
-1 - Π mu is kept, the word times a constant gives the bits that round it.
+state would have to be saved. The hash is a word of 32 bits: the low 16 bits round m, the high 16 bits round v. The word
+times a constant gives the bits that round 1 - Π mu, and times the constant again those that round the parameter.
 
 All integers here are below 2^63, so that Python's integers and torch's int64 give the same results.
 """
@@ -36,6 +36,8 @@ class Place(NamedTuple):
     """The indices in the whole tensor of the first element on this process; None if the whole tensor is here."""
     strides: tuple[int, ...] | None = None
     """The strides of the whole tensor; None if the whole tensor is here."""
+    rounds_param: bool = False
+    """Whether the parameter itself is rounded stochastically, if it is in bfloat16."""
 
     def of_elements(self, tensor: Tensor) -> Tensor:
         """The place of every element of the tensor on this process, as int64 with the tensor's shape."""

@@ -44,6 +44,8 @@ class Sharing:
         process_group: Any,
         made: "Sharing | None" = None,
         rounding_seed: int | None = None,
+        *,
+        rounds_params: bool = False,
     ) -> None:
         """Find the shares. All processes do this together.
 
@@ -52,6 +54,7 @@ class Sharing:
             process_group: the optimizer's ``process_group``.
             made: an earlier object, whose process groups are used again.
             rounding_seed: the optimizer's ``rounding_seed``; None if nothing is rounded and `places` are not needed.
+            rounds_params: the optimizer's ``stochastic_rounding``.
         """
         self._params = _params(param_groups)  # keeps them alive, so that no other tensor can get their ids
         self._ids = [id(p) for p in self._params]
@@ -67,7 +70,7 @@ class Sharing:
         """Whether all parameters are plain tensors without padding, so that `local` is not needed."""
         self.unreal = any(is_unreal(getattr(p, "_local_tensor", p)) for p in self._params)
         """Whether there are parameters without numbers, for which the host cannot decide anything."""
-        self.places = self._find_places(rounding_seed)
+        self.places = self._find_places(rounding_seed, rounds_params=rounds_params)
         """The place of each parameter's part within the whole tensor, by the parameter's number."""
         self._find_shares()
         if self.alone:
@@ -148,11 +151,14 @@ class Sharing:
             return device
         return torch.device("cuda" if "nccl" in dist.get_backend(self.process_group) else "cpu")
 
-    def _find_places(self, seed: int | None) -> list[Place]:
+    def _find_places(self, seed: int | None, *, rounds_params: bool) -> list[Place]:
         holder = 0 if self.process_group is None else dist.get_rank(self.process_group)
         if seed is None:
             return [Place(number) for number in range(len(self._params))]
-        return [Place(number, seed, holder, *_start(param)) for number, param in enumerate(self._params)]
+        return [
+            Place(number, seed, holder, *_start(param))._replace(rounds_param=rounds_params)
+            for number, param in enumerate(self._params)
+        ]
 
     def _find_shares(self) -> None:
         meshes: dict[Any, list[Tensor]] = {}

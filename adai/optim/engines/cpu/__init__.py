@@ -32,6 +32,7 @@ _TYPES = {
     (torch.bfloat16, torch.float32): 4,
     (torch.float16, torch.float32): 5,
 }
+_ROUNDED = {2: 6, 4: 7}  # the codes of bfloat16 parameters that are rounded stochastically
 _PLAIN, _DECAYED, _PARTS = 0, 1, 2
 # If kernel.c's three sums for a clipped gradient with L2 decay cancel to less than this fraction, they are not used.
 _CANCELLED = 1e-8
@@ -51,8 +52,8 @@ def refusal(batch: Batch) -> str | None:
         batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.places, strict=True
     ):
         reason = _refusal(p, m, v, c)
-        if reason is None and m.dtype == NARROW and place.runs(m) is None:
-            reason = f"a parameter with bfloat16 state is sharded along several inner dimensions, to {tuple(p.shape)}"
+        if reason is None and _is_rounded(p, m, place) and place.runs(m) is None:
+            reason = f"a rounded parameter is sharded along several inner dimensions, to {tuple(p.shape)}"
         if reason is not None:
             return reason
     return None
@@ -111,7 +112,7 @@ class Fused:
     def _make_table(self, batch: Batch) -> None:
         self._places = batch.places
         narrow = [m.dtype == NARROW for m in batch.exp_avgs]
-        runs = [_runs(*row) for row in zip(batch.places, batch.exp_avgs, strict=True)]
+        runs = [_runs(*row) for row in zip(batch.params, batch.exp_avgs, batch.places, strict=True)]
         self._kernel: Any = library.load()
         self._sums = array("d", bytes(8 * len(batch.params)))  # Σ v of each tensor, valid until the watch sees a change
         self._watch = Watch()
@@ -142,7 +143,7 @@ class Fused:
             if kind is None or g.stride() != strides:
                 batch.grads[i] = _laid_out_as(batch.params[i], g, wide=kind is None)
                 kind = _TYPES[dtype, batch.grads[i].dtype]
-            types[i] = kind
+            types[i] = _ROUNDED.get(kind, kind) if self._places[i].rounds_param else kind
         self._add_columns(type=types, g=_addresses(batch.grads))
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
@@ -229,9 +230,14 @@ class Fused:
         return sums
 
 
-def _runs(place: Place, m: Tensor) -> tuple[int, int, int]:
+def _runs(p: Tensor, m: Tensor, place: Place) -> tuple[int, int, int]:
     """The places of a tensor's elements in the form that the kernel takes; a single run if nothing is rounded."""
-    return (place.runs(m) if m.dtype == NARROW else None) or (0, max(m.numel(), 1), 0)
+    return (place.runs(m) if _is_rounded(p, m, place) else None) or (0, max(m.numel(), 1), 0)
+
+
+def _is_rounded(p: Tensor, m: Tensor, place: Place) -> bool:
+    """Whether the parameter or its state is rounded stochastically."""
+    return m.dtype == NARROW or (place.rounds_param and p.dtype == NARROW)
 
 
 def _options(hyper: Hyper, clip: float) -> library.Options:

@@ -110,7 +110,7 @@ struct tensors {
 };
 
 /* The caller has to have the same version, which increases with any change of a struct or an argument, and sizes. */
-const int64_t adai_layout[] = {3, sizeof(struct crew), sizeof(struct tensors), sizeof(struct options)};
+const int64_t adai_layout[] = {4, sizeof(struct crew), sizeof(struct tensors), sizeof(struct options)};
 
 struct job {
     const struct tensors *tensors;
@@ -126,8 +126,8 @@ struct job {
 };
 
 /* In the order of the codes in __init__.py, as the table in variant.h. */
-static const int64_t STORED_SIZE[] = {4, 8, 2, 2, 2, 2}, GRADIENT_SIZE[] = {4, 8, 2, 2, 4, 4};
-static const int64_t REAL_SIZE[] = {4, 8, 4, 4, 4, 4};
+static const int64_t STORED_SIZE[] = {4, 8, 2, 2, 2, 2, 2, 2}, GRADIENT_SIZE[] = {4, 8, 2, 2, 4, 4, 2, 4};
+static const int64_t REAL_SIZE[] = {4, 8, 4, 4, 4, 4, 4, 4};
 
 static int64_t kept_size(const struct tensors *t, int64_t k) { return t->narrow[k] ? 2 : REAL_SIZE[t->type[k]]; }
 

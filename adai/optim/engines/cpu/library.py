@@ -11,7 +11,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 VARIANTS = ("plain", "avx2", "avx512")
-VERSION = 3
+VERSION = 4
 """The version of the structs and functions of kernel.c that are declared here."""
 
 # Builds of earlier versions may have left the second and later ones in a source folder.

@@ -83,7 +83,7 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, KE
     const REAL mean = (REAL)count.v_mean < LEAST ? LEAST : (REAL)count.v_mean, least_c = (REAL)count.least;
     for (int64_t i = 0; i < n; i++) {
         const uint32_t word = random_word(place + (uint32_t)i, keys);
-        (void)word; /* not used if KEEP does not round */
+        (void)word; /* not used if neither KEEP nor STORE rounds stochastically */
         REAL theta = LOAD(p[i]), x = a * LOAD_GRADIENT(g[i]);
         if (decayed) x += lambda * theta;
         REAL v_i = NAME(lerp)(LOAD_KEPT(v[i]), x * x, one_minus_beta2);
@@ -102,7 +102,7 @@ INLINE TARGET void NAME(move)(STORED *restrict p, const GRADIENT *restrict g, KE
             c[i] = KEEP(c_i, next_word(word) >> 16);
             m_i /= c_i < TINY ? TINY : c_i;
         }
-        p[i] = STORE(theta * shrink - step * m_i);
+        p[i] = STORE(theta * shrink - step * m_i, next_word(next_word(word)) >> 16);
     }
 }
 

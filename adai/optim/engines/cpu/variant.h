@@ -11,7 +11,7 @@
 #define TYPE float32
 #define STORED float
 #define LOAD(x) (x)
-#define STORE(x) (x)
+#define STORE(x, bits) (x)
 #define GRADIENT STORED
 #define LOAD_GRADIENT LOAD
 #include "states.h"
@@ -23,7 +23,7 @@
 #define TYPE bfloat16
 #define STORED uint16_t
 #define LOAD(x) from_bfloat16(x)
-#define STORE(x) to_bfloat16(x)
+#define STORE(x, bits) to_bfloat16(x)
 #include "states.h"
 #undef TYPE
 #undef GRADIENT
@@ -34,12 +34,30 @@
 #define LOAD_GRADIENT(x) (x)
 #include "states.h"
 #undef TYPE
+#undef STORE
+
+#define TYPE bfloat16_rounded_wide
+#define STORE(x, bits) rounded(x, bits)
+#include "states.h"
+#undef TYPE
+#undef GRADIENT
+#undef LOAD_GRADIENT
+
+#define TYPE bfloat16_rounded
+#define GRADIENT STORED
+#define LOAD_GRADIENT LOAD
+#include "states.h"
+#undef TYPE
+#undef GRADIENT
+#undef LOAD_GRADIENT
 #undef LOAD
 #undef STORE
 
 #define TYPE float16_wide
+#define GRADIENT REAL
+#define LOAD_GRADIENT(x) (x)
 #define LOAD(x) from_float16(x)
-#define STORE(x) to_float16(x)
+#define STORE(x, bits) to_float16(x)
 #include "states.h"
 #undef TYPE
 #undef GRADIENT
@@ -67,7 +85,7 @@
 #define TYPE float64
 #define STORED double
 #define LOAD(x) (x)
-#define STORE(x) (x)
+#define STORE(x, bits) (x)
 #define REAL_STATE_ONLY
 #include "states.h"
 #undef REAL_STATE_ONLY
@@ -91,7 +109,8 @@
 /* In the order of the codes in __init__.py. Each entry is for state in REAL, and for state in bfloat16. */
 static const struct passes PASSES(ISA)[][2] = {
     BOTH(float32, ISA), {PASSES_OF(float64, ISA)}, BOTH(bfloat16, ISA),
-    BOTH(float16, ISA), BOTH(bfloat16_wide, ISA), BOTH(float16_wide, ISA)};
+    BOTH(float16, ISA), BOTH(bfloat16_wide, ISA), BOTH(float16_wide, ISA),
+    BOTH(bfloat16_rounded, ISA), BOTH(bfloat16_rounded_wide, ISA)};
 #undef PASSES_
 #undef PASSES
 #undef PASSES_OF_

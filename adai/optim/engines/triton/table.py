@@ -17,6 +17,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
+from adai.optim.engines.narrow import rounds_params
 from adai.optim.hyper import Hyper
 from adai.optim.shared.watch import Watch
 
@@ -208,6 +209,8 @@ def refusal(batch: Batch, *, capturable: bool) -> str | None:
             return f"a parameter or gradient is a {type(tensor).__name__} on {tensor.device}, not a dense tensor"
         if tensor.dtype not in STATE_DTYPES:
             return f"a parameter or gradient has dtype {tensor.dtype}"
+    if rounds_params(batch):
+        return "parameters are rounded stochastically, which the Triton kernels do not do"
     device = next((p.device for p in batch.params if p.device.type != batch.params[0].device.type), None)
     if device is not None:
         return f"one parameter is on {batch.params[0].device}, another on {device}"
