@@ -105,7 +105,7 @@ def main() -> None:
     """Measure and draw, or only draw existing measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 6, 7, 0], help="default: 3 6 7 0")
-    parser.add_argument("--optimizer", default="adai")
+    parser.add_argument("--optimizer", default="adai-paper")
     parser.add_argument("--lr", type=float, default=1.0)
     parser.add_argument("--first", type=int, default=70, help="the first step to measure after (default: %(default)s)")
     parser.add_argument("--last", type=int, default=130, help="the last step to measure after (default: %(default)s)")

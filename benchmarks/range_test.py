@@ -132,7 +132,7 @@ def main() -> None:
     """Run the range tests and the training runs, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--optimizers", nargs="+", default=["adai", "sgd", "adamw"])
+    parser.add_argument("--optimizers", nargs="+", default=["adai-paper", "sgd", "adamw"])
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--others", type=int, default=5)
     parser.add_argument("--rules", nargs="+", metavar="RULE", help="only these, as the table names them (default: all)")

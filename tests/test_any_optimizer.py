@@ -219,7 +219,8 @@ def test_what_a_name_stands_for():
     assert contender("", "torch:NAdam").options == {"lr": 0.002, "weight_decay": 0.0}
     assert contender("", "torch:NAdam").name == "NAdam"
     fast = contender("fast", "adai", {"lr": 3.0})
-    assert (fast.label, fast.spec, fast.options) == ("fast", "adai", {"lr": 3.0, "weight_decay": 5e-4})
+    options = {"lr": 3.0, "weight_decay": 5e-4, "min_inertia": 0.9}
+    assert (fast.label, fast.spec, fast.options) == ("fast", "adai", options)
     two = contender("", f"{HERE}:two_groups").build(nn.Linear(2, 1))
     assert [group["lr"] for group in two.param_groups] == pytest.approx([0.1, 0.01])
     assert contender("sgd", "sgd").label == "SGD momentum"

@@ -88,7 +88,7 @@ def test_other_rates_and_settings_reach_the_runs_they_are_for(tmp_path, capsys):
     assert main(["compare", *options, "--lr", "adam=3e-4", "--weight-decay", "adam=0", "adai=1e-3"]) == 0
     folder = RunFolder(tmp_path)
     assert folder.run("adam", 0).config()["options"] == {"lr": 3e-4, "weight_decay": 0.0}
-    assert folder.run("adai", 0).config()["options"] == {"lr": 1.0, "weight_decay": 1e-3}
+    assert folder.run("adai", 0).config()["options"] == {"lr": 1.0, "weight_decay": 1e-3, "min_inertia": 0.9}
     assert folder.metrics("adam", 0)[0]["steps"] == 2
     assert folder.config()["batch"] == 50
     for wrong in ("sgd=1", "adam", "adam=x", "adam=-1", "adam=inf", "adam=0"):

@@ -165,7 +165,7 @@ def test_clipping_limits_the_gradient(record):
 
 
 def test_inertia_is_that_of_the_rule(digits):
-    run = learner(digits, optimizer="adai")
+    run = learner(digits, optimizer="adai-paper")
     row = run.epoch(0)
     v_hat = torch.cat(
         [(s["exp_avg_sq"].double() / (1 - 0.99 ** s["step"].item())).flatten() for s in run.optimizer.state.values()]
@@ -179,7 +179,7 @@ def test_inertia_is_that_of_the_rule(digits):
 
 def test_inertia_of_a_large_net_is_that_of_a_sample():
     p = torch.nn.Parameter(torch.zeros(300_000))
-    optimizer = RECIPES["adai"].build([p])
+    optimizer = RECIPES["adai-paper"].build([p])
     p.grad = torch.linspace(0, 1, 300_000)
     optimizer.step()
     row = inertia(optimizer)

@@ -9,6 +9,7 @@ import pytest
 
 from adai.commands.kept import refuse_others
 from adai.errors import UserError
+from adai.lab.optimizers.recipes import RECIPES
 from adai.lab.results.comparison import read
 from adai.lab.results.summary import NO_INTERVAL, summarise, verdict
 from adai.report.noise import Row, sentence
@@ -57,6 +58,10 @@ def test_what_was_chosen_by_hand_is_named(tmp_path):
 def test_the_papers_own_runs_have_the_papers_settings(changed, papers, tmp_path):
     config = {**PAPERS, **changed}
     path = comparison(tmp_path / "r", ERRORS, epochs=config.pop("epochs"), **config)
+    assert verdict(summarise(read(path))).startswith("At untuned CIFAR settings, Adai"), "Adai has a floor"
+    config = json.loads((path / "config.json").read_text())
+    config["optimizers"]["adai"] = RECIPES["adai-paper"].options
+    (path / "config.json").write_text(json.dumps(config))
     begins = "At the paper’s settings, Adai" if papers else "At untuned CIFAR settings, Adai"
     assert verdict(summarise(read(path))).startswith(begins)
 

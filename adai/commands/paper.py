@@ -73,7 +73,7 @@ def _training(options: argparse.Namespace, console: Console, item: Item, scale: 
                 RunFolder(folder / experiment.name),
                 task=experiment.dataset,
                 models=[experiment.model],
-                optimizers=experiment.optimizers,
+                optimizers=experiment.recipes(),
                 seeds=options.seeds or scale.seeds,
                 overrides=experiment.overrides,
                 measures=[Asked(Flatness(), experiment.flatness_every, experiment.flatness_of)]

@@ -1,14 +1,18 @@
 """The paper's training runs: data set, network, optimizers, schedule. Table 1 and Figures 1 to 4 are drawn from them.
 
 Settings are those of Section 5 and Appendix D.1 of arXiv 2006.15815. `adai.lab.optimizers.recipes.RECIPES` has the
-learning rates and weight decays, `adai.lab.schedules.PAPER_SCHEDULES` the batch and milestones. This module has the
-other settings.
+learning rates and weight decays, where the paper's Adai is ``adai-paper``; here it is ``adai``, as in the paper.
+`adai.lab.schedules.PAPER_SCHEDULES` has the batch and milestones. This module has the other settings.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from adai.lab.optimizers.recipes import RECIPES, Recipe, recipe
 from adai.lab.settings import Settings
+
+PAPERS_ADAI = RECIPES["adai-paper"]._replace(label=RECIPES["adai"].label, name="adai", spec="adai")
 
 # The columns of Table 1, in its order.
 NINE = ("adai", "sgd", "adam", "amsgrad", "adamw", "adabound", "padam", "yogi", "radam")
@@ -91,17 +95,19 @@ class Experiment(NamedTuple):
         small = {"image_size": 64} if scale.settings and self.dataset == "imagenet" else {}
         return {**self.settings, **scale.settings, **small}
 
+    def recipes(self) -> list[Recipe]:
+        """The recipes of the optimizers, with the paper's Adai as ``adai``."""
+        return [PAPERS_ADAI if name == "adai" else recipe(name) for name in self.optimizers]
+
     def runs(self, scale: Scale) -> dict[str, Settings]:
         """The settings of the first run of each optimizer."""
+        given = {"model": self.model, **self.given(scale)}
         return {
-            name: Settings.of(
-                self.dataset,
-                model=self.model,
-                optimizer=name,
-                **self.given(scale),
-                **self.overrides.get(name, {}),
+            own.name: replace(
+                Settings.of(self.dataset, optimizer=own.name, **given),
+                options={**own.options, **self.overrides.get(own.name, {})},
             )
-            for name in self.optimizers
+            for own in self.recipes()
         }
 
     def departures(self, config: Mapping[str, Any], scale: Scale) -> list[str]:

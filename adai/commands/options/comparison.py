@@ -8,7 +8,7 @@ from adai.commands.options.names import ONE_OPTION, OTHERS
 from adai.commands.options.numbers import above_0, not_negative, positive, seed, whole
 from adai.commands.options.training import add_training_options
 
-_FURTHER = "amsgrad adabound padam yogi radam sgd-plain rmsprop ema adai-floor"
+_FURTHER = "amsgrad adabound padam yogi radam sgd-plain rmsprop ema adai-paper"
 _OTHERS = f"adaiw sgd adam adamw {_FURTHER}"
 
 

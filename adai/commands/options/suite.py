@@ -8,7 +8,7 @@ from adai.commands.options.names import OTHERS
 from adai.commands.options.numbers import positive
 from adai.commands.options.training import add_machine_options
 
-DEFAULT = ("adai", "adai-floor", "sgd", "adamw", "ema")
+DEFAULT = ("adai", "adai-paper", "sgd", "adamw", "ema")
 
 
 def add_suite(commands: Commands) -> None:

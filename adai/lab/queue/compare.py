@@ -211,7 +211,8 @@ def _contenders(
 def _settings_of(own: Recipe, task: str, **given: Any) -> Settings:
     """The settings of an optimizer's runs, without the seed."""
     label = "" if own.name == own_name(own.spec) else own.name
-    return Settings.of(task, optimizer=own.spec, label=label, options=own.options, **given)
+    settings = Settings.of(task, optimizer=own.spec, label=label, options=own.options, **given)
+    return replace(settings, options=dict(own.options))  # which are complete: the recipe of that name may have more
 
 
 def _measurable(wanted: Asked, optimizers: Mapping[str, Optimizer]) -> Asked:

@@ -78,7 +78,10 @@ def _short(value: Any) -> str:
 def _is_papers(comparison: Comparison) -> bool:
     """Whether the runs are the paper's: its nets, optimizers, epochs, batch and schedule on CIFAR."""
     config = comparison.config
-    if any(entrant.spec in NOT_THE_PAPERS or entrant.spec not in RECIPES for entrant in comparison.entrants):
+    if any(
+        entrant.spec in NOT_THE_PAPERS or entrant.spec not in RECIPES or entrant.options.get("min_inertia")
+        for entrant in comparison.entrants
+    ):
         return False
     paper = PAPER_SCHEDULES.get(str(config.get("task")))
     own = (config.get("schedule"), config.get("epochs"), config.get("batch"))
