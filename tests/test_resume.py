@@ -420,7 +420,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_good_state(every, factory, 
         real(part, path)
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(UserError, match="No space left on device; make room, and the same command goes on from") as e:
+    with pytest.raises(UserError, match="No space left on device; make room, and run the same command") as e:
         train(settings(), tmp_path, factory=factory, checkpoint_every=every, progress=progress)
     assert "\n" not in str(e.value)
     assert len(Run(tmp_path).rows()) == 2
@@ -438,7 +438,9 @@ def test_the_command_meets_a_limit_of_the_system_with_one_line_and_status_2(tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert status == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"adai train: cannot write to {tmp_path}: File too large; make room, and the same command ")
+    assert error.startswith(
+        f"adai train: cannot write to {tmp_path}: File too large; make room, and run the same command "
+    )
     assert error.count("\n") == 1
     assert sorted(file.name for file in tmp_path.iterdir()) == ["config.json", "metrics.jsonl", "start.json"]
 

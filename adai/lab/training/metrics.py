@@ -159,5 +159,5 @@ def inertia(optimizer: Optimizer) -> Row:
     if elements > SAMPLE:
         some = torch.randint(elements, (SAMPLE,), generator=torch.Generator().manual_seed(0))
         mu = mu[some.to(mu.device)]
-    at = torch.quantile(mu, torch.tensor(list(QUANTILES.values()), device=mu.device)).tolist()
+    at = torch.quantile(mu, torch.tensor(list(QUANTILES.values()), dtype=mu.dtype, device=mu.device)).tolist()
     return {"v_hat_mean": mean} | {f"inertia_{name}": q for name, q in zip(QUANTILES, at, strict=True)}
