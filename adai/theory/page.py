@@ -18,6 +18,10 @@ The numbered results of *Adai: Separating the Effects of Adaptive Learning Rate 
 arXiv 2006.15815): as printed, corrected, and the exact answer if there is one. `adai theory --docs docs`
 generates this page and its figures from the table in `adai/theory/results.py`; `adai theory KEY` prints the numbers for
 your own inputs. Results that are ours and not in the paper are at the end, with kind N.
+
+The kinds are about what is printed: R means that a formula, or a step of its proof, is wrong. What the paper concludes
+from it can still hold, perhaps under a condition: [which of the paper's claims hold](claims.md) says so for each claim,
+from simulations and trained nets.
 """
 
 
