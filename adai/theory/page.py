@@ -30,6 +30,11 @@ def figure(result: Result) -> str:
     return f"theory/{result.key}.png"
 
 
+def anchor(key: str) -> str:
+    """The anchor of a result's heading on the page."""
+    return key.replace(".", "")
+
+
 def markdown() -> str:
     """The whole page."""
     kinds = "\n".join(f"- **{kind}**: {meaning}" for kind, meaning in KINDS.items())
@@ -87,7 +92,7 @@ def _overview() -> str:
     for result in RESULTS:
         times = ratio(result, result.inputs)
         rows.append(
-            f"| [{result.key}](#{result.key.replace('.', '')}) | {result.name} | {result.reference} | {result.kind} "
+            f"| [{result.key}](#{anchor(result.key)}) | {result.name} | {result.reference} | {result.kind} "
             f"| {'' if times is None else shown(times)} |"
         )
     return "\n".join(rows) + "\n"
