@@ -1,12 +1,16 @@
 """docs/claims.md: verdicts follow from the numbers, and the page is drawn from what is committed."""
 
+import argparse
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from adai import cli
 from adai.cli import main
 from adai.paper.claims import page, simulated, trained
 from adai.paper.claims.claim import DOES_NOT_HOLD, HOLDS, HOLDS_WHEN, NOT_SHOWN, VERDICTS, NotRunError
@@ -27,6 +31,19 @@ def test_every_claim_has_one_verdict_and_a_link_that_leads_somewhere():
         assert found.sentence.endswith(".")
         assert text.count(f'<a id="{claim.key}">') == text.count(f"](#{claim.key})") == 1
         assert all((ROOT / "results" / file).exists() for file in claim.files)
+
+
+def test_a_claim_leads_to_its_results_in_the_theory():
+    text = (ROOT / "docs/claims.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (\S+)$", (ROOT / "docs/theory.md").read_text(encoding="utf-8"), re.M)
+    linked = re.findall(r"\[(\S+)\]\(theory\.md#(\S+)\)", text)
+    assert {key for key, _ in linked} == {key for claim in CLAIMS for key in claim.theory} <= set(headings)
+    assert all(anchor == key.replace(".", "") for key, anchor in linked)
+
+
+def test_the_advice_compares_the_optimizer_that_it_names():
+    words = shlex.split(re.search(r"`adai (compare --task [^`]+)`", page.HEAD)[1])
+    assert cli.parser().parse_args(words, argparse.Namespace(arguments=words)).optimizers == ["adai", "sgd"]
 
 
 def test_without_results_nothing_is_shown(tmp_path):

@@ -18,12 +18,21 @@ The numbered results of *Adai: Separating the Effects of Adaptive Learning Rate 
 arXiv 2006.15815): as printed, corrected, and the exact answer if there is one. `adai theory --docs docs`
 generates this page and its figures from the table in `adai/theory/results.py`; `adai theory KEY` prints the numbers for
 your own inputs. Results that are ours and not in the paper are at the end, with kind N.
+
+The kinds are about what is printed: R means that a formula, or a step of its proof, is wrong. What the paper concludes
+from it can still hold, perhaps under a condition: [which of the paper's claims hold](claims.md) says so for each claim,
+from simulations and trained nets.
 """
 
 
 def figure(result: Result) -> str:
     """The path of a result's figure beside the page."""
     return f"theory/{result.key}.png"
+
+
+def anchor(key: str) -> str:
+    """The anchor of a result's heading on the page."""
+    return key.replace(".", "")
 
 
 def markdown() -> str:
@@ -83,7 +92,7 @@ def _overview() -> str:
     for result in RESULTS:
         times = ratio(result, result.inputs)
         rows.append(
-            f"| [{result.key}](#{result.key.replace('.', '')}) | {result.name} | {result.reference} | {result.kind} "
+            f"| [{result.key}](#{anchor(result.key)}) | {result.name} | {result.reference} | {result.kind} "
             f"| {'' if times is None else shown(times)} |"
         )
     return "\n".join(rows) + "\n"

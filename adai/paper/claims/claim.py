@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HOLDS = "holds"
-HOLDS_WHEN = "holds when …"
+HOLDS_WHEN = "holds under a condition"
 NOT_SHOWN = "not shown"
 DOES_NOT_HOLD = "does not hold"
 VERDICTS = (HOLDS, HOLDS_WHEN, NOT_SHOWN, DOES_NOT_HOLD)
@@ -39,6 +39,7 @@ class Claim(NamedTuple):
         judge: reads our results in a folder and gives the verdict; it raises `NotRunError` if they do not suffice.
         files: the files that the judge needs, within the folder.
         commands: the commands that make them.
+        theory: the keys of the results of `adai.theory` that the claim is about.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Claim(NamedTuple):
     judge: Callable[[Path], Found]
     files: Sequence[str] = ()
     commands: Sequence[str] = ()
+    theory: Sequence[str] = ()
 
     def found(self, folder: Path) -> Found:
         """The verdict from our results in the folder; "not shown" if a file, or what it should hold, is missing."""

@@ -38,6 +38,7 @@ CLAIMS = (
         trained.robust,
         (trained.BLOW_UPS,),
         ("python benchmarks/blow_up.py",),
+        theory=("stability-floor", "stability-start"),
     ),
     Claim(
         "hyperparameters",
@@ -46,6 +47,7 @@ CLAIMS = (
         trained.no_more_hyperparameters,
         (trained.BLOW_UPS,),
         ("python benchmarks/blow_up.py",),
+        theory=("stability-floor", "stability-start"),
     ),
     Claim(
         "as-flat-as-sgd",
@@ -70,6 +72,7 @@ CLAIMS = (
         trained.drift,
         _ALONG,
         _FLATNESS,
+        theory=("eq12",),
     ),
     Claim(
         "noise-is-hessian",
@@ -78,6 +81,7 @@ CLAIMS = (
         simulated.hessian_noise,
         (simulated.FIGURE7,),
         ("adai paper figure7",),
+        theory=("eq5",),
     ),
     Claim(
         "noise-is-gaussian",
@@ -94,6 +98,7 @@ CLAIMS = (
         simulated.sgd_at_a_saddle,
         (simulated.SADDLE,),
         ("adai saddle",),
+        theory=("thm2.1",),
     ),
     Claim(
         "theorem-3.1",
@@ -102,6 +107,7 @@ CLAIMS = (
         simulated.momentum_at_a_saddle,
         (simulated.SADDLE,),
         ("adai saddle",),
+        theory=("thm3.1",),
     ),
     Claim(
         "theorem-3.2",
@@ -110,6 +116,7 @@ CLAIMS = (
         simulated.momentum_escape,
         (simulated.MATCHED,),
         _ESCAPE[2:],
+        theory=("thm3.2",),
     ),
     Claim(
         "proposition-1",
@@ -118,6 +125,7 @@ CLAIMS = (
         simulated.adam_drift,
         (simulated.SADDLE,),
         ("adai saddle",),
+        theory=("prop1",),
     ),
     Claim(
         "proposition-3",
@@ -126,6 +134,7 @@ CLAIMS = (
         simulated.adai_drift,
         (simulated.SADDLE,),
         ("adai saddle",),
+        theory=("prop3",),
     ),
     Claim(
         "figure-5-adam",
@@ -134,6 +143,7 @@ CLAIMS = (
         simulated.adam_escape,
         tuple(simulated.VALLEYS.values()),
         _ESCAPE,
+        theory=("prop2",),
     ),
     Claim(
         "figure-5-adai",
@@ -142,6 +152,7 @@ CLAIMS = (
         simulated.adai_escape,
         tuple(simulated.VALLEYS.values()),
         _ESCAPE,
+        theory=("thm3.2", "prop4"),
     ),
     Claim(
         "slightly-faster",
@@ -150,5 +161,6 @@ CLAIMS = (
         simulated.slightly_faster,
         (simulated.WELL,),
         _ESCAPE[1:2],
+        theory=("prop4",),
     ),
 )

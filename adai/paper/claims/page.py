@@ -9,6 +9,7 @@ from adai.files import write_whole
 from adai.lab.results.run import writing_to
 from adai.paper.claims.claim import VERDICTS, Claim, Found, joined
 from adai.paper.claims.listed import CLAIMS
+from adai.theory.page import anchor
 
 HEAD = """# Which of the paper's claims hold
 
@@ -16,12 +17,14 @@ Xie et al. ([arXiv 2006.15815](https://arxiv.org/abs/2006.15815)) make {number} 
 We find: {counts}.
 
 **Should I try Adai on my net?** If you train a convolutional net with SGD and momentum, try `Adai.from_sgd`, and
-compare both on your own net: `adai compare --task package.module:function --tune 20`. Do not expect Adai to be better
-than SGD because the paper says so: the first two lines of the table show what we have seen. If you usually train with
+compare both on your own net: `adai compare --task package.module:function --optimizers adai sgd --tune 20`. There
+`adai` has the lower bound of the inertia that `from_sgd` sets, 0.9. Do not expect Adai to be better than SGD because
+the paper says so: the first two lines of the table show what we have seen. If you usually train with
 AdamW, keep it; the authors report that Adai falls behind Adam on Transformers.
 
-*Holds when …* means that the claim needs a condition, which the sentence names. *Not shown* means that our runs do not
-decide it. Intervals are 95 %.
+*Holds under a condition* means that the sentence names a condition that the claim needs. *Not shown* means that our
+runs do not decide it. Intervals are 95 %. "Adai" is the paper's rule, without a lower bound of the inertia and a
+warm-up of its own, unless the sentence says otherwise; in the lab it has the name `adai-paper`.
 """
 
 TAIL = """
@@ -51,7 +54,7 @@ def text(folder: Path, beside: Path) -> str:
     """The page, with links that are relative to a folder."""
     found = {claim.key: claim.found(folder) for claim in CLAIMS}
     counts = [
-        f"{number} {verdict}" for verdict in VERDICTS if (number := sum(f.verdict == verdict for f in found.values()))
+        f"{verdict}: {number}" for verdict in VERDICTS if (number := sum(f.verdict == verdict for f in found.values()))
     ]
     lines = [f"| [{claim.said}](#{claim.key}), {claim.where} | {found[claim.key].verdict} |" for claim in CLAIMS]
     table = "\n".join(["| claim | verdict |", "|---|---|", *lines])
@@ -61,11 +64,16 @@ def text(folder: Path, beside: Path) -> str:
 
 
 def _part(claim: Claim, found: Found, at: Path) -> str:
-    sources = _sources(claim.files, claim.commands, at)
+    sources = _sources(claim.files, claim.commands, at) + _theory(claim.theory)
     return (
         f'<a id="{claim.key}"></a>\n\n### {claim.said}\n\n{claim.where}. **{found.verdict.capitalize()}**: '
         f"{found.sentence}{sources}\n"
     )
+
+
+def _theory(keys: Sequence[str]) -> str:
+    links = [f"[{key}](theory.md#{anchor(key)})" for key in keys]
+    return f"\n\nIn the theory: {joined(links)}." if links else ""
 
 
 def _sources(files: Sequence[str], commands: Sequence[str], at: Path) -> str:
