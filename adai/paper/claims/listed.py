@@ -4,7 +4,7 @@ from adai.paper.claims import simulated, trained
 from adai.paper.claims.claim import Claim
 
 _ALONG = tuple(f"{name}/config.json" for name in trained.MEASURED)
-_FLATNESS = ("adai compare --flatness 3",)
+_FLATNESS = ("adai compare --option adai.min_inertia=0 --flatness 3",)
 _ESCAPE = tuple(f"adai escape --setting {name}" for name in ("paper", "double-well", "matched"))
 _TABLE1 = ("adai paper table1 --scale small",)
 
