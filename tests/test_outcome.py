@@ -155,7 +155,8 @@ def test_a_finite_blow_up_is_named_with_its_cure(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Did not learn: test loss " in out
     assert "is no better than before training (" in out
-    assert "a smaller learning rate, a longer warm-up or clipped gradients may help" in out
+    cure = "a smaller learning rate, a longer warm-up or clipped gradients may help (--lr, --warmup-steps, --clip-norm)"
+    assert cure in out
     assert Run(tmp_path / "dead").status == "did not learn"
     assert main([*command, "--lr", "0.1", "--out", str(tmp_path / "well")]) == 0
     assert "Did not learn" not in capsys.readouterr().out
