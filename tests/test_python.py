@@ -69,6 +69,13 @@ def result(tmp_path_factory):
 
 def test_what_comes_back(result, tmp_path):
     assert repr(result).startswith("<Comparison of Adai, mine, two on tests.test_python:points, in ")
+    first, title, heading, *rows = str(result).splitlines()
+    assert first == repr(result)
+    assert title == "test error in percent, mean ± standard deviation over seeds"
+    assert heading.split("  ")[0] == "optimizer"
+    assert heading.endswith("difference to Adai")
+    assert sorted(row.split()[0] for row in rows) == ["Adai", "mine", "two"]
+    assert max(map(len, rows)) < 80
     assert result.failures == []
     assert result.verdict() == load(result.path).verdict()
     assert "Adai" in result.verdict()

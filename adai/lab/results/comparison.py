@@ -197,6 +197,13 @@ class Comparison:
 
         return html(self)
 
+    def __str__(self) -> str:
+        """The short table, for `print`."""
+        from adai.lab.results.summary import summarise
+        from adai.report.tables import plain
+
+        return f"{self!r}\n{plain(summarise(self))}"
+
     def __repr__(self) -> str:
         names = ", ".join(entrant.label for entrant in self.entrants)
         return f"<Comparison of {names} on {self.title}, in {self.path}>"
