@@ -19,7 +19,7 @@ from adai.lab.measure.base import Asked, Measure
 from adai.lab.measure.table import asked
 from adai.lab.models.copies import copied
 from adai.lab.optimizers.contenders import Ends, contender, labelled, split, together
-from adai.lab.optimizers.named import importable
+from adai.lab.optimizers.named import importable, takes_model
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Recipe, own_name, recipe
 from adai.lab.queue.attempts import Failure
 from adai.lab.queue.executors import Executor, elsewhere, in_process
@@ -302,7 +302,8 @@ class Part(NamedTuple):
     def _said(own: Recipe) -> dict[str, Any]:
         """The description of an optimizer for ``config.json``: its name, and which options differ from its defaults."""
         usual = recipe(own.spec).options
-        return {"spec": own.spec, "given": [name for name, value in own.options.items() if usual.get(name) != value]}
+        given = [name for name, value in own.options.items() if usual.get(name) != value]
+        return {"spec": own.spec, "given": given, **({"of_model": True} if takes_model(own.maker) else {})}
 
     def jobs(self, seed: int, measures: Sequence[Asked], **common: Any) -> list[Job]:
         """The jobs of one seed.
