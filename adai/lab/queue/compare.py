@@ -130,6 +130,7 @@ def compare(
         for model in models or (None,)
     ]
     made = [part.checked(data_dir) for part in parts]
+    _warn_of_two_warm_ups(made[0], parts[0].common.warmup_steps)
     wanted = [_measurable(asked(given, every), made[0]) for given in measures]
     common: dict[str, Any] = {
         "data_dir": data_dir and data_dir.absolute(),
@@ -212,6 +213,17 @@ def _settings_of(own: Recipe, task: str, **given: Any) -> Settings:
     """The settings of an optimizer's runs, without the seed."""
     label = "" if own.name == own_name(own.spec) else own.name
     return Settings.of(task, optimizer=own.spec, label=label, options=own.options, **given)
+
+
+def _warn_of_two_warm_ups(optimizers: Mapping[str, Optimizer], steps: int) -> None:
+    """Warn of each optimizer that has a warm-up of its own, if the learning rate has one of this many steps too."""
+    for name, optimizer in optimizers.items():
+        own = max(group.get("warmup_steps") or 0 for group in optimizer.param_groups)
+        if own and steps:
+            logger.warning(
+                "%s has a warm-up of its own (%d steps) besides that of the runs (%d steps), and the two multiply; set "
+                "warmup_steps of one of them to 0", name, own, steps,
+            )  # fmt: skip
 
 
 def _measurable(wanted: Asked, optimizers: Mapping[str, Optimizer]) -> Asked:
