@@ -7,18 +7,29 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from adai import __version__
 from adai.commands.flags import in_flags
 from adai.commands.options import comparison, doctor, lr, measurement, paper, simulation, stability, suite
 from adai.commands.status import INTERRUPTED
-from adai.errors import UserError
+from adai.errors import UserError, did_you_mean
 from adai.report.text import ENCODING_ERRORS
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports an error in one line."""
+
+    # Each subcommand parses its own arguments, and leaves those that it does not know to `adai`. It reports them here
+    # itself, because it knows its flags. The signature is argparse's.
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse the arguments; one that is unknown is an error, with the flag that was meant."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = [each.partition("=")[0] for each in unknown if each.startswith("-")]
+            hint = did_you_mean(flags[0], self._option_string_actions) if flags else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         """Print the message with a hint to ``--help``, and exit with status 2."""

@@ -1,7 +1,9 @@
-"""Writes files whole or not at all."""
+"""Writes files whole or not at all, and makes and removes folders."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from adai.errors import UserError
@@ -28,3 +30,18 @@ def made(folder: Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from error
     return folder
+
+
+@contextmanager
+def removed_if_refused(folder: Path) -> Iterator[None]:
+    """If the block raises a `UserError`, remove the folder and those of its parents that did not exist before."""
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    except UserError:
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
+        for parent in new[1:]:
+            with suppress(OSError):  # something else is in it by now
+                parent.rmdir()
+        raise

@@ -365,6 +365,23 @@ def test_twelve_labels_have_looks_of_their_own_and_never_adais():
 def test_the_verdict_says_whose_defaults_they_are(tmp_path):
     common = {"task": TASK, "seeds": 1, "epochs": 1, "batch": 32}
     compare(tmp_path, optimizers=["adai", "torch:NAdam", f"mine={HERE}:Mine"], **common)
-    assert how(read(tmp_path)) == "At untuned CIFAR settings (Adai) and constructors’ defaults (NAdam, mine)"
+    assert how(read(tmp_path)) == "At untuned CIFAR settings (Adai) and the constructors’ defaults (NAdam, mine)"
     compare(tmp_path, optimizers=[f"other={HERE}:Mine"], overrides={"other": {"beta": 0.5}}, **common)
     assert re.match(r"At settings chosen by hand \(other: beta 0.5\) and untuned", how(read(tmp_path)))
+
+
+def test_the_verdict_says_that_a_function_sets_the_options(tmp_path):
+    common = {"task": TASK, "seeds": 1, "epochs": 1, "batch": 32}
+    compare(tmp_path, optimizers=[f"mine={HERE}:two_groups"], **common)
+    assert how(read(tmp_path)) == "At the settings of its function"
+    compare(tmp_path, optimizers=["torch:NAdam"], **common)
+    both = "At the constructors’ defaults (NAdam) and the settings of its function (mine)"
+    assert how(read(tmp_path)) == both
+
+
+@pytest.mark.parametrize(("own", "of_runs", "warned"), [(5, 7, True), (5, 0, False), (0, 7, False)])
+def test_two_warm_ups_that_multiply_are_a_warning(own, of_runs, warned, tmp_path, caplog):
+    given = {"task": TASK, "seeds": 1, "epochs": 1, "batch": 32, "warmup_steps": of_runs}
+    compare(tmp_path, optimizers=["adai", "sgd"], overrides={"adai": {"warmup_steps": own}}, **given)
+    text = "adai has a warm-up of its own (5 steps) besides that of the runs (7 steps), and the two multiply"
+    assert [message.partition(";")[0] for message in caplog.messages] == [text] * warned

@@ -20,7 +20,8 @@ def adai(*arguments, **options):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["compare", "--sedes", "3"], "unrecognized arguments: --sedes 3"),
+        (["compare", "--sedes", "3"], "unrecognized arguments: --sedes 3; did you mean --seeds"),
+        (["train", "--lerning-rate", "3"], "unrecognized arguments: --lerning-rate 3 (see adai train --help)"),
         (["compare", "--seeds", "0"], "'0' is not a whole number above 0"),
         (["compare", "--epochs", "many"], "'many' is not a whole number above 0"),
         (["compare", "--optimizers", "adai", "lion"], "unknown optimizer 'lion'; choose from adai, adaiw, sgd"),

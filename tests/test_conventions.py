@@ -68,6 +68,34 @@ def test_bad_options_name_their_value(cls, options, message):
         cls([{"params": [p], **options}])
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"betas": 0.9}, TypeError, "Invalid betas: 0.9; they must be two numbers, such as (0.1, 0.99)"),
+        ({"betas": (0.1, 0.9, 0.99)}, ValueError, "Invalid betas: (0.1, 0.9, 0.99); they must be two numbers"),
+        ({"betas": ("a", 0.99)}, TypeError, "Invalid betas: ('a', 0.99); 'a' is no number"),
+        ({"weight_decay": "x"}, TypeError, "Invalid weight_decay: 'x'; 'x' is no number"),
+        ({"lr": None}, TypeError, "Invalid lr: None; None is no number"),
+        ({"max_grad_norm": "1"}, TypeError, "Invalid max_grad_norm: '1'; '1' is no number"),
+    ],
+)
+def test_options_that_are_no_numbers(options, error, message):
+    p = torch.zeros(1, requires_grad=True)
+    for make in (lambda: Adai([p], **options), lambda: AdaiW([{"params": [p], **options}])):
+        with pytest.raises(error, match=re.escape(message)):
+            make()
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_momentum_in_the_place_of_beta0_is_a_warning(cls, recwarn):
+    p = torch.zeros(1, requires_grad=True)
+    cls([p])
+    assert not recwarn
+    for make in (lambda: cls([p], betas=(0.9, 0.999)), lambda: cls([{"params": [p], "betas": (0.9, 0.999)}])):
+        with pytest.warns(UserWarning, match=r"betas\[0\] is not a momentum here.* here they are \(0.9, 0.999\)"):
+            make()
+
+
 def test_a_process_group_that_is_none():
     p = torch.zeros(1, requires_grad=True)
     with pytest.raises(TypeError, match=r"must be a torch.distributed.ProcessGroup, but got object"):

@@ -33,7 +33,7 @@ def engine_of(optimizer):
 def not_built(monkeypatch, tmp_path):
     """An installation without a compiler: the library's file is not there."""
     library.load.cache_clear()
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "adai" / "optim" / "engines" / "cpu" / "library.py"))
     yield
     library.load.cache_clear()
 
@@ -45,6 +45,15 @@ def test_fused_is_the_default_on_cpus(tensors, dtype):
     assert isinstance(engine_of(Adai(tensors(dtype=dtype), foreach=False)), Loop)
     assert isinstance(engine_of(Adai(tensors(dtype=dtype), fused=False)), Loop)
     assert isinstance(engine_of(Adai(tensors(dtype=dtype), differentiable=True)), Loop)
+
+
+def test_a_source_folder_that_is_not_built_is_told_from_an_installation(not_built, tmp_path, caplog):
+    (tmp_path / "pyproject.toml").touch()
+    assert library.load() is None
+    assert caplog.messages == [
+        f"adai is imported from {tmp_path}, where its CPU kernel is not built; run pip install -e . there (with a C "
+        "compiler), or run elsewhere; the foreach engine is used"
+    ]
 
 
 def test_without_the_kernel_foreach_steps_in_with_one_log_line(not_built, tensors, caplog):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from adai.cli import main
 from adai.errors import UserError
 from adai.lab.tasks.data import load
 
@@ -120,6 +121,18 @@ def test_a_missing_data_set_is_reported_in_one_line(tmp_path, monkeypatch):
     ) as e:
         get("nobody/nothing", tmp_path, data_dir=None)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("command", ["compare", "train", "lr"])
+def test_a_data_folder_without_the_data_set_is_told_first_and_no_folder_is_left(command, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    (tmp_path / "data").mkdir()
+    places = ["--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / "new" / "run")]
+    assert main([command, "--dataset", "nothing", *places]) == 2
+    captured = capfd.readouterr()
+    assert captured.err.startswith(f"adai {command}: {tmp_path}/data has no folder nothing, and cannot get the data")
+    assert captured.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_unsuitable_data_are_reported_in_one_line(tmp_path):

@@ -23,6 +23,7 @@ from adai.lab.tasks.task import Task
 from adai.lab.training.learner import Learner
 from adai.lab.training.metrics import Frequencies
 from adai.lab.training.train import train
+from adai.report.tables import write_csv
 from tests.folders import comparison
 from tests.untimed import untimed
 
@@ -155,7 +156,8 @@ def test_a_finite_blow_up_is_named_with_its_cure(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "Did not learn: test loss " in out
     assert "is no better than before training (" in out
-    assert "a smaller learning rate, a longer warm-up or clipped gradients may help" in out
+    cure = "a smaller learning rate, a longer warm-up or clipped gradients may help (--lr, --warmup-steps, --clip-norm)"
+    assert cure in out
     assert Run(tmp_path / "dead").status == "did not learn"
     assert main([*command, "--lr", "0.1", "--out", str(tmp_path / "well")]) == 0
     assert "Did not learn" not in capsys.readouterr().out
@@ -177,3 +179,15 @@ def test_dead_runs_are_in_no_mean_and_the_verdict_counts_them(tmp_path):
     for seed in (2, 4):
         (path / "adai" / f"seed{seed}" / "start.json").write_text('{"chance_error": 50.0}')
     assert "Adai: 2 of 5 runs did not learn" in verdict(summarise(read(path)))
+
+
+def test_below_three_seeds_a_difference_has_no_interval(tmp_path):
+    few = read(comparison(tmp_path / "few", {"adai": [3.0, 3.1], "sgd": [3.5, 3.4]}))
+    sgd = few.summary().loc["sgd"]
+    assert sgd["difference"] == pytest.approx(0.4)
+    assert sgd[["difference_low", "difference_high"]].isna().all()
+    assert "+0.40 (no interval)" in str(few)
+    write_csv(tmp_path / "few.csv", summarise(few))
+    assert "nan" not in (tmp_path / "few.csv").read_text()
+    enough = read(comparison(tmp_path / "enough", {"adai": [3.0, 3.1, 3.3], "sgd": [3.5, 3.4, 3.9]}))
+    assert enough.summary().loc["sgd", ["difference_low", "difference_high"]].notna().all()

@@ -69,6 +69,13 @@ def result(tmp_path_factory):
 
 def test_what_comes_back(result, tmp_path):
     assert repr(result).startswith("<Comparison of Adai, mine, two on tests.test_python:points, in ")
+    first, title, heading, *rows = str(result).splitlines()
+    assert first == repr(result)
+    assert title == "test error in percent, mean ± standard deviation over seeds"
+    assert heading.split("  ")[0] == "optimizer"
+    assert heading.endswith("difference to Adai")
+    assert sorted(row.split()[0] for row in rows) == ["Adai", "mine", "two"]
+    assert max(map(len, rows)) < 80
     assert result.failures == []
     assert result.verdict() == load(result.path).verdict()
     assert "Adai" in result.verdict()
@@ -215,6 +222,12 @@ def test_a_run_that_fails_is_in_failures(tmp_path, caplog):
         ({"tune": 1, "ranges": {"sgd": {"momentum": ("a", "b")}}}, r"is \('a', 'b'\); give two numbers, \(low, high\)"),
         ({"tune": 1, "ranges": {"sgd": {"momentum": (0.9, 0.5)}}}, "sgd.momentum is 0.9 to 0.5; the second number has"),
         ({"optimizers": [f"{HERE}:NoRate"]}, "NoRate has no default for lr; give NoRate.lr a value in `options`"),
+        ({"seed": 3}, "'seed' is a setting of a single run; in a comparison use seeds="),
+        ({"epoch": 1}, r"unknown setting 'epoch'; did you mean epochs\?"),
+        ({"measure": ["flatness"]}, r"unknown setting 'measure'; did you mean measures\?"),
+        ({"optimizers": ["adia"]}, "unknown optimizer 'adia'; did you mean .*adai"),
+        ({"optimizers": ["Adam"]}, r"unknown optimizer 'Adam'; did you mean adam\?"),
+        ({"optimizers": ["mine.py:Signs"]}, r"name the module, not its file; did you mean mine:Signs\?"),
     ],
 )
 def test_bad_input_names_arguments(given, message, tmp_path):

@@ -286,6 +286,13 @@ def test_unknown_names_are_said_in_one_line(given, message, capsys):
     assert captured.err.count("\n") == 1
 
 
+def test_an_unknown_setting_is_an_error():
+    with pytest.raises(UserError, match=r"unknown setting 'epoch'; did you mean epochs\?"):
+        Settings.of("digits", epoch=1)
+    with pytest.raises(UserError, match="unknown setting 'color'; choose from lr, weight_decay, task, "):
+        Settings.of("digits", color=1)
+
+
 def test_accumulation_gives_the_step_of_the_whole_batch(record):
     """Batch norm apart, which takes its statistics from the parts: a net without it."""
     rng = torch.Generator().manual_seed(0)

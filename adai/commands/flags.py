@@ -2,6 +2,8 @@
 
 import re
 
+from adai.lab.results.outcome import CURE
+
 # Arguments whose flag has another name. Each of the others has the flag --its-name.
 FLAGS = {"folder": "folder with --out", "options": "--option"}
 ARGUMENTS = {
@@ -10,6 +12,7 @@ ARGUMENTS = {
     "address",
     "augment",
     "batch",
+    "clip_norm",
     "cpus",
     "data_dir",
     "executor",
@@ -32,11 +35,16 @@ ARGUMENTS = {
     "target",
     "tensorboard",
     "tune",
+    "warmup_steps",
 }  # fmt: skip
 
 
 def in_flags(message: str) -> str:
-    """The message with flags for the arguments that it names; whatever else it quotes stays as it is."""
+    """The message with flags for the arguments that it names; whatever else it quotes stays as it is.
+
+    The advice for runs that died is followed by the flags for it.
+    """
+    message = message.replace(CURE, f"{CURE} (`lr`, `warmup_steps`, `clip_norm`)")
 
     def flag(found: re.Match[str]) -> str:
         name = found[1]

@@ -12,7 +12,7 @@ from adai.commands.options.training import task
 from adai.commands.pairs import options_of_one
 from adai.commands.subject import ELSEWHERE
 from adai.errors import UserError
-from adai.files import made
+from adai.files import made, removed_if_refused
 from adai.lab.host.boundary import theirs, traced
 from adai.lab.host.machine import about, device_named
 from adai.lab.host.progress import progress_bar
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
         rising(options.lowest, options.highest, options.steps)
     except ValueError as error:
         raise UserError(f"{error}; see --lowest, --highest and --steps") from error
-    folder = made(options.out or Path("runs") / _name(chosen))
+    folder = options.out or Path("runs") / _name(chosen)
     console = terminal()
     test = _test(console, chosen, folder, options)
     command = shlex.join(["adai", *options.arguments])
@@ -60,7 +60,12 @@ def _test(console: Console, chosen: Settings, folder: Path, options: argparse.Na
             bars.update(bar, completed=done, description=description)
 
         own = chosen.model is None  # without a task of the user's, an error is a bug of ours
-        with traced(folder), theirs(f"the task {chosen.task}") if own else nullcontext():
+        with (
+            traced(folder),
+            removed_if_refused(folder),
+            theirs(f"the task {chosen.task}") if own else nullcontext(),
+        ):
+            made(folder)
             test = find_lr_of_run(
                 chosen,
                 lowest=options.lowest,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from adai.commands.flags import in_flags
 from adai.lab.host.terminal import terminal
 from adai.lab.results.summary import verdict
 from adai.report import learning_rates
@@ -29,7 +30,7 @@ def show(console: Console, path: Path, reference: str | None = None) -> None:
     if report.grid:
         console.print(for_terminal(learning_rates.cells(report.grid)))
     console.print(as_table(report.summary))
-    console.print(verdict(report.summary))
+    console.print(in_flags(verdict(report.summary)))
     for view in views(report.comparison):
         for said in view.said(report.comparison, report.summary.reference):
             console.print(said)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adai.commands.flags import in_flags
 from adai.commands.options.training import checkpoints, settings, task
 from adai.commands.pairs import options_of_one
 from adai.commands.status import INTERRUPTED
@@ -77,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             print("Interrupted. Finished epochs are kept; the same command goes on from there.", file=sys.stderr)
             return INTERRUPTED
     if there:  # the first process of several
-        console.print(_verdict(result, done=there[-1] - there[0]), soft_wrap=True)
+        console.print(in_flags(_verdict(result, done=there[-1] - there[0])), soft_wrap=True)
     return 0
 
 

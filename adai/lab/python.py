@@ -1,9 +1,10 @@
 """Comparisons from Python: a function that does what `adai compare` does, and returns the comparison."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from adai.lab.queue.where import executor_named
 from adai.lab.results.comparison import Comparison
 from adai.lab.results.folders import default_folder
 from adai.lab.results.learning_rates import load
+from adai.lab.settings import see_that_known
 from adai.lab.tasks.task import Task, name_of
 from adai.lab.training.checkpoints import EVERY
 
@@ -87,9 +89,9 @@ def compare(
         The comparison. Runs that failed are in its ``failures``.
 
     Raises:
-        UserError: an optimizer, a data set, a measure or a device does not exist; an optimizer does not take an option;
-            the folder holds a comparison with other settings; other processes cannot import the task or an optimizer;
-            or a package that ``tune`` or ``executor`` needs is not installed.
+        UserError: an optimizer, a data set, a measure, a device or a setting does not exist; an optimizer does not take
+            an option; the folder holds a comparison with other settings; other processes cannot import the task or an
+            optimizer; or a package that ``tune`` or ``executor`` needs is not installed.
         ModuleNotFoundError: an optimizer is from a package that is not installed.
 
     Example:
@@ -98,6 +100,7 @@ def compare(
         >>> result.summary()["finished"].tolist()
         [3, 3]
     """
+    _check(settings)
     name = task if isinstance(task, str) else name_of(task)
     recipes = [contender(label, thing) for label, thing in _labelled(optimizers)]
     execute = executor_named(executor, jobs=jobs, address=address, cpus=cpus, gpus=gpus)
@@ -125,6 +128,18 @@ def compare(
     for failure in failures:
         logger.warning("%s", failure)
     return replace(load(place), failures=failures)
+
+
+# Settings of a single run, and the arguments of a comparison in their place.
+_OF_ONE_RUN = {"seed": "seeds", "optimizer": "optimizers", "label": "optimizers"}
+
+
+def _check(settings: Iterable[str]) -> None:
+    """Refuse unknown settings, and those of a single run."""
+    for name in settings:
+        if name in _OF_ONE_RUN:
+            raise UserError(f"{name!r} is a setting of a single run; in a comparison use {_OF_ONE_RUN[name]}=")
+    see_that_known(settings, signature(compare).parameters)
 
 
 def _labelled(optimizers: Mapping[str, Thing] | Sequence[str | Recipe]) -> list[tuple[str, Thing]]:

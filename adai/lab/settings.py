@@ -1,10 +1,11 @@
 """The settings that determine the results of a run, with defaults for each data set."""
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from adai.errors import UserError
+from adai.errors import UserError, did_you_mean
 from adai.lab.host.machine import default_device
 from adai.lab.models import MODELS, PAPER_NETS, TABLE_MODELS, TEXT_MODELS
 from adai.lab.optimizers.contenders import contender, plain
@@ -137,9 +138,10 @@ class Settings:
             given: the other settings by name; ``options`` are the optimizer's options that differ from the recipe's.
 
         Raises:
-            UserError: a name is unknown, or the optimizer does not take one of the options, or lacks one.
+            UserError: a setting or a name is unknown, or the optimizer does not take one of the options, or lacks one.
             ModuleNotFoundError: the optimizer comes from pytorch_optimizer, which is not installed.
         """
+        see_that_known(given)
         settings = {**SUITED.get(task, SUITED_KIND[kind_of(task)]), **{k: v for k, v in given.items() if v is not None}}
         over = {"lr": lr, "weight_decay": weight_decay}
         own_options = settings.pop("options", {})
@@ -186,6 +188,23 @@ class Settings:
         return {key: value for key, value in dataclasses.asdict(self).items() if key not in later or value}
 
 
+def see_that_known(given: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Check the names of settings.
+
+    Args:
+        given: names that `Settings.of` takes.
+        others: further names that a hint may give.
+
+    Raises:
+        UserError: there is no such setting.
+    """
+    known = ["lr", "weight_decay", *(each.name for each in dataclasses.fields(Settings))]
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, [*known, *others]) or f"; choose from {', '.join(known)}"
+            raise UserError(f"unknown setting {name!r}{hint}")
+
+
 def _suited_to(task: str, model: str) -> dict[str, Any]:
     schedule = PAPER_SCHEDULES[task]
     common = {"epochs": schedule.epochs, "batch": schedule.batch, "schedule": "paper", "augment": True}
@@ -209,4 +228,4 @@ SUITED: dict[str, dict[str, Any]] = {
 
 def _one_of(what: str, name: str, names: Any) -> None:
     if name not in names:
-        raise UserError(f"unknown {what} {name!r}; choose from {', '.join(names)}")
+        raise UserError(f"unknown {what} {name!r}; choose from {', '.join(names)}{did_you_mean(name, names)}")

@@ -21,6 +21,7 @@ from adai.optim.options import (
     check_process_group,
     check_rounding,
     tensor_lr_is_refused,
+    warn_of_momentum,
 )
 from adai.optim.saving.checkpoints import loaded_in_full, saved_strictly
 from adai.optim.saving.from_sgd import WARMUP_STEPS, groups_from_sgd
@@ -136,9 +137,10 @@ class Adai(Optimizer):
         ValueError: in `step`, if a scheduler mistakes ``betas[0]`` for a momentum and cycles it.
         RuntimeError: a gradient is sparse, ``fused=True`` is not possible, ``differentiable`` is used with shards, or a
             gradient or a state tensor has another shape than its parameter.
-        TypeError: ``process_group`` is not a process group.
+        TypeError: an option has the wrong type, such as a string in place of a number.
 
     Warns:
+        UserWarning: beta0 is 0.5 or more, as if it were the momentum of Adam's ``betas``.
         UserWarning: the optimizer has only a part of the parameters, but the mean of v has to be over all of them.
             Either FullyShardedDataParallel, ZeroRedundancyOptimizer or DeepSpeed shards them and ``process_group`` is
             None, or each parameter has its own optimizer, as with ``step`` in the backward pass or torchao's CPU
@@ -211,6 +213,7 @@ class Adai(Optimizer):
         self.stochastic_rounding = stochastic_rounding
         self.coupling = coupling
         super().__init__(params, defaults)
+        warn_of_momentum(self.param_groups)
         self.process_group = process_group
         self._sharing = Sharing([], process_group)
         if coupling is not None:

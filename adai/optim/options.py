@@ -1,7 +1,9 @@
 """The options of the constructor and of parameter groups: which values are valid, and which go together."""
 
 import math
+import warnings
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import torch
@@ -13,15 +15,20 @@ from adai.optim.engines.choice import missing
 DEFAULT_EPS = 1e-3
 ADDED: dict[str, Any] = {"min_inertia": 0.0, "warmup_steps": 0}
 """Options that state dicts of earlier versions lack, with the values that those versions used."""
+NUMBERS = ("lr", "eps", "min_inertia", "warmup_steps", "weight_decay", "dampening")
+"""Options that have to be numbers."""
+MOMENTUM = 0.5
+"""From this beta0 on it is probably meant as a momentum."""
 OF_OPTIMIZER = ("process_group", "state_dtype", "rounding_seed", "stochastic_rounding", "mean", "coupling")
 """Options of the whole optimizer, which a parameter group cannot set."""
 TENSOR_LR = "lr as a Tensor is not supported for capturable=False and foreach=True"
 
 
 def check(options: dict[str, Any]) -> None:
-    """Raise if an option of the constructor or of a parameter group is outside its range."""
+    """Raise if an option of the constructor or of a parameter group is no number, or is outside its range."""
     lr, eps, dampening = options["lr"], options["eps"], options["dampening"]
-    beta0, beta2 = options["betas"]
+    beta0, beta2 = _pair(options["betas"])
+    _check_numbers(options)
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"Tensor lr must be 1-element, but it has {lr.numel()} elements")
     if tensor_lr_is_refused(options):
@@ -49,6 +56,35 @@ def check(options: dict[str, Any]) -> None:
     if max_grad_norm is not None and not max_grad_norm >= 0.0:
         raise ValueError(f"Invalid max_grad_norm value: {max_grad_norm}; it must be at least 0, or None")
     _check_engine(options)
+
+
+def _pair(betas: Any) -> tuple[Any, Any]:
+    """The two betas; raise if there are not two."""
+    try:
+        beta0, beta2 = betas
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"Invalid betas: {betas!r}; they must be two numbers, such as (0.1, 0.99)") from None
+    return beta0, beta2
+
+
+def _check_numbers(options: dict[str, Any]) -> None:
+    """Raise if an option that has to be a number is something else."""
+    for name in (*NUMBERS, "betas", "max_grad_norm"):
+        value = options[name]
+        for each in value if name == "betas" else (value,):
+            if not isinstance(each, Real | Tensor) and not (each is None and name == "max_grad_norm"):
+                raise TypeError(f"Invalid {name}: {value!r}; {each!r} is no number")
+
+
+def warn_of_momentum(param_groups: Sequence[dict[str, Any]]) -> None:
+    """Warn if a group's betas look like those of Adam, whose first is a momentum."""
+    betas = next((group["betas"] for group in param_groups if group["betas"][0] >= MOMENTUM), None)
+    if betas is not None:
+        warnings.warn(
+            "betas[0] is not a momentum here, as it is in Adam, but beta0, the mean of 1 - inertia. By default betas "
+            f"are (0.1, 0.99); here they are {betas}",
+            stacklevel=3,
+        )
 
 
 def check_group(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -290,7 +290,7 @@ def _value(row: Row, summary: Summary, task: str) -> str:
 def _gap(row: Row, summary: Summary, task: str) -> str:
     if row.optimizer == summary.reference:
         return "reference"
-    if row.difference is None or math.isinf(row.difference.low):
+    if row.difference is None or not math.isfinite(row.difference.low):
         return NONE
     digits = summary.measure.digits
     low, high = bounded(row.difference, summary.measure)

@@ -19,6 +19,7 @@ from adai.report.fitting import Fitting
 
 NONE = "–"
 DIFFERENCE = "difference to"
+SHORT = ("optimizer", "seeds", "last epoch")  # the columns of the plain table, and the difference
 
 
 class Cells(NamedTuple):
@@ -53,6 +54,16 @@ def cells(summary: Summary) -> Cells:
     unit = " in percent" if measure.unit == "%" else ""
     title = f"{measure.name}{unit}, mean ± standard deviation over seeds"
     return Cells(title, list(columns), [[cell(row) for cell in columns.values()] for row in rows])
+
+
+def plain(summary: Summary) -> str:
+    """The table as plain text: of each optimizer its runs, its last epoch and its difference to the reference."""
+    table = cells(summary)
+    kept = [n for n, name in enumerate(table.headings) if name.startswith((*SHORT, DIFFERENCE))]
+    lines = [[line[n] for n in kept] for line in (table.headings, *table.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rows = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([table.title, *rows])
 
 
 def plus_minus(values: Sequence[float], digits: int) -> str:
@@ -182,6 +193,9 @@ def write_csv(path: Path, summary: Summary) -> None:
               "gradients_per_step"]  # fmt: skip
     measure = summary.measure.column.removeprefix("test_")
 
+    def known(number: float) -> float | str:
+        return "" if math.isnan(number) else number
+
     def write(part: Path) -> None:
         with part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
@@ -192,9 +206,7 @@ def write_csv(path: Path, summary: Summary) -> None:
                 numbers = [*(x for s in spreads for x in s), *cost]
                 died = [row.others.get(status, 0) for status in DIED]
                 counts = [row.optimizer, row.finished, row.planned]
-                gap = [summary.reference, *row.difference] if row.difference else [""] * 5
-                known = ("" if math.isnan(x) else x for x in numbers)
-                gradients = "" if math.isnan(row.gradients) else row.gradients
-                writer.writerow([*counts, *known, *died, summary.chosen, *gap, gradients])
+                gap = [summary.reference, *map(known, row.difference)] if row.difference else [""] * 5
+                writer.writerow([*counts, *map(known, numbers), *died, summary.chosen, *gap, known(row.gradients)])
 
     write_whole(path, write)

@@ -17,7 +17,17 @@ def progress_bar(console: Console) -> Progress:
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, console=console)
+    return _Bars(*columns, console=console)
+
+
+class _Bars(Progress):
+    def stop(self) -> None:
+        """End the display. If an error came before anything was done, leave no trace; rich leaves an empty line."""
+        if any(task.completed for task in self.tasks):
+            super().stop()
+        else:
+            self.live.transient = True
+            self.live.stop()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from adai.errors import UserError
+from adai.errors import UserError, did_you_mean
 from adai.lab.optimizers.named import Maker, checked, importable, maker, options_of, spec_of
 from adai.lab.optimizers.recipes import RECIPES, WRAPPED, Range, Recipe, defaults, recipe
 
@@ -73,6 +73,8 @@ def labelled(label: str, thing: Thing) -> Recipe:
 def _base(label: str, thing: Thing) -> Recipe:
     """The recipe of an optimizer under its own name."""
     if isinstance(thing, str):
+        if ":" not in thing and thing not in RECIPES and (hint := did_you_mean(thing, RECIPES)):
+            raise UserError(f"unknown optimizer {thing!r}{hint}")
         return recipe(thing)
     if not isinstance(thing, Recipe):
         return _of(label or getattr(thing, "__name__", type(thing).__name__), checked(thing, label), {})

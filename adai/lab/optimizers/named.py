@@ -11,13 +11,12 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch.optim import Optimizer
 
-from adai.errors import UserError
+from adai.errors import UserError, did_you_mean
 from adai.lab.host.boundary import Failed, theirs
 
 # Makes an optimizer: a class, which takes the parameters; or a function, which takes the model.
@@ -51,8 +50,7 @@ def maker(spec: str) -> Maker:
     thing: Any = module
     for part in name.split("."):
         if not hasattr(thing, part):
-            near = get_close_matches(name, vars(module), n=3)
-            hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            hint = did_you_mean(name, vars(module))
             raise UserError(f"the optimizer {spec!r}: {module.__name__} has no {name!r}{hint}")
         thing = getattr(thing, part)
     return checked(thing, spec)
@@ -70,7 +68,11 @@ def _module(name: str, spec: str) -> Any:
     except Failed as error:
         if not isinstance(error.__cause__, ModuleNotFoundError | ValueError):
             raise
-        raise UserError(f"cannot import the optimizer {spec!r}: {error.__cause__}") from error
+        why = str(error.__cause__)
+        if name.endswith(".py"):
+            module = ".".join(Path(name).with_suffix("").parts)
+            why = f"name the module, not its file; did you mean {module}:{spec.partition(':')[2]}?"
+        raise UserError(f"cannot import the optimizer {spec!r}: {why}") from error
 
 
 def checked(thing: Any, spec: str) -> Maker:

@@ -19,7 +19,7 @@ from adai.lab.measure.base import Asked, Measure
 from adai.lab.measure.table import asked
 from adai.lab.models.copies import copied
 from adai.lab.optimizers.contenders import Ends, contender, labelled, split, together
-from adai.lab.optimizers.named import importable
+from adai.lab.optimizers.named import importable, takes_model
 from adai.lab.optimizers.recipes import DEFAULT_OPTIMIZERS, RECIPES, Recipe, own_name, recipe
 from adai.lab.queue.attempts import Failure
 from adai.lab.queue.executors import Executor, elsewhere, in_process
@@ -130,6 +130,7 @@ def compare(
         for model in models or (None,)
     ]
     made = [part.checked(data_dir) for part in parts]
+    _warn_of_two_warm_ups(made[0], parts[0].common.warmup_steps)
     wanted = [_measurable(asked(given, every), made[0]) for given in measures]
     common: dict[str, Any] = {
         "data_dir": data_dir and data_dir.absolute(),
@@ -213,6 +214,17 @@ def _settings_of(own: Recipe, task: str, **given: Any) -> Settings:
     label = "" if own.name == own_name(own.spec) else own.name
     settings = Settings.of(task, optimizer=own.spec, label=label, options=own.options, **given)
     return replace(settings, options=dict(own.options))  # which are complete: the recipe of that name may have more
+
+
+def _warn_of_two_warm_ups(optimizers: Mapping[str, Optimizer], steps: int) -> None:
+    """Warn of each optimizer that has a warm-up of its own, if the learning rate has one of this many steps too."""
+    for name, optimizer in optimizers.items():
+        own = max(group.get("warmup_steps") or 0 for group in optimizer.param_groups)
+        if own and steps:
+            logger.warning(
+                "%s has a warm-up of its own (%d steps) besides that of the runs (%d steps), and the two multiply; set "
+                "warmup_steps of one of them to 0", name, own, steps,
+            )  # fmt: skip
 
 
 def _measurable(wanted: Asked, optimizers: Mapping[str, Optimizer]) -> Asked:
@@ -303,7 +315,8 @@ class Part(NamedTuple):
     def _said(own: Recipe) -> dict[str, Any]:
         """The description of an optimizer for ``config.json``: its name, and which options differ from its defaults."""
         usual = recipe(own.spec).options
-        return {"spec": own.spec, "given": [name for name, value in own.options.items() if usual.get(name) != value]}
+        given = [name for name, value in own.options.items() if usual.get(name) != value]
+        return {"spec": own.spec, "given": given, **({"of_model": True} if takes_model(own.maker) else {})}
 
     def jobs(self, seed: int, measures: Sequence[Asked], **common: Any) -> list[Job]:
         """The jobs of one seed.

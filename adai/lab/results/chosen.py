@@ -7,6 +7,7 @@ from typing import Any
 from adai.lab.models import PAPER_NETS
 from adai.lab.optimizers.recipes import NOT_THE_PAPERS, RECIPES
 from adai.lab.results.comparison import Comparison, Entrant
+from adai.lab.results.words import joined
 from adai.lab.schedules import PAPER_SCHEDULES
 
 # Within this factor of an end of the range that was searched, a better value may lie outside the range.
@@ -19,7 +20,8 @@ def how(comparison: Comparison) -> str:
     If each optimizer has the best of several rates (`adai.report.learning_rates`), it names the data on which these
     rates were chosen. Only values chosen by ``tune`` are called tuned. Values that differ from the recipe's are called
     chosen by hand. The recipes are the paper's for CIFAR: in the paper's own runs they are called the paper's settings,
-    in all other runs untuned. An optimizer without a recipe has its constructor's defaults.
+    in all other runs untuned. An optimizer without a recipe has its constructor's defaults, or
+    the settings of its function.
     """
     trials = comparison.config.get("trials")
     if trials:
@@ -27,7 +29,7 @@ def how(comparison: Comparison) -> str:
     if comparison.config.get("lr_grid"):
         return _at_best(comparison)
     by_hand = {entrant.label: given for entrant in comparison.entrants if (given := _given(entrant))}
-    if not any(entrant.options for entrant in comparison.entrants):
+    if not any(entrant.options or entrant.of_model for entrant in comparison.entrants):
         return "At settings that were not recorded"
     rest = _rest([entrant for entrant in comparison.entrants if entrant.label not in by_hand], comparison)
     if not by_hand:
@@ -39,14 +41,14 @@ def how(comparison: Comparison) -> str:
 def _rest(rest: Sequence[Entrant], comparison: Comparison) -> str:
     """A description of the settings of the optimizers that have no option chosen by hand."""
     usual = "the paper’s settings" if _is_papers(comparison) else "untuned CIFAR settings"
-    own = [entrant.label for entrant in rest if entrant.spec not in RECIPES]
-    recipes = [entrant.label for entrant in rest if entrant.spec in RECIPES]
-    others = len(rest) < len(comparison.entrants)
-    if own and recipes:
-        return f"{usual} ({', '.join(recipes)}) and constructors’ defaults ({', '.join(own)})"
-    if own:
-        return "the constructors’ defaults" + (" for the others" if others else "")
-    return usual + (" for the others" if others else "") if recipes else ""
+    kinds: dict[str, list[str]] = {}
+    for entrant in sorted(rest, key=lambda one: (one.spec not in RECIPES, one.of_model)):
+        own = "the settings of its function" if entrant.of_model else "the constructors’ defaults"
+        kinds.setdefault(usual if entrant.spec in RECIPES else own, []).append(entrant.label)
+    if len(kinds) > 1:
+        return joined([f"{kind} ({', '.join(labels)})" for kind, labels in kinds.items()])
+    others = " for the others" if len(rest) < len(comparison.entrants) else ""
+    return "".join(f"{kind}{others}" for kind in kinds)
 
 
 def _at_best(comparison: Comparison) -> str:

@@ -80,6 +80,7 @@ class Entrant:
         runs: its runs, in the order of their seeds.
         spec: the optimizer itself: the name of a recipe, ``torch:NAdam`` or ``package.module:thing``.
         given: the names of the options that differ from its defaults; None if they were not recorded.
+        of_model: whether it is a function of the model, which sets options itself.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Entrant:
     runs: Sequence[Record]
     spec: str = ""
     given: Sequence[str] | None = None
+    of_model: bool = False
 
     @property
     def label(self) -> str:
@@ -196,6 +198,13 @@ class Comparison:
         from adai.report.notebook import html
 
         return html(self)
+
+    def __str__(self) -> str:
+        """The short table, for `print`."""
+        from adai.lab.results.summary import summarise
+        from adai.report.tables import plain
+
+        return f"{self!r}\n{plain(summarise(self))}"
 
     def __repr__(self) -> str:
         names = ", ".join(entrant.label for entrant in self.entrants)

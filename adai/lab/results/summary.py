@@ -63,7 +63,7 @@ class Row(NamedTuple):
         state_bytes: the memory of the optimizer's state; nan if it was not recorded.
         peak_bytes: the largest memory that was allocated on the device; nan if it was not recorded.
         difference: the difference of ``last`` to the reference over shared seeds; None for the reference itself, and
-            with fewer than two shared seeds.
+            with fewer than two shared seeds. Its interval is nan with fewer than `MIN_SEEDS`.
         gradients: the number of gradient evaluations for each step; nan if it was not recorded.
     """
 
@@ -147,7 +147,10 @@ def summarise(comparison: Comparison, reference: str | None = None) -> Summary:
         seeds = shared.get(row.optimizer, [])
         if len(seeds) >= 2:
             a, b = ([r.last[seed] for seed in seeds] for r in (row, against[reference]))
-            rows[number] = row._replace(difference=paired_difference(a, b, comparisons=max(1, comparisons)))
+            difference = paired_difference(a, b, comparisons=max(1, comparisons))
+            if len(seeds) < MIN_SEEDS:  # no verdict, so no interval either
+                difference = difference._replace(low=math.nan, high=math.nan)
+            rows[number] = row._replace(difference=difference)
     sign = 1 if measure.lower_is_better else -1
     rows.sort(key=lambda row: sign * spread(list(row.last.values())).mean if row.last else math.inf)
     return Summary(measure, reference, rows, comparisons, chosen.how(comparison), chosen.edges(comparison))

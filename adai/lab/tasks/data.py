@@ -16,7 +16,7 @@ from torch import Tensor
 
 from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.tasks.hub import Rows, find, folder_in, read, some
+from adai.lab.tasks.hub import Rows, folder_in, read, some, sought
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +86,9 @@ def load(
         train, test = (part.few(limit) for part in _digits())
         classes = 10
     else:
-        source = find(name, data_dir)
         cache = Path(cache_dir) if cache_dir else folder_in("ADAI_CACHE_DIR") or Path.home() / ".cache" / "adai"
-        train, test, classes = _cached(source, cache, limit)
+        with sought(name, data_dir) as source:
+            train, test, classes = _cached(source, cache, limit)
     _see_that_parts_are_apart(name, train, test)
     mean, std = _moments(train.pixels)
     return Dataset(name, classes, train.to(device), test.to(device), mean.to(device), std.to(device))

@@ -100,6 +100,23 @@ def find(name: str, data_dir: Path | str | None) -> str:
     return HUB.get(name, name)
 
 
+@contextlib.contextmanager
+def sought(name: str, data_dir: Path | str | None) -> Iterator[str]:
+    """Find the source of a data set, as `find` does, for the block that reads it.
+
+    Raises:
+        UserError: the block raised one. If the data folder has no such data set, the message begins with that.
+    """
+    source = find(name, data_dir)
+    try:
+        yield source
+    except UserError as error:
+        folder = data_dir or folder_in("ADAI_DATA_DIR")
+        if folder is None or Path(source).is_dir():
+            raise
+        raise UserError(f"{folder} has no folder {name}, and {error}") from error
+
+
 def read(source: str, limit: int | None = None) -> tuple[Rows, Rows]:
     """The training and the test part, each with at most ``limit`` rows.
 

@@ -8,7 +8,7 @@ import torch
 from adai.errors import UserError
 from adai.lab.settings import Settings
 from adai.lab.tasks.data import load
-from adai.lab.tasks.hub import find, read
+from adai.lab.tasks.hub import find, read, sought
 from adai.lab.tasks.kinds import TABLES, TEXTS, kind_of
 from adai.lab.tasks.tables import read_table, table_task
 from adai.lab.tasks.task import Factory, image_task, imported, picture_task
@@ -41,7 +41,8 @@ def named_task(settings: Settings, device: torch.device, data_dir: Path | str | 
         target = settings.target or (known.target if known else None)
         return table_task(_read_table(file, target), device)
     if settings.image_size is not None:
-        train_rows, test_rows = read(find(settings.task, data_dir), settings.limit)
+        with sought(settings.task, data_dir) as source:
+            train_rows, test_rows = read(source, settings.limit)
         return picture_task(
             train_rows,
             test_rows,

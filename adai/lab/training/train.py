@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from adai.errors import UserError
+from adai.files import removed_if_refused
 from adai.lab.host.machine import about, device_named
 from adai.lab.host.precision import float32_products
 from adai.lab.host.ranks import local_device, ranks
@@ -89,8 +90,9 @@ def train(
     folder, data_dir = Path(folder), data_dir and Path(data_dir)
     device = local_device(device_named(settings.device))
     run = Run(folder)
-    with ranks(device) as processes, algorithms(settings):
+    with ranks(device) as processes, algorithms(settings), ExitStack() as until_it_starts:
         if processes.first:
+            until_it_starts.enter_context(removed_if_refused(folder))
             run.open(settings.as_dict(), about(device, command))
             with writing_to(folder, ON_DISK):
                 checkpoints.tidy(folder)
@@ -109,6 +111,7 @@ def train(
                 if processes.first:
                     with writing_to(folder, ON_DISK):
                         run.write_start(start, learner.metric and learner.metric.about())
+            until_it_starts.close()
             state = processes.agreed(checkpoints.load(folder) if processes.first else None)
             rows = state.pop("rows") if state else []
             if state:

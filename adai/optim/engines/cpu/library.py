@@ -50,7 +50,7 @@ class Options(ctypes.Structure):
 
 @functools.cache
 def load() -> ctypes.CDLL | None:
-    """The compiled kernel; None if the package was installed without a C compiler, which is logged once."""
+    """The compiled kernel; None if the package has none, which is logged once with the reason."""
     for suffix in _SUFFIXES:
         path = Path(__file__).with_name(f"_kernel{suffix}")
         if path.exists():
@@ -61,8 +61,18 @@ def load() -> ctypes.CDLL | None:
             except OSError as error:
                 logger.warning("adai: cannot load %s (%s); the foreach engine is used on CPUs", path.name, error)
                 return None
-    logger.warning("adai was installed without its compiled CPU kernel (no C compiler); the foreach engine is used")
+    logger.warning("%s; the foreach engine is used", _why_there_is_none())
     return None
+
+
+def _why_there_is_none() -> str:
+    root = Path(__file__).parents[4]  # of the package
+    if (root / "pyproject.toml").is_file():
+        return (
+            f"adai is imported from {root}, where its CPU kernel is not built; run pip install -e . there (with a C "
+            "compiler), or run elsewhere"
+        )
+    return "adai was installed without its compiled CPU kernel (no C compiler)"
 
 
 def _check(library: ctypes.CDLL, name: str) -> None:
