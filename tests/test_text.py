@@ -63,7 +63,7 @@ def test_a_console_shows_brackets_and_colons(capsys):
     console.print(table, width=200)
     console.print(NASTY, soft_wrap=True)
     with progress_bar(console) as bars:
-        bars.add_task("[/x] [lr]", total=1)
+        bars.update(bars.add_task("[/x] [lr]", total=1), completed=1)
     out = capsys.readouterr().out
     assert out.count(NASTY) == 4
     assert "[/x] [lr]" in out
