@@ -14,6 +14,7 @@ from adai import Adai
 from adai.optim.engines import choice as engines
 from adai.optim.engines import triton as gpu
 from adai.optim.engines.foreach import Foreach
+from adai.optim.engines.rounding import Place
 from adai.optim.engines.triton import table
 from adai.optim.hyper import Hyper
 from tests.engines import ENGINES, LOOP, assert_close, selected, train
@@ -344,7 +345,8 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     monkeypatch.setattr(engines, "foreach_by_default", lambda *_, **__: True)
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
     state = {name: [] for name in ("exp_avgs", "exp_avg_sqs", "bias_corrections")}
-    batch = SimpleNamespace(params=[SimpleNamespace(device=torch.device("cuda"))], check_shapes=lambda: None, **state)
+    param = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    batch = SimpleNamespace(params=[param], check_shapes=lambda: None, places=[Place(0)], **state)
     return engines.choose(group, Hyper.of(group), batch, [])
 
 
