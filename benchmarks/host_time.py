@@ -183,10 +183,12 @@ def main() -> None:
         rows = compare(before, options.tensors, options.turns, options.steps)
     show(rows)
     if options.json:
+        from adai.lab.host.machine import processor  # noqa: PLC0415 -- earlier versions may not have it
+
         about: dict[str, Any] = {
             "torch": torch.__version__,
             "python": platform.python_version(),
-            "cpu": platform.processor(),
+            "cpu": processor(),
         }
         about |= {"before": options.before, "turns": options.turns, "steps": options.steps}
         about |= {"load_average": os.getloadavg()[0]}

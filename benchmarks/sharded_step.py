@@ -22,7 +22,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from contenders import resnet18
-from step_time import cpu_name
 from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Shard, distribute_tensor
@@ -30,6 +29,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from torch.multiprocessing.spawn import spawn
 
 from adai import Adai
+from adai.lab.host.machine import processor
 
 BASELINE = "AdamW foreach"
 
@@ -122,7 +122,7 @@ def main() -> None:
     options = parser.parse_args()
     about = {
         "torch": torch.__version__,
-        "cpu": cpu_name(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "load_average": os.getloadavg()[0],
         "repetitions": options.repetitions,

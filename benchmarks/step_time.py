@@ -16,7 +16,6 @@ median time; "copy" is the bandwidth of ``Tensor.copy_`` on a large tensor.
 import argparse
 import json
 import os
-import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +27,7 @@ import torch
 from contenders import BASELINE, CORE, ON_GPUS, SHAPES, Load, contenders, parameters
 
 from adai import Adai
+from adai.lab.host.machine import processor
 from adai.optim.engines.cpu import library
 
 
@@ -100,15 +100,6 @@ def show(name: str, load: Load, rows: list[dict[str, Any]]) -> None:
         )
 
 
-def cpu_name() -> str:
-    """The processor's name, as Linux reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-
-
 def replays_as_eager(load: Load, steps: int = 5) -> bool:
     """Whether a CUDA graph of the step leaves the same parameters, bit for bit, as steps without one."""
     results = []
@@ -146,7 +137,7 @@ def about(device: str, repetitions: int) -> dict[str, Any]:
             own["triton"] = None
     return {
         "torch": torch.__version__,
-        "cpu": cpu_name(),
+        "cpu": processor(),
         "threads": torch.get_num_threads(),
         **own,
         "load_average": os.getloadavg()[0],

@@ -227,3 +227,16 @@ def test_torchs_apply_optimizer_in_backward_with_a_coupling(recwarn):
         assert all(p.grad is None for p in model.parameters())
     assert_close(model.parameters(), expected({}, {}).parameters(), 1e-10)
     assert not [w for w in recwarn if "mean of v" in str(w.message)]
+
+
+def test_zero_gradients_later_on_keep_the_count():
+    """With beta2 = 0, v is zero after such a round, and its mean too."""
+    params = [nn.Parameter(torch.ones(3, dtype=torch.float64)) for _ in range(2)]
+    several = coupled(nn.ParameterList(params), {"betas": (0.1, 0.0)})
+    for value in (1.0, 1.0, 0.0, 1.0, 1.0):
+        for p in params:
+            p.grad = torch.full_like(p, value)
+        several.step()
+    for p, optimizer in zip(params, several.optimizers, strict=True):
+        assert optimizer.state[p]["step"] == 5
+        assert p.isfinite().all()

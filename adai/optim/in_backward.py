@@ -1,4 +1,4 @@
-"""Steps within the backward pass: each parameter moves as its gradient arrives, and the gradient is let go."""
+"""Steps within the backward pass: each parameter is updated when its gradient is ready, and the gradient is freed."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ from adai.optim.step import Engines
 
 
 class InBackward:
-    """The hooks that `in_backward` has added; `remove` takes them away."""
+    """The hooks that `in_backward` has registered."""
 
     def __init__(self, optimizer: Adai, handles: list[RemovableHandle]) -> None:
         self._optimizer, self._handles = optimizer, handles
 
     def remove(self) -> None:
-        """Let gradients stay where they are again: ``optimizer.step()`` moves the parameters, by the exact rule."""
+        """Remove the hooks: gradients are kept again, and ``optimizer.step()`` takes the step, by the exact rule."""
         for handle in self._handles:
             handle.remove()
         self._optimizer.coupling = None
 
 
 def in_backward(optimizer: Adai) -> InBackward:
-    """Step each parameter in the backward pass, as soon as its gradient is there, and free the gradient.
+    """Update each parameter in the backward pass, as soon as its gradient is ready, and free the gradient.
 
     So the gradients of a model never exist all at once. The training loop stays as it is: ``optimizer.step()`` and
     ``zero_grad()`` find nothing to do; schedulers and state dicts work as before.
@@ -34,10 +34,10 @@ def in_backward(optimizer: Adai) -> InBackward:
     v̂ is divided by the mean of the backward pass before, as with ``mean="previous"``, because the mean of this one is
     not known before its end. Each backward pass reads every v once more.
 
-    **When not to use it.** Each backward pass is a step: not where gradients of several passes are added up. Not with
-    `torch.amp.GradScaler` or clipping by the norm of all gradients, both of which have to see all gradients before any
-    parameter moves. Not for a model in `torch.nn.parallel.DistributedDataParallel`, whose gradients are averaged later
-    than the hook runs. Not with `torch.compile` of the backward pass.
+    **When not to use it.** If gradients of several backward passes are added up, because here each pass is a step. With
+    `torch.amp.GradScaler` or clipping by the norm of all gradients, because these need all gradients before any
+    parameter moves. With `torch.nn.parallel.DistributedDataParallel`, which averages gradients after the hooks have
+    run. With a compiled backward pass.
 
     Args:
         optimizer: holds all parameters of the model. Parameters that are added to it later are stepped by ``step()``.

@@ -17,7 +17,7 @@ from adai.optim.shared.mean import total
 
 
 class Coupled(NamedTuple):
-    """What a step takes from the optimizers that it is coupled with."""
+    """What a step needs to know of the other optimizers that share its mean."""
 
     mean: Mean | None
     """The mean of v̂ of the round before; None in the first round."""
@@ -82,7 +82,9 @@ class Coupling:
         hats, elements, _ = v_hats(self._optimizers)
         v_mean = total(hats).item() / sum(elements) if hats else 0.0
         self._mean = Mean(v_mean) if v_mean else None
-        for hyper, state in _states(self._optimizers) if self._mean is None or self._in_first_round() else ():
+        if not self._in_first_round():
+            return
+        for hyper, state in _states(self._optimizers):
             if self._mean is None:
                 _forget_step(state)
             else:
@@ -101,15 +103,15 @@ def _states(optimizers: Iterable[Optimizer]) -> Iterator[tuple[Hyper, dict[str, 
 
 
 def _forget_step(state: dict[str, Any]) -> None:
-    """Take back a round in which every gradient was zero: such steps do not count."""
+    """Undo the step count of a first round in which every gradient was zero: such steps do not count."""
     state["step"].zero_()
     state["bias_correction"].zero_()
 
 
 def _complete_first_step(hyper: Hyper, state: dict[str, Any], mean: Mean) -> None:
-    """Give m_1 = w g and c_1 = w their values: the first round has made them with another mean, hence another w.
+    """Set m_1 = w g and c_1 = w. The first round computed them with another mean, and so with another w.
 
-    It changes nothing where they are right already, as after loading what one optimizer has saved.
+    If they are right already, for example after loading a checkpoint of one optimizer, nothing changes.
     """
     m, v, c = (_wide(state[key]) for key in ("exp_avg", "exp_avg_sq", "bias_correction"))
     w = weight(
