@@ -321,8 +321,8 @@ class Line(NamedTuple):
 
 
 LINES = (
-    Line("Adai", "adai", "adai", 0.0),
-    Line("Adai, floor 0.7", "adai-floor", "adai", 0.7),
+    Line("Adai, no floor", "adai-paper", "adai", 0.0),
+    Line("Adai, floor 0.9", "adai", "adai", 0.9),
     *(Line(recipe(name).label, name, name, None) for name in OTHERS),
 )
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from adai.lab.optimizers.recipes import RECIPES
+from adai.report.style import style
 from benchmarks import blow_up
 from benchmarks.blow_up import Cell, Unit, append, by_cell, cells, mend, queue, rate, read, settings_of
 
@@ -65,3 +67,10 @@ def test_what_is_drawn_says_that_it_is_partial(tmp_path, capsys):
     assert "| digits, smallnet | smallnet | 1,198 / 599 images | 30 | 64 | 0 to 1 | 30 |" in page
     assert "0 of 1 (0 to 79 %); 3.00" in page
     assert "a CPU, one thread a run, torch 2.13.0, commit abc: 1 runs, 2.0 s each" in page
+
+
+def test_every_line_of_the_figure_has_the_style_of_a_recipe():
+    """Other names would be drawn and listed in different styles."""
+    styles = [line.style for line in blow_up.LINES]
+    assert set(styles) <= RECIPES.keys()
+    assert len({style(name) for name in styles}) == len(styles)
