@@ -39,6 +39,7 @@ def main() -> None:
     """Run the parts that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help="of A, B, C and D; all by default")
+    parser.add_argument("--items", nargs="+", metavar="NAME", help="these items of the parts; all by default")
     parser.add_argument("--dry", action="store_true", help="on a CPU, with tiny sizes")
     parser.add_argument("--data", type=Path, help="the folder with the parts of CIFAR-10's cache file, for part D")
     parser.add_argument("--split", type=Path, metavar="FILE", help="cut the lab's cache file into --data, and end")
@@ -48,6 +49,10 @@ def main() -> None:
     unknown = [part for part in options.parts if part not in PARTS]
     if unknown:
         parser.error(f"there is no part {unknown[0]}; choose from {', '.join(PARTS)}")
+    names = [item.__name__ for part in options.parts or PARTS for item in PARTS[part]]
+    missing = [name for name in options.items or () if name not in names]
+    if missing:
+        parser.error(f"there is no item {missing[0]}; choose from {', '.join(names)}")
     if options.split:
         if options.data is None:
             parser.error("--split needs --data, the folder to write the parts to")
@@ -58,7 +63,8 @@ def main() -> None:
     scale = items.Scale("cpu" if options.dry else "cuda", options.dry, options.data, options.seconds)
     failed = []
     for part in options.parts or PARTS:
-        report = items.run(PARTS[part], scale, options.out / f"{part}.json", {"part": part, **about(scale)})
+        chosen = [item for item in PARTS[part] if not options.items or item.__name__ in options.items]
+        report = items.run(chosen, scale, options.out / f"{part}.json", {"part": part, **about(scale)})
         failed += [name for name, item in report["items"].items() if item["status"] == "failed"]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")

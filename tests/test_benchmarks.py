@@ -34,6 +34,15 @@ def test_every_part_of_the_gpu_hour_runs_dry(tmp_path):
         assert all("GPU" in i["why"] or "CPU" in i["why"] for i in items.values() if i["status"] == "skipped")
 
 
+def test_the_gpu_hour_runs_the_items_that_are_asked_for(tmp_path):
+    command = [sys.executable, BENCHMARKS / "gpu_hour.py", "A", "--dry", "--out", tmp_path, "--items"]
+    subprocess.run([*command, "nan_spreads"], check=True, capture_output=True)
+    assert list(json.loads((tmp_path / "A.json").read_text())["items"]) == ["nan_spreads"]
+    refused = subprocess.run([*command, "nans"], check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "there is no item nans" in refused.stderr
+
+
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -27,6 +28,8 @@ LOOP: dict[str, Any] = {"foreach": False, "fused": False}
 def tests(scale: Scale) -> str:
     """tests/test_cuda.py; without a GPU it skips itself."""
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "tests/test_cuda.py"]
+    if find_spec("xdist"):  # most of the time goes into compiling kernels
+        command += ["-n", "2" if scale.dry else "8"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
     last = done.stdout.strip().splitlines()[-1]
     if done.returncode not in ((0, 5) if scale.dry else (0,)):  # 5: nothing was collected
