@@ -5,8 +5,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, NoReturn
 
 from adai import __version__
@@ -14,6 +15,7 @@ from adai.commands.flags import in_flags
 from adai.commands.options import comparison, doctor, lr, measurement, paper, simulation, stability, suite
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError, did_you_mean
+from adai.files import removed_if_refused
 from adai.report.text import ENCODING_ERRORS
 
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = parser().parse_args(arguments, argparse.Namespace(arguments=arguments))
     try:
-        with _terminated_in_order():
+        with _terminated_in_order(), _no_empty_folder(getattr(options, "out", None)):
             status: int = options.run(options)
     except UserError as error:
         print(f"adai {options.command}: {in_flags(str(error))}", file=sys.stderr)
@@ -58,6 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"adai {options.command}: {message}", file=sys.stderr)
         return 2
     return status
+
+
+def _no_empty_folder(out: Path | None) -> AbstractContextManager[None]:
+    """A command that is refused leaves no folder behind in which there is nothing."""
+    return nullcontext() if out is None else removed_if_refused(out, unless="*")
 
 
 @contextmanager

@@ -33,12 +33,19 @@ def made(folder: Path) -> Path:
 
 
 @contextmanager
-def removed_if_refused(folder: Path) -> Iterator[None]:
-    """If the block raises a `UserError`, remove the folder and those of its parents that did not exist before."""
+def removed_if_refused(folder: Path, unless: str | None = None) -> Iterator[None]:
+    """If the block raises a `UserError`, remove the folder and those of its parents that did not exist before.
+
+    Args:
+        folder: the folder.
+        unless: a pattern. The folder stays if a file in it has such a name by then, which was worth computing.
+    """
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         yield
     except UserError:
+        if unless and any(path.is_file() for path in folder.rglob(unless)):
+            raise
         if new:
             shutil.rmtree(folder, ignore_errors=True)
         for parent in new[1:]:

@@ -111,3 +111,12 @@ def test_an_option_of_the_other_executor_is_refused(given, message, tmp_path, ca
     assert main(["compare", *given, "--out", str(tmp_path / "runs")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["curvature", "noise", "stability"])
+def test_a_command_that_is_refused_leaves_no_empty_folder_but_what_was_there(command, tmp_path, capsys):
+    for out in ("new/folder", "old"):
+        (tmp_path / "old").mkdir(exist_ok=True)
+        assert main([command, str(tmp_path / "nothing"), "--out", str(tmp_path / out)]) == 2
+        assert "cannot read" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["old"]

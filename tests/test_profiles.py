@@ -4,13 +4,18 @@ import math
 
 import pytest
 
-from adai.lab.results.profiles import first_at, mean_ranks, profiles, ratios, typical
+from adai.lab.results.profiles import _resampled, first_at, mean_ranks, profiles, ratios, typical
+
+
+def seeds(*values):
+    return dict(enumerate(values))
+
 
 # Three tasks. "a" is best on the first two and never gets there on the third.
 SCORES = {
-    "one": {"a": [10.0, 10.0], "b": [15.0, 15.0], "c": [40.0, 40.0]},
-    "two": {"a": [2.0, 2.0], "b": [2.0, 2.0], "c": [3.0, 3.0]},
-    "three": {"a": [math.inf, math.inf], "b": [6.0, 6.0], "c": [5.0, 5.0]},
+    "one": {"a": seeds(10.0, 10.0), "b": seeds(15.0, 15.0), "c": seeds(40.0, 40.0)},
+    "two": {"a": seeds(2.0, 2.0), "b": seeds(2.0, 2.0), "c": seeds(3.0, 3.0)},
+    "three": {"a": seeds(math.inf, math.inf), "b": seeds(6.0, 6.0), "c": seeds(5.0, 5.0)},
 }
 
 
@@ -23,8 +28,8 @@ def test_ratios_to_the_best_of_each_task():
 
 
 def test_a_task_that_nobody_solves_and_a_best_of_zero():
-    assert ratios({"t": {"a": [math.inf], "b": [math.inf]}}) == {"t": {"a": math.inf, "b": math.inf}}
-    assert ratios({"t": {"a": [0.0], "b": [1.0]}}) == {"t": {"a": 1, "b": math.inf}}
+    assert ratios({"t": {"a": seeds(math.inf), "b": seeds(math.inf)}}) == {"t": {"a": math.inf, "b": math.inf}}
+    assert ratios({"t": {"a": seeds(0.0), "b": seeds(1.0)}}) == {"t": {"a": 1, "b": math.inf}}
 
 
 def test_profiles_are_shares_of_tasks():
@@ -38,7 +43,7 @@ def test_profiles_are_shares_of_tasks():
 
 
 def test_bands_hold_the_profile_and_have_width_where_seeds_differ():
-    scores = {"t": {"a": [1.0, 3.0, 2.0, 1.0, 3.0], "b": [2.0, 2.0, 2.0, 2.0, 2.0]}}
+    scores = {"t": {"a": seeds(1.0, 3.0, 2.0, 1.0, 3.0), "b": seeds(2.0, 2.0, 2.0, 2.0, 2.0)}}
     found = profiles(scores, [1.0, 1.5])
     for one in found.values():
         assert all(one.low <= one.share)
@@ -46,6 +51,16 @@ def test_bands_hold_the_profile_and_have_width_where_seeds_differ():
     assert found["a"].low[0] < found["a"].high[0]
     again = profiles(scores, [1.0, 1.5])
     assert list(again["a"].low) == list(found["a"].low)
+
+
+def test_a_missing_run_does_not_put_the_others_out_of_step():
+    """The two are equal on each seed, so no resampling may rank them differently where both have run it."""
+    a = dict(enumerate([1.0, 2.0, 3.0, 4.0, 5.0]))
+    scores = {"t": {"a": a, "b": {seed: value + 0.1 for seed, value in a.items() if seed != 0}}}
+    drawn = [again["t"] for again in _resampled(scores)]
+    pairs = [(one["a"][i], one["b"][i]) for one in drawn if one["b"] is not scores["t"]["b"] for i in one["b"]]
+    assert pairs
+    assert all(b == pytest.approx(a + 0.1) for a, b in pairs)
 
 
 def test_mean_ranks_share_places_of_equals():

@@ -130,10 +130,10 @@ def test_steps_to_target_count_to_the_end_of_the_epoch_and_censor(tmp_path):
         },
     )
     entrants = {e.name: e for e in suite.comparisons["t"].entrants}
-    assert suite.steps()["t"] == {"adai": [20, 30], "sgd": [math.inf, 10], "adam": [10, 10]}
+    assert suite.steps()["t"] == {"adai": {0: 20, 1: 30}, "sgd": {0: math.inf, 1: 10}, "adam": {0: 10, 1: 10}}
     assert suite.to_target("t", entrants["adai"]) == (2, 2, 25, 5)
     assert suite.to_target("t", entrants["sgd"]) == (1, 2, math.inf, math.inf)
-    assert suite.final()["t"] == {"adai": [4, 5], "sgd": [7, math.inf], "adam": [9, 9]}
+    assert suite.final()["t"] == {"adai": {0: 4, 1: 5}, "sgd": {0: 7, 1: math.inf}, "adam": {0: 9, 1: 9}}
     assert report.write(suite).exists()
 
 
@@ -154,6 +154,22 @@ def test_a_file_that_is_missing_shows_before_the_first_run_of_all(tmp_path, caps
     options = ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--epochs", "1", "--seeds", "1"]
     assert main(["suite", "--tasks", "digits", "housing", "--optimizers", "sgd", *options]) == 2
     assert "housing/housing.csv" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_refused_optimizer_leaves_no_folder(tmp_path):
+    options = ["--out", str(tmp_path / "new" / "out"), "--epochs", "1", "--seeds", "1"]
+    assert main(["suite", "--tasks", "digits", "--optimizers", "no.module:thing", *options]) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_images_that_are_missing_show_before_the_first_run_of_all(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ADAI_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    options = ["--data-dir", str(tmp_path), "--out", str(tmp_path / "out"), "--epochs", "1", "--seeds", "1"]
+    (tmp_path / "mnist").mkdir()
+    assert main(["suite", "--tasks", "digits", "mnist", "--optimizers", "sgd", *options]) == 2
+    assert "mnist" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

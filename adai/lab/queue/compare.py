@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from adai.errors import UserError
+from adai.files import removed_if_refused
 from adai.lab.host import random_state
 from adai.lab.host.extras import needed
 from adai.lab.host.machine import about, device_named
@@ -140,20 +141,21 @@ def compare(
     if tuning:
         parts = [part.tuned(tuning, execute, watch, common) for part in parts]
     parts = [part.at(factor) for part in parts for factor in sorted({1.0, *map(float, lr_grid)})]
-    for part in parts:
-        part.open(seeds, tune, command)
-    alike = [[_alike(one, part.folder.path) for one in wanted] for part in parts]
-    jobs = [
-        job
-        for seed in range(seeds)
-        for part, measured in zip(parts, alike, strict=True)
-        for job in part.jobs(seed, measured, **common)
-    ]
-    watch(jobs)
-    # One run of each model is enough: if it can be measured, the others can.
-    firsts = {job.settings.model: job for job in reversed(jobs) if job.measures and job.run.status == "unfinished"}
-    for job in firsts.values():
-        job.try_to_measure()
+    with removed_if_refused(folder.path):
+        for part in parts:
+            part.open(seeds, tune, command)
+        alike = [[_alike(one, part.folder.path) for one in wanted] for part in parts]
+        jobs = [
+            job
+            for seed in range(seeds)
+            for part, measured in zip(parts, alike, strict=True)
+            for job in part.jobs(seed, measured, **common)
+        ]
+        watch(jobs)
+        # One run of each model is enough: if it can be measured, the others can.
+        firsts = {job.settings.model: job for job in reversed(jobs) if job.measures and job.run.status == "unfinished"}
+        for job in firsts.values():
+            job.try_to_measure()
     return execute([job for job in jobs if job.to_do], lambda: watch(jobs))
 
 

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from adai.errors import UserError
+from adai.files import removed_if_refused
 from adai.lab.optimizers.recipes import Recipe
 from adai.lab.queue.attempts import Failure
 from adai.lab.queue.compare import compare, unwatched
@@ -12,8 +15,9 @@ from adai.lab.queue.executors import Executor, in_process
 from adai.lab.queue.jobs import Watch
 from adai.lab.results.run import writing_to
 from adai.lab.results.suite import keep
+from adai.lab.settings import Settings
 from adai.lab.tasks.kinds import kind_of
-from adai.lab.tasks.named import file_of
+from adai.lab.tasks.named import named_task
 from adai.lab.tasks.suite import SuiteTask
 
 
@@ -47,16 +51,23 @@ def suite(
         The runs that failed twice.
 
     Raises:
-        UserError: no task is given; the file of a text or a table is missing, which is found before any run; or as
-            `compare`, before the first run of a task.
+        UserError: no task is given; the data of a task are missing or cannot be used, which is found before any run; or
+            as `compare`, before the first run of a task.
     """
     if not tasks:
         raise UserError("`tasks` names none; give at least one")
     for one in tasks.values():
-        file_of(one.task, given.get("data_dir"))
-    with writing_to(folder, "give another `folder`"):
-        folder.mkdir(parents=True, exist_ok=True)
-        keep(folder, tasks)
+        chosen = Settings.of(one.task, **{**one.settings, "device": "cpu", "limit": given.get("limit")})
+        named_task(chosen, torch.device("cpu"), given.get("data_dir"))
+    with removed_if_refused(folder, unless="metrics.jsonl"):
+        with writing_to(folder, "give another `folder`"):
+            folder.mkdir(parents=True, exist_ok=True)
+            keep(folder, tasks)
+        return _compared(folder, tasks, optimizers=optimizers, tune=tune, execute=execute, watch=watch, **given)
+
+
+def _compared(folder: Path, tasks: Mapping[str, SuiteTask], **given: Any) -> list[Failure]:
+    """The comparisons of all tasks; returns the runs that failed twice."""
     failures: list[Failure] = []
     for name, one in tasks.items():
         # `limit` is the number of images; text and tables have none.
@@ -67,10 +78,6 @@ def suite(
             folder / name,
             task=one.task,
             models=[model] if model else (),
-            optimizers=optimizers,
-            tune=tune,
-            execute=execute,
-            watch=watch,
             **{**settings, **own},
         )
     return failures

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
-Scores = Mapping[str, Mapping[str, Sequence[float]]]
-"""The numbers of the seeds, by task and optimizer."""
+Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""The numbers by task, optimizer and seed."""
 
 RESAMPLES = 1000
 LEVEL = 0.95
@@ -60,7 +60,7 @@ def ratios(scores: Scores, middle: Callable[[Sequence[float]], float] = typical)
     """
     found = {}
     for task, of in scores.items():
-        middles = {name: middle(values) for name, values in of.items()}
+        middles = {name: middle(list(values.values())) for name, values in of.items()}
         best = min(middles.values(), default=math.inf)
         found[task] = {name: _ratio(value, best) for name, value in middles.items()}
     return found
@@ -116,7 +116,7 @@ def mean_ranks(scores: Scores) -> dict[str, Interval]:
 
 
 def _ranks(scores: Scores, names: Sequence[str]) -> Array:
-    places = [rankdata([typical(of.get(name, ())) for name in names]) for of in scores.values()]
+    places = [rankdata([typical(list(of.get(name, {}).values())) for name in names]) for of in scores.values()]
     means: Array = np.mean(places, axis=0)
     return means
 
@@ -125,17 +125,20 @@ def _names(scores: Scores) -> list[str]:
     return list(dict.fromkeys(name for of in scores.values() for name in of))
 
 
-def _resampled(scores: Scores) -> list[dict[str, dict[str, Sequence[float]]]]:
-    """The scores of resampled seeds, the same in every call. The optimizers of a task share the resampled seeds."""
+def _resampled(scores: Scores) -> list[Scores]:
+    """The scores of resampled seeds, the same in every call. The optimizers of a task share the resampled seeds.
+
+    A run that is missing leaves a gap. An optimizer that has none of the seeds drawn keeps all its runs.
+    """
     random = np.random.default_rng(0)
-    drawn = []
+    drawn: list[Scores] = []
     for _ in range(RESAMPLES):
-        again: dict[str, dict[str, Sequence[float]]] = {}
+        again: dict[str, Mapping[str, Mapping[int, float]]] = {}
         for task, of in scores.items():
-            most = max(map(len, of.values()), default=0)
-            places = random.integers(0, max(most, 1), most)
+            seeds = sorted({seed for values in of.values() for seed in values})
+            chosen = [seeds[place] for place in random.integers(0, max(len(seeds), 1), len(seeds))]
             again[task] = {
-                name: [values[place % len(values)] for place in places] if len(values) else values
+                name: {i: values[seed] for i, seed in enumerate(chosen) if seed in values} or values
                 for name, values in of.items()
             }
         drawn.append(again)

@@ -101,14 +101,16 @@ class Suite:
         It is inf for a run that died.
         """
         return {
-            task: {e.name: [_final(run, self.measure(task)) for run in _ended(e)] for e in comparison.entrants}
+            task: {
+                e.name: {run.seed: _final(run, self.measure(task)) for run in _ended(e)} for e in comparison.entrants
+            }
             for task, comparison in self.complete.items()
         }
 
     def steps(self) -> Scores:
         """The steps to the target for each run that has ended; inf if it did not reach the target."""
         return {
-            task: {e.name: [self._at_target(task, run)[0] for run in _ended(e)] for e in comparison.entrants}
+            task: {e.name: {run.seed: self._at_target(task, run)[0] for run in _ended(e)} for e in comparison.entrants}
             for task, comparison in self.complete.items()
         }
 
