@@ -46,19 +46,20 @@ def steps_of_large_tensors(scale: Scale) -> dict[str, Any]:
 
 
 def steps_back_to_back(scale: Scale) -> dict[str, Any]:
-    """Milliseconds of each of 50 steps that are launched without waiting."""
+    """Milliseconds of each of many steps that are launched without waiting, and the bandwidth that this is."""
     found: dict[str, Any] = {}
-    for n, shapes in AMOUNTS.items():
-        for name, make in contenders(_load(scale, shapes), core=True).items():
+    for n, shapes in {**AMOUNTS, "100 M": SHAPES["large"], "1 B": SHAPES["billion"]}.items():
+        load, steps = _load(scale, shapes), 50 if n in AMOUNTS else 10
+        for name, make in contenders(load, core=True).items():
             contender = make()
 
-            def steps(step: Callable[[], Any] = contender.step) -> None:
-                for _ in range(50):
+            def many(step: Callable[[], Any] = contender.step, steps: int = steps) -> None:
+                for _ in range(steps):
                     step()
 
-            found.setdefault(n, {})[name] = (
-                1e3 * min(clock(steps, scale.device) for _ in range(1 if scale.dry else 5)) / 50
-            )
+            seconds = min(clock(many, scale.device) for _ in range(1 if scale.dry else 5)) / steps
+            rate = (contender.traffic or 0) * load.elements / seconds / 1e9
+            found.setdefault(n, {})[name] = {"ms": 1e3 * seconds, "gb_per_s": rate}
         scale.keep(found)
     return found
 
