@@ -10,6 +10,7 @@ from adai.cli import main
 from adai.report.escape import Row, draw, fits, ratios, rows
 from adai.simulate import study as studies
 from adai.simulate.escape import Times
+from adai.simulate.saddle import displacements
 from adai.simulate.settings import SETTINGS
 from adai.simulate.study import Study, run
 from tests.folders import comparison
@@ -154,6 +155,31 @@ def test_an_interruption_is_one_line_and_status_130(command, tmp_path, monkeypat
     assert main([command, *arguments]) == 130
     assert capsys.readouterr().err == f"adai {command}: interrupted\n"
     assert not list(tmp_path.glob("saddle.*"))
+
+
+def test_saddle_goes_on_after_the_last_finished_optimizer(tmp_path, monkeypatch, capsys):
+    arguments = ["saddle", "--optimizers", "sgd", "ema", "--replicas", "20", "--H", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
+    simulated, finished = [], []
+
+    def counted(rule, *given, **options):
+        if not finished and simulated and simulated[-1] != rule:
+            finished.append(simulated[-1])
+            raise KeyboardInterrupt
+        simulated.append(rule)
+        return displacements(rule, *given, **options)
+
+    monkeypatch.setattr("adai.commands.saddle.displacements", counted)
+    capsys.readouterr()
+    again = [*arguments, "--threads", "1", "--out", str(tmp_path / "twice")]
+    assert main(again) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    simulated.clear()
+    assert main(again) == 0
+    assert simulated
+    assert finished[0] not in simulated
+    for name in ("saddle.json", "saddle.csv"):
+        assert (tmp_path / "twice" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
 def test_another_seed_needs_another_folder(tmp_path, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from adai.commands.kept import GOES_ON
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.lab.host.progress import progress_bar
@@ -52,7 +53,7 @@ def carry_out(
             bar = bars.add_task("replicas", total=len(study.points()) * study.replicas)
             store = run_study(study, folder, threads=threads, progress=lambda count: bars.update(bar, advance=count))
     except KeyboardInterrupt:
-        print("Interrupted. What was run is kept; the same command goes on from there.", file=sys.stderr)
+        print(GOES_ON, file=sys.stderr)
         return INTERRUPTED
     _report(console, study, store, folder, json_file, remark)
     return 0

@@ -1,4 +1,4 @@
-"""Protects existing results: those that were computed with other settings are not overwritten."""
+"""Results that stay: an interruption keeps what was run, and other settings do not overwrite it."""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from typing import Any
 
 from adai.errors import UserError
 from adai.lab.results.run import read_json
+
+GOES_ON = "Interrupted. What was run is kept; the same command goes on from there."
 
 
 def refuse_others(file: Path, given: Mapping[str, Any], what: str) -> None:

@@ -2,15 +2,19 @@
 
 import argparse
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
-from adai.commands.kept import refuse_others
+from adai.commands.kept import GOES_ON, refuse_others
+from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
+from adai.files import made
 from adai.lab.host.progress import progress_bar
 from adai.lab.host.terminal import terminal
 from adai.report import saddle as report
@@ -20,17 +24,14 @@ from adai.simulate import rules
 from adai.simulate.escape import replica_seeds
 from adai.simulate.rules import ADAI, SGD, Rule
 from adai.simulate.saddle import Squares, displacements
+from adai.theory.bounds import Array
 
 CHUNKS = 20
 
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
-    folder: Path = options.out
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}; give another folder with --out") from error
+    folder: Path = made(options.out)
     magnitudes = np.array(options.H)
     H = np.concatenate([-magnitudes[::-1], magnitudes])
     every = _rules(options.lr)
@@ -42,13 +43,41 @@ def run(options: argparse.Namespace) -> int:
         "T": options.T, "B": options.B, "replicas": options.replicas, "seed": options.seed, "H": H.tolist(),
         "optimizers": {name: rule._asdict() for name, rule in chosen.items()},
     }  # fmt: skip
-    refuse_others(folder / "saddle.json", settings, "displacements")
+    file = folder / "saddle.json"
+    refuse_others(file, settings, "displacements")
     console = terminal()
-    table: list[report.Row] = []
+    try:
+        table = _simulated(file, chosen, H, settings, options, console)
+    except KeyboardInterrupt:
+        if not file.exists():
+            raise
+        print(GOES_ON, file=sys.stderr)
+        return INTERRUPTED
+    write_csv(folder / "saddle.csv", table)
+    report.draw(folder / "saddle.png", table, options.T)
+    for view in report.as_tables(table, options.T):
+        console.print(view)
+    console.print(f"Figure and numbers: {folder}/saddle.png, saddle.csv, saddle.json", soft_wrap=True)
+    return 0
+
+
+def _simulated(
+    file: Path,
+    chosen: Mapping[str, Rule],
+    H: Array,
+    settings: Mapping[str, object],
+    options: argparse.Namespace,
+    console: Console,
+) -> list[report.Row]:
+    """The rows of all optimizers. The file has them after each optimizer, so an interruption loses one at most."""
+    table = report.kept(file)
     with progress_bar(console) as bars, _threads(options.threads or os.cpu_count()) as pool:
         bar = bars.add_task("starting", total=len(chosen) * CHUNKS)
         for name, rule in chosen.items():
             bars.update(bar, description=LABELS[name])
+            if any(row.optimizer == name for row in table):
+                bars.update(bar, advance=CHUNKS)
+                continue
             seeds = np.array_split(replica_seeds(options.seed, f"saddle {name}", 0, options.replicas), CHUNKS)
             wait = _settling(rule)
             parts = []
@@ -62,13 +91,8 @@ def run(options: argparse.Namespace) -> int:
                 bars.update(bar, advance=1)
             squares = Squares(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
             table += report.rows(name, rule, H, squares, B=options.B, T=options.T)
-    write_csv(folder / "saddle.csv", table)
-    write_json(folder / "saddle.json", table, settings)
-    report.draw(folder / "saddle.png", table, options.T)
-    for view in report.as_tables(table, options.T):
-        console.print(view)
-    console.print(f"Figure and numbers: {folder}/saddle.png, saddle.csv, saddle.json", soft_wrap=True)
-    return 0
+            write_json(file, table, settings)
+    return table
 
 
 @contextmanager
