@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu import correctness, items, lab, speed
+from gpu import correctness, items, lab, show, speed
 
 PARTS: dict[str, Sequence[items.Item]] = {"A": correctness.ITEMS, "B": speed.ITEMS, "C": lab.LAB, "D": lab.CIFAR}
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--items", nargs="+", metavar="NAME", help="these items of the parts; all by default")
     parser.add_argument("--dry", action="store_true", help="on a CPU, with tiny sizes")
     parser.add_argument("--data", type=Path, help="the folder with the parts of CIFAR-10's cache file, for part D")
+    parser.add_argument("--show", action="store_true", help="print the tables of the files in --out, and run nothing")
     parser.add_argument("--split", type=Path, metavar="FILE", help="cut the lab's cache file into --data, and end")
     parser.add_argument("--seconds", type=float, default=330, help="no item of a part begins later than this")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu"))
@@ -57,6 +58,9 @@ def main() -> None:
         if options.data is None:
             parser.error("--split needs --data, the folder to write the parts to")
         print(*lab.split(options.split, options.data), sep="\n")
+        return
+    if options.show:
+        print(show.tables(options.out))
         return
     if not options.dry and not torch.cuda.is_available():
         parser.error("torch finds no GPU here; --dry runs this on a CPU")

@@ -32,6 +32,9 @@ def test_every_part_of_the_gpu_hour_runs_dry(tmp_path):
         items = json.loads((tmp_path / f"{part}.json").read_text())["items"]
         assert sum(item["status"] == "done" for item in items.values()) >= least
         assert all("GPU" in i["why"] or "CPU" in i["why"] for i in items.values() if i["status"] == "skipped")
+    shown = subprocess.run([*command, "--show"], check=True, capture_output=True, text=True).stdout
+    assert "## Part D" in shown
+    assert "| Adai fused, settled | " in shown
 
 
 def test_the_gpu_hour_runs_the_items_that_are_asked_for(tmp_path):
