@@ -13,7 +13,12 @@ def tables(folder: Path) -> str:
     lines: list[str] = []
     for file in sorted(folder.glob("[A-D].json")):
         report = json.loads(file.read_text())
-        about = (report.get("gpu", "no GPU"), f"torch {report['torch']}", f"Triton {report['triton']}", f"Python {report['python']}")
+        about = (
+            report.get("gpu", "no GPU"),
+            f"torch {report['torch']}",
+            f"Triton {report['triton']}",
+            f"Python {report['python']}",
+        )
         lines += [f"## Part {report['part']}", "", ", ".join(about), ""]
         for name, item in report["items"].items():
             if item["status"] != "done":
