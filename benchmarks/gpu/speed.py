@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from itertools import product
 from statistics import median
 from typing import Any
 from unittest import mock
@@ -10,6 +11,7 @@ import host_time
 import torch
 from contenders import SHAPES, Load, contenders, parameters
 from step_time import clock, copy_bandwidth, measure, replays_as_eager, wait
+from torch import Tensor
 
 from adai import Adai
 from adai.optim.engines import triton
@@ -105,37 +107,32 @@ def kernels(scale: Scale) -> dict[str, dict[str, float]]:
 
 
 def sweep(scale: Scale) -> dict[str, float]:
-    """Milliseconds of a step by the size of chunks and blocks and the number of warps."""
+    """Milliseconds of a step by the size of chunks and blocks and the number of warps, and by the parameters' dtype."""
     needs_gpu(scale)
     found = {}
-    for chunk in (4096, 8192, 16384):
-        for block in (512, 1024, 2048):
-            for warps in (4, 8):
-                with (
-                    mock.patch.object(table, "CHUNK", chunk),
-                    mock.patch.object(triton, "CHUNK", chunk),
-                    mock.patch.object(triton, "BLOCK", block),
-                    mock.patch.object(triton, "WARPS", warps),
-                ):
-                    optimizer = Adai(parameters(Load(SHAPES["large"], "cuda")), fused=True)
-                    found[f"{chunk} {block} {warps}"] = 1e3 * _median_time(optimizer.step, scale)
-                scale.keep(found)
-                if time.monotonic() > scale.until:
-                    return found
+    for dtype in (torch.float32, torch.bfloat16):
+        for chunk, block, warps in product((8192, 16384), (256, 512, 1024), (4, 8)):
+            with (
+                mock.patch.object(table, "CHUNK", chunk),
+                mock.patch.object(triton, "CHUNK", chunk),
+                mock.patch.object(triton, "BLOCK", block),
+                mock.patch.object(triton, "WARPS", warps),
+            ):
+                optimizer = Adai(_as(dtype, parameters(Load(SHAPES["large"], "cuda"))), fused=True)
+                found[f"{dtype} {chunk} {block} {warps}"] = 1e3 * _median_time(optimizer.step, scale)
+            scale.keep(found)
+            if time.monotonic() > scale.until:
+                return found
     return found
 
 
 def variants(scale: Scale) -> dict[str, float]:
     """Milliseconds of a step: gradients at odd addresses, bfloat16, a dampened step."""
     load = _load(scale, [(1000,)] if scale.dry else SHAPES["large"])
-    plain, odd, half = parameters(load), parameters(load), parameters(load)
+    plain, odd, half = parameters(load), parameters(load), _as(torch.bfloat16, parameters(load))
     for p in odd:
         memory = torch.empty(p.numel() + 1, device=p.device)
         p.grad = memory[1:].view(p.shape).fill_(0.01)
-    for p in half:
-        p.grad = None
-        p.data = p.data.bfloat16()
-        p.grad = torch.full_like(p, 0.01)
     steps = {
         "aligned": Adai(plain, fused=True).step,
         "gradients at odd addresses": Adai(odd, fused=True).step,
@@ -156,6 +153,15 @@ ITEMS = [
     kernels,
     sweep,
 ]
+
+
+def _as(dtype: torch.dtype, params: list[Tensor]) -> list[Tensor]:
+    """The parameters and their gradients in this dtype."""
+    for p in params:
+        gradient, p.grad = p.grad, None
+        p.data = p.data.to(dtype)
+        p.grad = None if gradient is None else gradient.to(dtype)
+    return params
 
 
 def _load(scale: Scale, shapes: list[tuple[int, ...]]) -> Load:
