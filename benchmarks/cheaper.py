@@ -26,7 +26,7 @@ from adai.lab.host.machine import processor
 TASKS: dict[str, dict[str, Any]] = {
     "digits": {"epochs": 20},
     "mnist": {"epochs": 1},
-    "cifar10": {"epochs": 3, "model": "resnet8", "amp": "bf16"},
+    "cifar10": {"epochs": 3, "model": "resnet8", "precision": "bf16", "channels_last": True},
 }
 OPTIONS: dict[str, Any] = {"lr": 1.0, "weight_decay": 5e-4, "min_inertia": 0.9, "warmup_steps": 100}
 FORMS: dict[str, dict[str, Any]] = {
@@ -41,13 +41,15 @@ def _made(more: dict[str, Any], model: nn.Module) -> Adai:
     return Adai(model.parameters(), **OPTIONS, **more)
 
 
-def measure(task: str, seeds: int, out: Path) -> list[dict[str, Any]]:
+def measure(task: str, seeds: int, out: Path, device: str) -> list[dict[str, Any]]:
     """A row for each form."""
     result = compare(
         task,
         optimizers={form: partial(_made, more) for form, more in FORMS.items()},
         seeds=seeds,
         folder=out / task,
+        device=device,
+        graph=device == "cuda",
         **TASKS[task],
     )
     print(f"{task}: {result.verdict()}")
@@ -60,16 +62,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=["digits", "mnist"])
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--out", type=Path, default=Path("runs/cheaper"), help="where runs are kept")
     parser.add_argument("--json", type=Path, help="where the numbers are written")
     args = parser.parse_args()
     for task in args.tasks:
-        rows = measure(task, args.seeds, args.out)
+        rows = measure(task, args.seeds, args.out, args.device)
         for row in rows:
             print(row)
         if args.json:
             kept = json.loads(args.json.read_text()) if args.json.exists() else {}
-            about = {"machine": processor(), "torch": torch.__version__, "seeds": args.seeds}
+            machine = processor() if args.device == "cpu" else torch.cuda.get_device_name()
+            about = {"machine": machine, "torch": torch.__version__, "seeds": args.seeds}
             kept[task] = {**about, **TASKS[task], "rows": rows}
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(json.dumps(kept, indent=1) + "\n")
