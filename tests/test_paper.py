@@ -127,7 +127,9 @@ def test_small_scale_has_the_papers_rates_on_a_small_net():
 def test_table_1_at_small_scale_has_the_order_beside_the_papers(tmp_path, capsys):
     """Five seeds of some optimizers and three of the others: what nobody asked for is not missing."""
     errors = {"adai": [30.0] * 5, "sgd": [29.0] * 5, "adam": [35.0] * 3}
-    fabricated(tmp_path, RESNET8_CIFAR10, errors, SMALL)
+    folder = fabricated(tmp_path, RESNET8_CIFAR10, errors, SMALL)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "machine": "a made-up GPU"}))
     assert main(["paper", "table1", "--scale", "small", "--draw-only", "--out", str(tmp_path)]) == 0
     assert SMALL.note in " ".join(capsys.readouterr().out.split())
     table = table1.cells(tmp_path, SMALL)
@@ -140,7 +142,9 @@ def test_table_1_at_small_scale_has_the_order_beside_the_papers(tmp_path, capsys
     with (tmp_path / "table1.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {(row["scale"], row["difference"]) for row in rows} == {(SMALL.note, "")}
+    assert [row["machine"] for row in rows] == ["a made-up GPU"] * 9 + [""] * 9
     assert SMALL.note in (tmp_path / "table1.md").read_text()
+    assert "Trained on: ResNet8 on CIFAR-10, a made-up GPU.\n" in (tmp_path / "table1.md").read_text()
     said = "ResNet8 on CIFAR-10 and the paper's ResNet18 order the optimizers with rank correlation 0.50 (no interval"
     assert said in (tmp_path / "table1.md").read_text()
     assert all(cell.model == "resnet18" for cell in table1.cells(tmp_path, FULL)[:9])

@@ -52,6 +52,7 @@ class Cell(NamedTuple):
     ``mean``, ``sd`` and ``difference`` are of the finished runs; ``runs`` describes which runs exist. ``paper_model``
     is the network of the paper's numbers; if it differs from ours, there is no difference. ``place`` is the optimizer's
     rank among those of the network that have a mean, from 1 for the lowest; ``paper_place`` is its rank in the paper.
+    ``machine`` names the processors or GPUs that the network's runs were trained on; empty if there are none.
     """
 
     dataset: str
@@ -67,6 +68,7 @@ class Cell(NamedTuple):
     paper_model: str
     place: int | None
     paper_place: int
+    machine: str
 
 
 def cells(folder: Path, scale: Scale) -> list[Cell]:
@@ -84,12 +86,14 @@ def cells(folder: Path, scale: Scale) -> list[Cell]:
 
 
 def _of_network(folder: Path, ours: Experiment, paper: Experiment, scale: Scale) -> list[Cell]:
-    runs = {row.optimizer: row for row in summarise(found(folder, ours, scale)).rows}
+    comparison = found(folder, ours, scale)
+    machine = str(comparison.where.get("machine", ""))
+    runs = {row.optimizer: row for row in summarise(comparison).rows}
     printed = TABLE1[paper.dataset, paper.model]
-    return [_cell(ours, paper, runs[name], spread, scale) for name, spread in printed.items()]
+    return [_cell(ours, paper, runs[name], spread, scale, machine) for name, spread in printed.items()]
 
 
-def _cell(ours: Experiment, paper: Experiment, row: Row, printed: Spread, scale: Scale) -> Cell:
+def _cell(ours: Experiment, paper: Experiment, row: Row, printed: Spread, scale: Scale, machine: str) -> Cell:
     found_here = spread(list(row.best.values()))
     mean, sd = (x if isfinite(x) else None for x in found_here)
     difference = None if mean is None or ours.model != paper.model else mean - printed.mean
@@ -97,7 +101,7 @@ def _cell(ours: Experiment, paper: Experiment, row: Row, printed: Spread, scale:
     runs = row.runs if begun else NOT_RUN
     return Cell(
         ours.dataset, ours.model, row.optimizer, runs, mean, sd, *printed, difference, scale.note or scale.name,
-        paper.model, None, 0,
+        paper.model, None, 0, machine,
     )  # fmt: skip
 
 
@@ -169,8 +173,8 @@ def as_table(table: Sequence[Cell], scale: Scale) -> Fitting:
 
 
 def markdown(table: Sequence[Cell], scale: Scale) -> str:
-    """The table for a README; at small scale with the rank correlations."""
-    under = [remarked(CAPTION, scale.note), *(orders(table) if scale is SMALL else [])]
+    """The table for a README; at small scale with the rank correlations. It names the machines of the runs."""
+    under = [remarked(CAPTION, scale.note), *(orders(table) if scale is SMALL else []), *machines(table)]
     return as_markdown(headings(scale), lines(table, scale), left=2) + "".join(f"\n{text}\n" for text in under)
 
 
@@ -187,6 +191,12 @@ def orders(table: Sequence[Cell]) -> list[str]:
         text = f"{what} with rank correlation {rank.value:.2f} ({interval}, {rank.number} optimizers)."
         said.append(text.replace("-0.", "−0.").replace("-1.", "−1."))
     return said
+
+
+def machines(table: Sequence[Cell]) -> list[str]:
+    """A sentence that says where each network was trained; none if no network was."""
+    networks = dict.fromkeys((f"{NAMES[c.model]} on {NAMES[c.dataset]}", c.machine) for c in table if c.machine)
+    return [f"Trained on: {'; '.join(f'{network}, {machine}' for network, machine in networks)}."] if networks else []
 
 
 def draw(folder: Path, scale: Scale) -> Drawn:
