@@ -4,9 +4,10 @@ from adai.paper.claims import simulated, trained
 from adai.paper.claims.claim import Claim
 
 _ALONG = tuple(f"{name}/config.json" for name in trained.MEASURED)
-_FLATNESS = ("adai compare --option adai.min_inertia=0 --flatness 3",)
+_FLATNESS = ("adai compare --option adai.min_inertia=0 --flatness 3", "adai paper table1 --scale small")
 _ESCAPE = tuple(f"adai escape --setting {name}" for name in ("paper", "double-well", "matched"))
 _TABLE1 = ("adai paper table1 --scale small",)
+_SMALL = (f"{trained.TABLE1[0]}/config.json",)
 
 CLAIMS = (
     Claim(
@@ -14,14 +15,16 @@ CLAIMS = (
         "“Adai can generalize better than SGD with Momentum”",
         "Section 5, Table 1",
         trained.better_than_sgd,
-        commands=_TABLE1,
+        _SMALL,
+        _TABLE1,
     ),
     Claim(
         "better-than-adaptive",
         "Adai generalizes better than Adam and its variants",
         "Section 5, Table 1",
         trained.better_than_adaptive,
-        commands=_TABLE1,
+        _SMALL,
+        _TABLE1,
     ),
     Claim(
         "as-fast-as-adam",
@@ -29,7 +32,7 @@ CLAIMS = (
         "Section 5, Figure 4",
         trained.as_fast_as_adam,
         _ALONG,
-        _TABLE1,
+        _FLATNESS,
     ),
     Claim(
         "robust",
