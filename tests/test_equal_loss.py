@@ -10,6 +10,7 @@ from adai.lab.measure.curvature.kept import FlatnessSettings
 from adai.lab.results import flatness
 from adai.lab.results.comparison import read
 from adai.lab.results.equal_loss import at_equal_loss, courses, verdicts
+from adai.report.equal_loss import picture
 from tests.folders import comparison, measurement, write_kept
 
 TIMES = {"adai": 2.0, "sgd": 1.0, "adam": 8.0}
@@ -136,6 +137,13 @@ def test_a_loss_that_is_not_finite_or_0_is_passed_over(along):
 
 
 @pytest.mark.slow
+def test_the_legend_has_the_optimizers_that_are_drawn(along, tmp_path):
+    """A comparison of four optimizers, one of which was not measured."""
+    extended = read(comparison(tmp_path / "four", {**{name: [3.0] for name in LOSSES}, "adamw": [3.0]}))
+    drawn = picture(extended, courses(read(along)), None).figure
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["Adai", "SGD momentum", "Adam"]
+
+
 def test_the_report_of_runs_measured_along_training(along, capsys):
     assert main(["report", str(along)]) == 0
     out = " ".join(capsys.readouterr().out.split())

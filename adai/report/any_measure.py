@@ -108,6 +108,6 @@ def picture(comparison: Comparison, found: Courses, name: str, key: str, heading
     log_where_it_helps(ax, "y", drawn)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="epoch", ylabel=heading)
-    add_legend(figure, comparison, lines=False)
+    add_legend(figure, comparison, lines=False, of=[entrant.name for entrant, of_seeds in found if of_seeds])
     text = f"Means of the last values: {'; '.join(said)}. A line a run."
     return Picture(f"{name}-{key}", f"{heading[0].upper()}{heading[1:]} by epoch", text, figure)

@@ -65,5 +65,5 @@ def picture(comparison: Comparison, found: Courses, equal: Flatness | None) -> P
         )
         said += f" Medians at the dotted line, {where(equal)}: {at}."
     ax.set(xlabel=with_unit("loss on the samples", comparison.loss_unit), ylabel="top eigenvalue")
-    add_legend(figure, comparison, lines=False)
+    add_legend(figure, comparison, lines=False, of=[name for name, of_seeds in found.items() if of_seeds])
     return Picture("flatness-along", "Top eigenvalue against the loss along training", said, figure)

@@ -170,7 +170,7 @@ def pictures(comparison: Comparison, measured: Flatness) -> list[Picture | Missi
 def _against_loss(comparison: Comparison, measured: Flatness) -> Picture:
     """Marks on one rising line say that the loss alone makes the difference."""
     figure, ax = one_axes()
-    said, drawn = [], []
+    said, drawn, names = [], [], []
     for entrant in comparison.entrants:
         look = style(entrant.name, comparison.names)
         loss, largest = (measured.values(entrant.name, key) for key in ("loss", "largest"))
@@ -178,11 +178,12 @@ def _against_loss(comparison: Comparison, measured: Flatness) -> Picture:
         if x.size:
             ax.scatter(x, y, s=36, marker=look.marker, color=look.light, alpha=0.8, linewidths=0, clip_on=False)
             drawn.append((x, y))
+            names.append(entrant.name)
             said.append(f"{entrant.label} {short(median(y))} at {short(median(x))} {measured.unit}".rstrip())
     for axis, values in zip("xy", zip(*drawn, strict=True), strict=False):
         log_where_it_helps(ax, axis, values)
     ax.set(xlabel=with_unit("loss on the samples", measured.unit), ylabel=MEASURES["largest"])
-    add_legend(figure, comparison, lines=False)
+    add_legend(figure, comparison, lines=False, of=names)
     description = (
         f"Medians: {'; '.join(said)}. A mark a run; along one rising line the loss alone makes the difference."
     )

@@ -1,7 +1,7 @@
 """The parts of a comparison's figures: curves, scatter and legend, drawn on axes that the caller creates."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -88,10 +88,18 @@ def draw_scatter(ax: Axes, comparison: Comparison, measure: Measure) -> list[str
     return said
 
 
-def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
-    """A legend entry for each optimizer, and with ``lines`` one for each way in which runs have ended early."""
+def legend_keys(comparison: Comparison, *, lines: bool = True, of: Collection[str] | None = None) -> list[Line2D]:
+    """A legend entry for each optimizer, and with ``lines`` one for each way in which runs have ended early.
+
+    Args:
+        comparison: the optimizers.
+        lines: whether they are drawn as lines.
+        of: the optimizers that are drawn, if not all are.
+    """
     keys = []
     for entrant in comparison.entrants:
+        if of is not None and entrant.name not in of:
+            continue
         look = style(entrant.name, comparison.names)
         line = Line2D([], [], color=look.light, marker=look.marker, ms=5, lw=1.6 if lines else 0)
         line.set_label(legend(entrant.label))
@@ -104,8 +112,10 @@ def legend_keys(comparison: Comparison, *, lines: bool = True) -> list[Line2D]:
     return keys
 
 
-def add_legend(figure: Figure, comparison: Comparison, *, lines: bool = True) -> None:
-    """Put a legend below the axes, and make the figure higher by its height."""
-    keys = legend_keys(comparison, lines=lines)
+def add_legend(
+    figure: Figure, comparison: Comparison, *, lines: bool = True, of: Collection[str] | None = None
+) -> None:
+    """Put a legend, as `legend_keys` has it, below the axes, and make the figure higher by its height."""
+    keys = legend_keys(comparison, lines=lines, of=of)
     figure.set_figheight(HEIGHT + 0.22 * math.ceil(len(keys) / 3))
     figure.legend(handles=keys, loc="outside lower center", ncols=3, handlelength=2.8, columnspacing=1.2)
