@@ -100,8 +100,10 @@ def kernels(scale: Scale) -> dict[str, dict[str, float]]:
     elements, found = Load(SHAPES["large"], "cuda").elements, {}
     for event in profile.key_averages():
         us = event.device_time_total / max(event.count, 1)
+        if not us:  # the host's part
+            continue
         found[event.key] = {"us": us}
-        if event.key in traffic and us:
+        if event.key in traffic:
             found[event.key]["gb_per_s"] = traffic[event.key] * elements / us / 1e3
     return found
 
