@@ -6,7 +6,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -17,6 +19,7 @@ from adai.errors import UserError
 from adai.files import made
 from adai.lab.host.progress import progress_bar
 from adai.lab.host.terminal import terminal
+from adai.lab.results.run import read_json
 from adai.report import saddle as report
 from adai.report.escape import LABELS
 from adai.report.rows import write_csv, write_json
@@ -61,6 +64,23 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _kept(file: Path) -> list[report.Row]:
+    """The rows that the JSON file of an earlier call holds, which may have been interrupted; empty if there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not file.exists():
+        return []
+    rows: list[dict[str, Any]] = read_json(file).get("rows", [])
+    try:
+        return [
+            report.Row._make(nan if row[name] is None else row[name] for name in report.Row._fields) for row in rows
+        ]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error!r}); remove it, or give another folder with --out") from error
+
+
 def _simulated(
     file: Path,
     chosen: Mapping[str, Rule],
@@ -70,7 +90,7 @@ def _simulated(
     console: Console,
 ) -> list[report.Row]:
     """The rows of all optimizers. The file has them after each optimizer, so an interruption loses one at most."""
-    table = report.kept(file)
+    table = _kept(file)
     with progress_bar(console) as bars, _threads(options.threads or os.cpu_count()) as pool:
         bar = bars.add_task("starting", total=len(chosen) * CHUNKS)
         for name, rule in chosen.items():

@@ -1,18 +1,15 @@
 """Displacement at a saddle, simulated, printed and exact, as a table, files and a figure."""
 
 from collections.abc import Callable, Sequence
-from math import nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from adai.errors import UserError
 from adai.files import write_whole
-from adai.lab.results.run import read_json
 from adai.report.axes import plain
 from adai.report.escape import LABELS
 from adai.report.fitting import Fitting
@@ -52,21 +49,6 @@ class Row(NamedTuple):
     drift_se: float
     drift_printed: float
     drift_exact: float
-
-
-def kept(file: Path) -> list[Row]:
-    """The rows that the JSON file of an earlier call holds, which may have been interrupted; empty if there is none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    if not file.exists():
-        return []
-    rows: list[dict[str, Any]] = read_json(file).get("rows", [])
-    try:
-        return [Row._make(nan if row[name] is None else row[name] for name in Row._fields) for row in rows]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}); remove it, or give another folder with --out") from error
 
 
 def theory(name: str, rule: Rule, H: Array, B: float, T: int) -> Theory:
