@@ -33,8 +33,8 @@ from adai.optim.rule import Count, Mean
 from adai.optim.shared.mean import total
 
 BLOCK, WARPS = 1024, 4
-DAMPENED_BLOCK = 512
-"""The block of both passes if they compute powers, which need more registers."""
+SMALL_BLOCK = 512
+"""The block of both passes if they compute powers or the places of shards, which need more registers."""
 ONE_BLOCK, ONE_WARPS = 4096, 16
 """The block of a single program that may have to read all gradients, and its warps."""
 TRY_AGAIN_AFTER = 60.0
@@ -181,7 +181,7 @@ class _Passes:
         self._kernels, self._hyper = _kernels(), hyper
         self._grads, self._numbers = part.begin(batch.grads, hyper, held)
         self._decays, self._dampened = hyper.l2 != 0, hyper.dampening != 1
-        self._block = DAMPENED_BLOCK if self._dampened else BLOCK
+        self._block = SMALL_BLOCK if self._dampened or part.in_runs else BLOCK
         self._clipped = False  # whether `squares` has read the gradients already
         self._counted = False  # whether the facts of this step are on the device
         types = self._kernels.TYPES
@@ -249,7 +249,7 @@ class _Passes:
                 self._number(mean.value), self._number(mean.alive),
                 CORRECTED=part.corrected, DECAYS=self._decays, DAMPENED=self._dampened,
                 ROUNDED=part.rounded, RUNS=part.in_runs, COUNTED=self._hyper.capturable, **self._types, KEPT=self._kept,
-                EACH=_each(part.param_dtype, part.grad_dtype, part.state_dtype), CHUNK=CHUNK, BLOCK=self._block,
+                EACH=self._each(part.param_dtype, part.grad_dtype, part.state_dtype), CHUNK=CHUNK, BLOCK=self._block,
                 num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
         part.summed = True
@@ -261,9 +261,13 @@ class _Passes:
                 part.words, self._grads, self._numbers, part.owner, part.chunk_sums, part.tensor_sums, part.v_sums,
                 part.v_steps, self._number(clip),
                 WHAT=what, COUNTED=self._hyper.capturable, **self._types, KEPT=self._kept,
-                EACH=_each(part.param_dtype, part.grad_dtype), CHUNK=CHUNK, BLOCK=self._block,
+                EACH=self._each(part.param_dtype, part.grad_dtype), CHUNK=CHUNK, BLOCK=self._block,
                 num_warps=WARPS, enable_fp_fusion=False,
             )  # fmt: skip
+
+    def _each(self, *dtypes: torch.dtype) -> int:
+        """The number of elements in a wide access to arrays of these dtypes, of which a thread has only so many."""
+        return max(1, min(16 // max(dtype.itemsize for dtype in dtypes), self._block // (32 * WARPS)))
 
     def _what(self) -> str:
         """The kind of sums that the first pass has computed."""
@@ -281,11 +285,6 @@ class _Passes:
         if value.dtype == torch.float64 and value.device == part.device:
             return value
         return value.detach().to(part.device, torch.float64)
-
-
-def _each(*dtypes: torch.dtype) -> int:
-    """The number of elements in a wide access to arrays of these dtypes."""
-    return 16 // max(dtype.itemsize for dtype in dtypes)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
