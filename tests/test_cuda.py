@@ -76,11 +76,11 @@ def test_200_steps_with_state_in_bfloat16_equal_the_loop_on_the_cpu(tensors, opt
     params = on_gpu(expected)
     optimizer = train(params, 200, fused=True, **NARROW, **options)
     reference = train(expected, 200, **NARROW, **options, **LOOP)
-    assert_rounded_alike(params, optimizer, expected, reference, 2e-2)
+    assert_rounded_alike(params, optimizer, expected, reference, 1e-2)
     for p, q in zip(params, expected, strict=True):
         if p.numel():
             difference = (p.detach().cpu() - q.detach()).square().mean().sqrt()
-            assert difference < 1e-4 * q.detach().square().mean().sqrt()
+            assert difference < 3e-4 * q.detach().square().mean().sqrt()
 
 
 @pytest.mark.parametrize("gradient", [torch.bfloat16, torch.float32])

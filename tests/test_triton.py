@@ -719,7 +719,7 @@ def variants():
                 names = ("CORRECTED", "DECAYS", "DAMPENED")
                 step = {name: bool(flags >> k & 1) for k, name in enumerate(names)} | types | sizes
                 for runs in (False, True) if rounded or kept is not real else (False,):
-                    block = SMALL_BLOCK if step["DAMPENED"] or runs else 1024
+                    block = SMALL_BLOCK if step["DAMPENED"] or runs or rounded else 1024
                     own = {"ROUNDED": rounded, "RUNS": runs, "BLOCK": block, "EACH": min(each, block // 128)}
                     yield "step", step | own
     for what in ("plain", "decayed", "parts", "before"):

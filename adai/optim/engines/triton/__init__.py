@@ -34,7 +34,7 @@ from adai.optim.shared.mean import total
 
 BLOCK, WARPS = 1024, 4
 SMALL_BLOCK = 512
-"""The block of both passes if they compute powers or the places of shards, which need more registers."""
+"""The block of both passes if they compute powers, the places of shards, or round parameters: that needs registers."""
 ONE_BLOCK, ONE_WARPS = 4096, 16
 """The block of a single program that may have to read all gradients, and its warps."""
 TRY_AGAIN_AFTER = 60.0
@@ -181,7 +181,7 @@ class _Passes:
         self._kernels, self._hyper = _kernels(), hyper
         self._grads, self._numbers = part.begin(batch.grads, hyper, held)
         self._decays, self._dampened = hyper.l2 != 0, hyper.dampening != 1
-        self._block = SMALL_BLOCK if self._dampened or part.in_runs else BLOCK
+        self._block = SMALL_BLOCK if self._dampened or part.in_runs or part.rounded else BLOCK
         self._clipped = False  # whether `squares` has read the gradients already
         self._counted = False  # whether the facts of this step are on the device
         types = self._kernels.TYPES
