@@ -29,6 +29,10 @@ class Operators:
         """Σ v̂ of the step before."""
         return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
 
+    def mean_before(self, engines: Sequence[Any], clips: Sequence[Any]) -> None:
+        """Return None: the host decides."""
+        del engines, clips
+
     def mean(self, hats: Sequence[Tensor], elements: int) -> None:
         """Return None: these engines have no single operation for the mean."""
         del hats, elements
