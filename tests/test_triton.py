@@ -347,7 +347,7 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     state = {name: [] for name in ("exp_avgs", "exp_avg_sqs", "bias_corrections")}
     param = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     batch = SimpleNamespace(params=[param], check_shapes=lambda: None, places=[Place(0)], **state)
-    return engines.choose(group, Hyper.of(group), batch, [])
+    return engines.choose(group, Hyper.of(group), batch, batch)
 
 
 def test_triton_is_the_default_on_gpus(monkeypatch):

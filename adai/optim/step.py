@@ -14,7 +14,7 @@ from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
 from adai.optim.saving.state import drop_settled
 from adai.optim.shared.coupling import Coupled
-from adai.optim.shared.mean import accumulator, clip_factor, gated
+from adai.optim.shared.mean import accumulator, clip_factor, distinct, gated
 from adai.optim.shared.scaling import Scaled
 from adai.optim.shared.sharding import Sharing, local
 
@@ -60,21 +60,20 @@ def work_of_group(
     hyper, work = Hyper.of(group), []
     off_host = keeps_off_host(optimizer.param_groups, sharing)
     for share in range(len(sharing.shares)):
-        part, own = batch, states
+        owners, own = batch, states
         if len(sharing.shares) > 1:
             where = [i for i, other in enumerate(shares) if other == share]
-            part, own = batch.take(where), [states[i] for i in where] if states else []
-        if not part.params:
+            owners, own = batch.take(where), [states[i] for i in where] if states else []
+        if not owners.params:
             continue
-        if not sharing.plain:
-            part = local(part)
+        part = owners if sharing.plain else local(owners)
         if has_complex:
             part = part.real()
         if compiling:
-            engine = choose(group, hyper, part, own)
+            engine = choose(group, hyper, part, owners)
         else:
             # Remove the engine, so that it is not used again if its preparation fails.
-            engine = choose(group, hyper, part, own, engines.pop((index, share), None))
+            engine = choose(group, hyper, part, owners, engines.pop((index, share), None))
             engines[index, share] = engine
         counts = [] if engine.on_device else _counts(part.steps, hyper, off_host, engine.ts)
         work.append(Work(engine, part, share, hyper, counts, own))
@@ -200,7 +199,7 @@ def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool, ts: list[floa
         return [hyper.count_at(step.to(accumulator(step.device)) + 1) for step in steps]
     if ts is None:
         ts = [step.item() + 1 for step in steps]
-    if ts and ts.count(ts[0]) == len(ts):  # usually
+    if len(distinct(ts)) == 1:  # usually
         return [hyper.count_at(ts[0])] * len(ts)
     each = {t: hyper.count_at(t) for t in set(ts)}
     return [each[t] for t in ts]
@@ -228,7 +227,7 @@ def _asks(work: list[Work], number: Tensor) -> bool:
 
 def _drop_settled(work: list[Work]) -> None:
     for w in work:
-        soon = any(count.least > 0.99 for count in w.counts)  # fast, and false in most steps
+        soon = any(count.least > 0.99 for count in distinct(w.counts))  # fast, and false in most steps
         if soon and any(c is not None for c in w.batch.bias_corrections):
             for state, count in zip(w.states, w.counts, strict=True):
                 drop_settled(state, count)

@@ -31,12 +31,13 @@ class Engine(Protocol):
     ts: list[float] | None
     """The count of each tensor in this step, if the engine has a fast way to know it. Valid after `prepare`."""
 
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper, /) -> str | None:
+    def prepare(self, batch: Batch, owners: Batch, hyper: Hyper, /) -> str | None:
         """Prepare a step; return None, or the reason why this engine cannot work on these tensors.
 
         Args:
             batch: the tensors. The engine may replace gradients in it by copies.
-            states: the parameters' state dicts in the order of the batch; empty under `torch.compile`.
+            owners: the same tensors as the optimizer has them, of which those of the batch may be views or the parts
+                on this process; ``batch`` itself if they are neither.
             hyper: the group's numbers.
 
         Raises:

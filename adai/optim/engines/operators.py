@@ -1,7 +1,6 @@
 """What the engines share that consist of torch operators."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +18,9 @@ class Operators:
     one_pass = False
     ts: list[float] | None = None
 
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
+    def prepare(self, batch: Batch, owners: Batch, hyper: Hyper) -> None:
         """Check the shapes; there is no other condition."""
-        del states, hyper
+        del owners, hyper
         if not torch.compiler.is_compiling():
             batch.check_shapes()
 

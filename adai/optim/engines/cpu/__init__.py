@@ -85,7 +85,7 @@ class Fused:
     def __init__(self) -> None:
         self._forms: list[_Form] = []
 
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
+    def prepare(self, batch: Batch, owners: Batch, hyper: Hyper) -> str | None:
         """Create or keep the kernel's table; return None, or the reason why the kernel cannot work on these tensors."""
         del hyper
         if not self._fits(batch):
@@ -94,7 +94,7 @@ class Fused:
             if reason is not None:
                 return reason
             self._make_table(batch)
-        self._known = self._watch.unchanged([state["exp_avg_sq"] for state in states], batch.exp_avg_sqs)
+        self._known = self._watch.unchanged(owners.exp_avg_sqs, batch.exp_avg_sqs)
         self._counted = False
         self._take_gradients(batch)
         return None

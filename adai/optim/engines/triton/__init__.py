@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from adai.optim.engines.batch import Batch
-from adai.optim.engines.triton import table
+from adai.optim.engines.triton import launch, table
+from adai.optim.engines.triton.launch import ALIGNMENT, Launches
 from adai.optim.engines.triton.table import CHUNK, Part, Table
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
@@ -75,6 +76,7 @@ def _tried(device: torch.device) -> str | None:
             kernels.probe[(1,)](address, ELEMENT=kernels.TYPES[number.dtype])
             if not number:
                 return f"Triton kernels write nothing on {device}"
+            launch.try_quick(kernels, device)
     except Exception as error:  # of any kind: it calls compilers, linkers and drivers
         return f"Triton does not work on {device} ({error})"
     return None
@@ -88,22 +90,25 @@ class Fused:
 
     def __init__(self) -> None:
         self._table: Table | None = None
+        self._passes: list[_Passes] = []
         self.ts: list[float] | None = None
 
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
+    def prepare(self, batch: Batch, owners: Batch, hyper: Hyper) -> str | None:
         """Send what has changed; return None, or the reason why the kernels cannot work on these tensors."""
         kept, capturable = self._table, hyper.capturable
-        if kept is None or not kept.fits(batch, states, capturable=capturable):
+        if kept is None or not kept.fits(batch, owners, capturable=capturable):
             batch.check_shapes()
             reason = table.refusal(batch, capturable=capturable) or missing(batch.params[0].device)
             if reason is not None:
                 return reason
-            self._table = kept = Table(batch, states, capturable=capturable)
+            self._table = kept = Table(batch, owners, capturable=capturable)
+            self._passes = [_Passes(part) for part in kept.parts]
         self.on_device = capturable
         self.ts = None if capturable else kept.counted()
         kept.lay_out(batch)
         held = table.held_by_graphs(batch) if capturable else None
-        self._passes = [_Passes(part, batch, hyper, held) for part in kept.parts]
+        for passes in self._passes:
+            passes.begin(batch, hyper, held)
         return None
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
@@ -126,13 +131,13 @@ class Fused:
 
     def mean(self, hats: Sequence[Tensor], elements: int) -> Mean | None:
         """The mean, with one launch for each batch; None if they are on several devices."""
-        part = self._passes[0].part
+        part, kernels = self._passes[0].part, self._passes[0].kernels
         if any(each.device != part.device for each in hats):
             return None
         before = part.zero
         with _current(part.device):
             for each in hats:
-                _kernels().mean[(1,)](each, each.numel(), elements, before, part.mean, BLOCK=BLOCK)
+                kernels.mean[(1,)](each, each.numel(), elements, before, part.mean, BLOCK=BLOCK)
                 before = part.mean
         return Mean(part.v_mean, part.alive)
 
@@ -146,25 +151,32 @@ class Fused:
 
 
 class _Passes:
-    """The launches of one step for one part of a batch."""
+    """The launches for one part of a batch."""
 
-    def __init__(self, part: Part, batch: Batch, hyper: Hyper, held: list[Tensor] | None) -> None:
-        self.part = part
-        self._kernels, self._hyper = _kernels(), hyper
-        self._grads, self._numbers = part.begin(batch.grads, hyper, held)
+    def __init__(self, part: Part) -> None:
+        kernels = _kernels()
+        self.part, self.kernels = part, Launches(kernels, part.device)
+        self._real = kernels.TYPES[part.state_dtype]
+        self._types = {
+            "PARAM": kernels.TYPES[part.param_dtype],
+            "GRAD": kernels.TYPES[part.grad_dtype],
+            "REAL": self._real,
+        }
+
+    def begin(self, batch: Batch, hyper: Hyper, held: list[Tensor] | None) -> None:
+        """Begin a step: send what is new."""
+        self._hyper = hyper
+        self._grads, self._numbers = self.part.begin(batch.grads, hyper, held)
         self._decays, self._dampened = hyper.l2 != 0, hyper.dampening != 1
         self._block = DAMPENED_BLOCK if self._dampened else BLOCK
         self._clipped = False  # whether `squares` has read the gradients already
-        types = self._kernels.TYPES
-        self._real = types[part.state_dtype]
-        self._types = {"PARAM": types[part.param_dtype], "GRAD": types[part.grad_dtype], "REAL": self._real}
 
     def squares(self) -> Tensor:
         """Σ g², 0-dim."""
         self._clipped, part = True, self.part
         self._read("parts" if self._decays else "plain", None)
         with _current(part.device):
-            self._kernels.collect[(len(part.hats),)](
+            self.kernels.collect[(len(part.hats),)](
                 part.words, part.chunk_sums, part.tensor_sums, WHAT=self._what(), CHUNK=CHUNK, BLOCK=BLOCK
             )
         return part.tensor_sums[:, 0].sum()
@@ -176,9 +188,9 @@ class _Passes:
             self._read("decayed" if self._decays else "plain", clip)
         elif self._decays:
             self._read("again", clip)
-        counts, later = (part.one, 0) if counted else part.counts([ts[i] for i in part.where])
+        counts, later = (part.one, 0) if counted else part.counts(ts)
         with _current(part.device):
-            self._kernels.accumulate[(len(part.hats),)](
+            self.kernels.accumulate[(len(part.hats),)](
                 part.words, self._numbers, counts, later, part.chunk_sums, part.tensor_sums, part.v_sums, part.facts,
                 part.hats, self._number(clip),
                 WHAT=self._what(), COUNTED=counted, REAL=self._real, CHUNK=CHUNK, BLOCK=BLOCK, enable_fp_fusion=False,
@@ -191,7 +203,7 @@ class _Passes:
         there = table.on_device(lr)
         bits = struct.unpack("q", struct.pack("d", 1.0 if there else float(lr)))[0]
         with _current(part.device):
-            self._kernels.step[(len(part.owner),)](
+            self.kernels.step[(len(part.owner),)](
                 part.words, self._grads, self._numbers, part.owner, part.v_sums, part.v_steps, part.facts,
                 self._number(clip), bits, self._number(lr) if there else part.one,
                 self._number(mean.value), self._number(mean.alive),
@@ -203,7 +215,7 @@ class _Passes:
     def _read(self, what: str, clip: Any) -> None:
         part = self.part
         with _current(part.device):
-            self._kernels.read[(len(part.owner),)](
+            self.kernels.read[(len(part.owner),)](
                 part.words, self._grads, self._numbers, part.owner, part.chunk_sums, part.tensor_sums, part.v_sums,
                 part.v_steps, self._number(clip),
                 WHAT=what, COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=self._block,
@@ -217,20 +229,21 @@ class _Passes:
         return "parts" if self._clipped else "decayed"
 
     def _number(self, value: Any) -> Tensor:
-        """A number on the device, where kernels can read it; 1 for None."""
+        """A number on the device, where kernels can read it, at an address as `launch` needs it; 1 for None."""
         part = self.part
         if value is None:
             return part.one
         if not isinstance(value, Tensor):
             return torch.tensor(value, dtype=torch.float64, device=part.device)
-        if value.dtype == torch.float64 and value.device == part.device:
+        if value.dtype == torch.float64 and value.device == part.device and value.data_ptr() % ALIGNMENT == 0:
             return value
-        return value.detach().to(part.device, torch.float64)
+        return value.detach().to(part.device, torch.float64, copy=True)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:
     """A context with this device as the current one, on which Triton launches."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+    there = device.type != "cuda" or torch.cuda.current_device() == device.index
+    return nullcontext() if there else torch.cuda.device(device)
 
 
 def _kernels() -> Any:

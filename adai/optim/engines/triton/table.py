@@ -9,7 +9,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from operator import attrgetter, eq
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,13 +19,16 @@ from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
 from adai.optim.engines.narrow import rounds_params
 from adai.optim.hyper import Hyper
+from adai.optim.shared.mean import distinct
 from adai.optim.shared.watch import Watch
 
+T = TypeVar("T")
 CHUNK = 8192
 WIDTH = 7
 """The words of the table for each tensor, which `adai.optim.engines.triton.kernels` lists."""
 _CAPTURES = 4  # memory is in reserve for so many captures in a row; each step in between adds one
 _ADDRESS: Any = Tensor.data_ptr
+_VALUE = attrgetter("value")
 _CELLS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 
 # Memory that captured graphs read, by the step count of the first parameter, so that it is freed with the state.
@@ -35,30 +38,30 @@ _HELD = WeakTensorKeyDictionary()
 class Table:
     """The table of the tensors of a group, valid as long as these do not change in identity, address or form."""
 
-    def __init__(self, batch: Batch, states: Sequence[dict[str, Any]], *, capturable: bool) -> None:
+    def __init__(self, batch: Batch, owners: Batch, *, capturable: bool) -> None:
         """Create the table of tensors on which the kernels can work, see `refusal`."""
         self._capturable = capturable
         self._forms = _Forms(batch)
         self._odd = [i for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)) if not same_layout(p, g)]
         self._moments, self._squares = Watch(), Watch()  # kernels count their writes to v only
-        self._look_at(batch, states)
-        self._moments.leave(_moments(batch.exp_avgs, batch.bias_corrections))
+        self._look_at(batch, owners)
+        self._moments.leave(_moments(batch))
         self._cells = [] if capturable else [_CELLS[t.dtype].from_address(t.data_ptr()) for t in batch.steps]
         self.parts = [Part(part, where, capturable=capturable) for part, where in batch.alike()]
 
-    def fits(self, batch: Batch, states: Sequence[dict[str, Any]], *, capturable: bool) -> bool:
+    def fits(self, batch: Batch, owners: Batch, *, capturable: bool) -> bool:
         """Whether the table is still valid, except for the addresses of gradients. Call this once in each step."""
-        unchanged = self._look_at(batch, states)
+        unchanged = self._look_at(batch, owners)
         try:
             return unchanged and capturable == self._capturable and self._forms.fits(batch)
         except RuntimeError:  # some tensors have no address or no strides
             return False
 
-    def _look_at(self, batch: Batch, states: Sequence[dict[str, Any]]) -> bool:
+    def _look_at(self, batch: Batch, owners: Batch) -> bool:
         """Whether the state tensors are the same, with the same contents and form."""
-        own = [state["exp_avg"] for state in states], [state.get("bias_correction") for state in states]
-        moments = self._moments.unchanged(_moments(*own), _moments(batch.exp_avgs, batch.bias_corrections))
-        squares = self._squares.unchanged([state["exp_avg_sq"] for state in states], batch.exp_avg_sqs)
+        here = _moments(batch)
+        moments = self._moments.unchanged(here if owners is batch else _moments(owners), here)
+        squares = self._squares.unchanged(owners.exp_avg_sqs, batch.exp_avg_sqs)
         return moments and squares
 
     def lay_out(self, batch: Batch) -> None:
@@ -69,7 +72,10 @@ class Table:
 
     def counted(self) -> list[float]:
         """The count of each tensor in this step, if the host counts steps."""
-        return [cell.value + 1 for cell in self._cells]
+        before = list(map(_VALUE, self._cells))
+        if len(distinct(before)) == 1:  # usually, and a list of one and the same object is fast to compare
+            return [before[0] + 1] * len(before)
+        return [t + 1 for t in before]
 
     def leave(self, batch: Batch) -> None:
         """Count the step, and remember v as it is now. Call this after a step, even if the device has skipped it."""
@@ -86,7 +92,7 @@ class Part:
 
     def __init__(self, batch: Batch, where: list[int], *, capturable: bool) -> None:
         """Create the part for a batch whose positions in the whole batch are ``where``."""
-        self.where = where
+        self._where = where
         self.device = batch.params[0].device
         self.param_dtype, self.grad_dtype = batch.params[0].dtype, batch.grads[0].dtype
         self.state_dtype = batch.exp_avgs[0].dtype
@@ -111,6 +117,7 @@ class Part:
         self.v_mean, self.alive = self.mean[2], self.mean[4]
         self._grads, self._numbers, self._counts = _Sent(), _Sent(), _Sent()
         self._first_ts: list[float] = []
+        self._options: Any = None
 
     def _filled(self, *shape: int) -> Tensor:
         return torch.full(shape, -1.0, dtype=torch.float64, device=self.device)
@@ -123,23 +130,35 @@ class Part:
             hyper: the group's numbers.
             held: the list to which to append what the captured graph reads; None if no graph is being captured.
         """
-        addresses = array(
-            "q", map(_ADDRESS, grads if len(grads) == len(self.where) else [grads[i] for i in self.where])
-        )
+        addresses = array("q", map(_ADDRESS, self._own(grads)))
         if held is not None:
             # The host cannot check v when the graph replays, so each replay computes its sum.
             self.v_steps.fill_(-1)
             held += [t for t in vars(self).values() if isinstance(t, Tensor)]
         return (
             self._grads.send(addresses, self.device, held, reserve=self._capturable),
-            self._numbers.send(_numbers(hyper, self.state_dtype), self.device, held, reserve=False),
+            self._numbers.send(self._words_of(hyper), self.device, held, reserve=False),
         )
 
+    def _own(self, values: Sequence[T]) -> Sequence[T]:
+        """Those that belong to this part, of values for the whole batch."""
+        return values if len(values) == len(self._where) else [values[i] for i in self._where]
+
+    def _words_of(self, hyper: Hyper) -> "array[float]":
+        options = hyper[1:]  # without lr, which is not among the numbers
+        if options != self._options:
+            self._options, self._hypers = options, _numbers(hyper, self.state_dtype)
+        return self._hypers
+
     def counts(self, ts: list[float]) -> tuple[Tensor, int]:
-        """Step counts on the device, and the number of steps by which ``ts`` is later."""
-        first = self._first_ts
+        """Step counts on the device, and the number of steps by which they are later now.
+
+        Args:
+            ts: the step counts of the whole batch.
+        """
+        ts, first = list(self._own(ts)), self._first_ts
         later = int(ts[0] - first[0]) if first else 0
-        if ts != [t + later for t in first]:
+        if distinct(ts) != [t + later for t in distinct(first)]:
             self._first_ts, later = ts, 0
         return self._counts.send(array("d", self._first_ts), self.device, None, reserve=False), later
 
@@ -274,8 +293,8 @@ def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
         return [0 if t is None else t.data_ptr() for t in tensors]
 
 
-def _moments(ms: Sequence[Tensor], cs: Sequence[Tensor | None]) -> list[Tensor]:
-    return [*ms, *(c for c in cs if c is not None)]
+def _moments(batch: Batch) -> list[Tensor]:
+    return batch.exp_avgs + [c for c in batch.bias_corrections if c is not None]
 
 
 def _numbers(hyper: Hyper, real: torch.dtype) -> "array[float]":
