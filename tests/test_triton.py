@@ -4,13 +4,13 @@ import os
 import subprocess
 import sys
 import weakref
-from array import array
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from adai import Adai
+from adai.optim import torch_private
 from adai.optim.engines import choice as engines
 from adai.optim.engines import triton as gpu
 from adai.optim.engines.foreach import Foreach
@@ -154,8 +154,11 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
 @pytest.mark.parametrize("options", [{}, {"capturable": True}], ids=str)
-def test_what_is_kept_is_never_what_has_changed(tensors, edit, options):
+@pytest.mark.parametrize("fast", [True, False], ids=["torch's test of forms", "our own"])
+def test_what_is_kept_is_never_what_has_changed(tensors, edit, options, fast, monkeypatch):
     """Between steps whose gradients stay where they are, everything may be edited, and the next step sees it."""
+    if not fast:
+        monkeypatch.setattr(torch_private, "_Guards", None)
     results = []
     for engine in (GPU | options, LOOP):
         params = tensors(((4, 4), (5,)))
@@ -293,10 +296,10 @@ def test_memory_that_a_captured_copy_reads_is_pinned_before_and_held(monkeypatch
     pinned = []
     monkeypatch.setattr(table, "_pinned", lambda n: pinned.append(torch.empty(n, dtype=torch.int64)) or pinned[-1])
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self.clone())
-    column, device, held = table._Sent(), torch.device("cuda"), []
+    column, device, held = table._Sent("q"), torch.device("cuda"), []
 
     def send(word, held=None):
-        return column.send(array("q", [word]), device, held, reserve=True)
+        return column.send([word], device, held, reserve=True)
 
     for _ in range(9):
         first = send(1)

@@ -369,7 +369,7 @@ class Adai(Optimizer):
         exp_avg_sqs += [state["exp_avg_sq"] for state in found]
         bias_corrections += [state.get("bias_correction") for state in found]
         steps += [state["step"] for state in found]
-        shares += map(self._sharing.share, params)
+        shares += self._sharing.of(params)
         numbers += map(self._sharing.numbers.__getitem__, map(id, params))
         if states is not None:
             states += found

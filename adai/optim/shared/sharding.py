@@ -95,6 +95,10 @@ class Sharing:
         """The position of the parameter's share in `shares`."""
         return self.by_id.get(id(param), 0)
 
+    def of(self, params: Sequence[Tensor]) -> list[int]:
+        """The position of each parameter's share in `shares`."""
+        return list(map(self.share, params)) if self.by_id else [0] * len(params)
+
     def mean(
         self, sums: Sequence[Tensor], elements: Sequence[int], squares: Sequence[Tensor | None], shares: Sequence[int]
     ) -> Tensor:

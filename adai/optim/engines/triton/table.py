@@ -21,6 +21,7 @@ from adai.optim.engines.narrow import rounds_params
 from adai.optim.hyper import Hyper
 from adai.optim.shared.mean import distinct
 from adai.optim.shared.watch import Watch
+from adai.optim.torch_private import looks_like
 
 T = TypeVar("T")
 CHUNK = 8192
@@ -115,14 +116,15 @@ class Part:
         # 16 bytes apart, because Triton compiles different code for other alignments.
         self.mean = self._filled(6)
         self.v_mean, self.alive = self.mean[2], self.mean[4]
-        self._grads, self._numbers, self._counts = _Sent(), _Sent(), _Sent()
+        self._grads, self._numbers, self._counts = _Sent("q"), _Sent("d"), _Sent("d")
         self._first_ts: list[float] = []
         self._options: Any = None
+        self._last_numbers: list[float] = []
 
     def _filled(self, *shape: int) -> Tensor:
         return torch.full(shape, -1.0, dtype=torch.float64, device=self.device)
 
-    def begin(self, grads: Sequence[Tensor], hyper: Hyper, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+    def begin(self, grads: list[Tensor], hyper: Hyper, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
         """Send the addresses of gradients and the group's numbers, if they are new; return both on the device.
 
         Args:
@@ -130,25 +132,25 @@ class Part:
             hyper: the group's numbers.
             held: the list to which to append what the captured graph reads; None if no graph is being captured.
         """
-        addresses = array("q", map(_ADDRESS, self._own(grads)))
+        addresses = list(map(_ADDRESS, self._own(grads)))
         if held is not None:
             # The host cannot check v when the graph replays, so each replay computes its sum.
             self.v_steps.fill_(-1)
             held += [t for t in vars(self).values() if isinstance(t, Tensor)]
         return (
             self._grads.send(addresses, self.device, held, reserve=self._capturable),
-            self._numbers.send(self._words_of(hyper), self.device, held, reserve=False),
+            self._numbers.send(self._numbers_of(hyper), self.device, held, reserve=False),
         )
 
-    def _own(self, values: Sequence[T]) -> Sequence[T]:
+    def _own(self, values: list[T]) -> list[T]:
         """Those that belong to this part, of values for the whole batch."""
         return values if len(values) == len(self._where) else [values[i] for i in self._where]
 
-    def _words_of(self, hyper: Hyper) -> "array[float]":
+    def _numbers_of(self, hyper: Hyper) -> list[float]:
         options = hyper[1:]  # without lr, which is not among the numbers
         if options != self._options:
-            self._options, self._hypers = options, _numbers(hyper, self.state_dtype)
-        return self._hypers
+            self._options, self._last_numbers = options, _numbers(hyper, self.state_dtype)
+        return self._last_numbers
 
     def counts(self, ts: list[float]) -> tuple[Tensor, int]:
         """Step counts on the device, and the number of steps by which they are later now.
@@ -156,35 +158,37 @@ class Part:
         Args:
             ts: the step counts of the whole batch.
         """
-        ts, first = list(self._own(ts)), self._first_ts
+        ts, first = self._own(ts), self._first_ts
         later = int(ts[0] - first[0]) if first else 0
         if distinct(ts) != [t + later for t in distinct(first)]:
             self._first_ts, later = ts, 0
-        return self._counts.send(array("d", self._first_ts), self.device, None, reserve=False), later
+        return self._counts.send(self._first_ts, self.device, None, reserve=False), later
 
 
 class _Sent:
-    """Words on the device. If they change, they are sent again, into other memory."""
+    """Words on the device, int64 or float64. If they change, they are sent again, into other memory."""
 
-    def __init__(self) -> None:
-        self._words: Any = None
+    def __init__(self, typecode: str) -> None:
+        """Create it for words of a type, as `array` names it: "q" or "d"."""
+        self._typecode = typecode
+        self._words: list[Any] | None = None
         self._there = torch.empty(0)
         self._reserve: list[Tensor] = []
 
-    def send(self, words: "array[Any]", device: torch.device, held: list[Tensor] | None, *, reserve: bool) -> Tensor:
+    def send(self, words: list[Any], device: torch.device, held: list[Tensor] | None, *, reserve: bool) -> Tensor:
         """Return the words on the device; send them if they are new.
 
         Words that are sent during a capture are only for that graph, because they arrive when it replays.
 
         Args:
-            words: int64 or float64.
+            words: the words. The list must not be changed afterwards.
             device: the device to send them to.
             held: the list to which to append what the captured graph reads; None if no graph is being captured.
             reserve: whether a capture may follow, for which pinned memory is reserved.
         """
         if held is None and reserve and device.type == "cuda" and len(self._reserve) < _CAPTURES:
             self._reserve.append(_pinned(len(words)))
-        if words == self._words:
+        if words is self._words or words == self._words:
             if held is not None:
                 held.append(self._there)
             return self._there
@@ -195,7 +199,7 @@ class _Sent:
             self._words, self._there = words, there
         return there
 
-    def _new(self, words: "array[Any]", device: torch.device, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _new(self, words: list[Any], device: torch.device, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
         """Return the words in host memory, and their copy on the device.
 
         A captured copy reads the host memory at every replay. That memory is pinned in earlier steps, which are not
@@ -208,9 +212,9 @@ class _Sent:
             host = self._reserve.pop()
         else:
             host = _pinned(len(words))
-        host.copy_(torch.frombuffer(words, dtype=torch.int64))
+        host.copy_(torch.frombuffer(array(self._typecode, words), dtype=torch.int64))
         there = host.to(device, non_blocking=True)
-        return host, there.view(torch.float64) if words.typecode == "d" else there
+        return host, there.view(torch.float64) if self._typecode == "d" else there
 
 
 def held_by_graphs(batch: Batch) -> list[Tensor] | None:
@@ -270,20 +274,33 @@ class _Forms:
 
     def __init__(self, batch: Batch) -> None:
         self._addresses = [_addresses(ts) for ts in (batch.params, *batch[2:-1])]
-        self._forms = [[get(t) for t in ts] for ts in (batch.params, batch.grads) for get in self._GET]
-
-    _GET = type, attrgetter("dtype"), Tensor.size, Tensor.stride
+        self._forms = [_Form(ts) for ts in (batch.params, batch.grads)]
 
     def fits(self, batch: Batch) -> bool:
-        """Whether addresses and forms are still the same.
+        """Whether addresses and forms are still the same."""
+        if self._addresses != [_addresses(ts) for ts in (batch.params, *batch[2:-1])]:
+            return False
+        return all(form.fits(ts) for form, ts in zip(self._forms, (batch.params, batch.grads), strict=True))
+
+
+class _Form:
+    """The form of some tensors."""
+
+    _GET: Any = type, attrgetter("dtype"), Tensor.size, Tensor.stride
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._looks_right = looks_like(tensors)
+        self._columns = [[get(t) for t in tensors] for get in self._GET]
+
+    def fits(self, tensors: list[Tensor]) -> bool:
+        """Whether these tensors have the same form.
 
         NOTE shapes and strides are compared one by one: creating a list of thousands of tuples in each step would start
         Python's garbage collector, which takes longer than everything else.
         """
-        if self._addresses != [_addresses(ts) for ts in (batch.params, *batch[2:-1])]:
-            return False
-        columns = ((ts, get) for ts in (batch.params, batch.grads) for get in self._GET)
-        return all(all(map(eq, map(get, ts), kept)) for (ts, get), kept in zip(columns, self._forms, strict=True))
+        if self._looks_right(*tensors):
+            return True
+        return all(all(map(eq, map(get, tensors), kept)) for get, kept in zip(self._GET, self._columns, strict=True))
 
 
 def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
@@ -297,27 +314,24 @@ def _moments(batch: Batch) -> list[Tensor]:
     return batch.exp_avgs + [c for c in batch.bias_corrections if c is not None]
 
 
-def _numbers(hyper: Hyper, real: torch.dtype) -> "array[float]":
+def _numbers(hyper: Hyper, real: torch.dtype) -> list[float]:
     """The numbers of a group, in the order of `adai.optim.engines.triton.kernels`."""
     info = torch.finfo(real)
-    return array(
-        "d",
-        [
-            hyper.sign,
-            hyper.l2,
-            1 - hyper.beta2,
-            math.log(hyper.beta2) if hyper.beta2 > 0 else -math.inf,
-            math.log1p(-hyper.eps),
-            hyper.eps,
-            hyper.beta0,
-            hyper.dampening,
-            hyper.decay,
-            info.tiny,
-            info.tiny * info.eps,
-            hyper.most,
-            hyper.warmup_steps + 1.0,
-        ],
-    )
+    return [
+        hyper.sign,
+        hyper.l2,
+        1 - hyper.beta2,
+        math.log(hyper.beta2) if hyper.beta2 > 0 else -math.inf,
+        math.log1p(-hyper.eps),
+        hyper.eps,
+        hyper.beta0,
+        hyper.dampening,
+        hyper.decay,
+        info.tiny,
+        info.tiny * info.eps,
+        hyper.most,
+        hyper.warmup_steps + 1.0,
+    ]
 
 
 def _pinned(length: int) -> Tensor:
