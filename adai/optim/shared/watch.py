@@ -38,9 +38,10 @@ class Watch:
         self._now = now = _Seen(left.owners if same else [ref(t) for t in owners], outer, _versions(tensors))
         return same and now.outer == left.outer and now.inner == left.inner
 
-    def leave(self, tensors: Sequence[Tensor]) -> None:
-        """Remember the tensors as they are after the step."""
-        self._left = self._now._replace(inner=_versions(tensors))
+    def leave(self, *, writes: int) -> None:
+        """Remember the tensors as they are after the step, which has counted so many writes to each of them."""
+        inner = self._now.inner
+        self._left = self._now._replace(inner=[version + writes for version in inner] if writes else inner)
 
 
 def _versions(tensors: Sequence[Tensor]) -> list[float]:

@@ -182,7 +182,7 @@ class Fused:
         v_mean = float(mean.value)
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
         written([*batch.params, *batch.exp_avg_sqs])
-        self._watch.leave(batch.exp_avg_sqs)
+        self._watch.leave(writes=1)
 
     def _count(self, batch: Batch, counts: Sequence[Count]) -> None:
         """Put the counts of this step into the table, once."""

@@ -14,7 +14,7 @@ import importlib
 import logging
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from adai.optim.engines.batch import Batch
 from adai.optim.engines.triton import launch, table
-from adai.optim.engines.triton.launch import ALIGNMENT, Launches
+from adai.optim.engines.triton.launch import ALIGNMENT, Launch
 from adai.optim.engines.triton.table import CHUNK, Part, Table
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
@@ -131,14 +131,15 @@ class Fused:
 
     def mean(self, hats: Sequence[Tensor], elements: int) -> Mean | None:
         """The mean, with one launch for each batch; None if they are on several devices."""
-        part, kernels = self._passes[0].part, self._passes[0].kernels
+        first = self._passes[0]
+        part = first.part
         if any(each.device != part.device for each in hats):
             return None
         before = part.zero
-        with _current(part.device):
-            for each in hats:
-                kernels.mean[(1,)](each, each.numel(), elements, before, part.mean, BLOCK=BLOCK)
-                before = part.mean
+        for each in hats:
+            here = first.number(each)
+            first.launch(("mean",), 1, lambda: {"BLOCK": BLOCK}, here, here.numel(), elements, before, part.mean)
+            before = part.mean
         return Mean(part.v_mean, part.alive)
 
     def update(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, mean: Mean) -> None:
@@ -154,47 +155,52 @@ class _Passes:
     """The launches for one part of a batch."""
 
     def __init__(self, part: Part) -> None:
-        kernels = _kernels()
-        self.part, self.kernels = part, Launches(kernels, part.device)
-        self._real = kernels.TYPES[part.state_dtype]
-        self._types = {
-            "PARAM": kernels.TYPES[part.param_dtype],
-            "GRAD": kernels.TYPES[part.grad_dtype],
-            "REAL": self._real,
-        }
+        self.part = part
+        self._launches: dict[tuple[str, ...], Launch] = {}
+        self._flags: tuple[bool, ...] = ()
+        types = _kernels().TYPES
+        self._real = types[part.state_dtype]
+        self._types = {"PARAM": types[part.param_dtype], "GRAD": types[part.grad_dtype], "REAL": self._real}
 
     def begin(self, batch: Batch, hyper: Hyper, held: list[Tensor] | None) -> None:
         """Begin a step: send what is new."""
         self._hyper = hyper
         self._grads, self._numbers = self.part.begin(batch.grads, hyper, held)
-        self._decays, self._dampened = hyper.l2 != 0, hyper.dampening != 1
-        self._block = DAMPENED_BLOCK if self._dampened else BLOCK
         self._clipped = False  # whether `squares` has read the gradients already
+        self._factor: Tensor | None = None  # that of clipping, where kernels can read it
+        flags = hyper.l2 != 0, hyper.dampening != 1, hyper.capturable
+        if flags != self._flags:
+            self._flags = self._decays, self._dampened, self._counted = flags
+            self._block = DAMPENED_BLOCK if self._dampened else BLOCK
+            self._launches.clear()
 
     def squares(self) -> Tensor:
         """Σ g², 0-dim."""
         self._clipped, part = True, self.part
-        self._read("parts" if self._decays else "plain", None)
-        with _current(part.device):
-            self.kernels.collect[(len(part.hats),)](
-                part.words, part.chunk_sums, part.tensor_sums, WHAT=self._what(), CHUNK=CHUNK, BLOCK=BLOCK
-            )
+        self._read("parts" if self._decays else "plain", part.one)
+        self.launch(
+            ("collect",), part.tensors, lambda: {"WHAT": self._what(), "CHUNK": CHUNK, "BLOCK": BLOCK},
+            part.words, part.chunk_sums, part.tensor_sums,
+        )  # fmt: skip
         return part.tensor_sums[:, 0].sum()
 
     def accumulate(self, ts: list[float], clip: Any) -> Tensor:
         """Σ v̂ of each tensor. ``ts`` contains the step counts of the whole batch, if the host counts them."""
-        part, counted = self.part, self._hyper.capturable
+        part, what, factor = self.part, self._what(), self._clip(clip)
         if not self._clipped:
-            self._read("decayed" if self._decays else "plain", clip)
+            self._read(what, factor)
         elif self._decays:
-            self._read("again", clip)
-        counts, later = (part.one, 0) if counted else part.counts(ts)
-        with _current(part.device):
-            self.kernels.accumulate[(len(part.hats),)](
-                part.words, self._numbers, counts, later, part.chunk_sums, part.tensor_sums, part.v_sums, part.facts,
-                part.hats, self._number(clip),
-                WHAT=self._what(), COUNTED=counted, REAL=self._real, CHUNK=CHUNK, BLOCK=BLOCK, enable_fp_fusion=False,
-            )  # fmt: skip
+            self._read("again", factor)
+        counts, later = (part.one, 0) if self._counted else part.counts(ts)
+        self.launch(
+            ("accumulate", what), part.tensors,
+            lambda: {
+                "WHAT": what, "COUNTED": self._counted, "REAL": self._real, "CHUNK": CHUNK, "BLOCK": BLOCK,
+                "enable_fp_fusion": False,
+            },
+            part.words, self._numbers, counts, later, part.chunk_sums, part.tensor_sums, part.v_sums, part.facts,
+            part.hats, factor,
+        )  # fmt: skip
         return part.hats
 
     def update(self, clip: Any, mean: Mean) -> None:
@@ -202,25 +208,40 @@ class _Passes:
         lr, part = self._hyper.lr, self.part
         there = table.on_device(lr)
         bits = struct.unpack("q", struct.pack("d", 1.0 if there else float(lr)))[0]
-        with _current(part.device):
-            self.kernels.step[(len(part.owner),)](
-                part.words, self._grads, self._numbers, part.owner, part.v_sums, part.v_steps, part.facts,
-                self._number(clip), bits, self._number(lr) if there else part.one,
-                self._number(mean.value), self._number(mean.alive),
-                CORRECTED=part.corrected, DECAYS=self._decays, DAMPENED=self._dampened,
-                COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=self._block,
-                num_warps=WARPS, enable_fp_fusion=False,
-            )  # fmt: skip
+        self.launch(
+            ("step",), part.chunks,
+            lambda: {
+                "CORRECTED": part.corrected, "DECAYS": self._decays, "DAMPENED": self._dampened,
+                "COUNTED": self._counted, **self._types, "CHUNK": CHUNK, "BLOCK": self._block,
+                "num_warps": WARPS, "enable_fp_fusion": False,
+            },
+            part.words, self._grads, self._numbers, part.owner, part.v_sums, part.v_steps, part.facts,
+            self._clip(clip), bits, self.number(lr) if there else part.one,
+            self.number(mean.value), self.number(mean.alive),
+        )  # fmt: skip
 
-    def _read(self, what: str, clip: Any) -> None:
+    def _read(self, what: str, factor: Tensor) -> None:
         part = self.part
-        with _current(part.device):
-            self.kernels.read[(len(part.owner),)](
-                part.words, self._grads, self._numbers, part.owner, part.chunk_sums, part.tensor_sums, part.v_sums,
-                part.v_steps, self._number(clip),
-                WHAT=what, COUNTED=self._hyper.capturable, **self._types, CHUNK=CHUNK, BLOCK=self._block,
-                num_warps=WARPS, enable_fp_fusion=False,
-            )  # fmt: skip
+        self.launch(
+            ("read", what), part.chunks,
+            lambda: {
+                "WHAT": what, "COUNTED": self._counted, **self._types, "CHUNK": CHUNK, "BLOCK": self._block,
+                "num_warps": WARPS, "enable_fp_fusion": False,
+            },
+            part.words, self._grads, self._numbers, part.owner, part.chunk_sums, part.tensor_sums, part.v_sums,
+            part.v_steps, factor,
+        )  # fmt: skip
+
+    def launch(
+        self, key: tuple[str, ...], programs: int, constants: Callable[[], dict[str, Any]], *args: Tensor | int
+    ) -> None:
+        """Launch a kernel, whose name is the first part of ``key``; ``constants`` do not change while flags do not."""
+        kept = self._launches.get(key)
+        if kept is None:
+            device = self.part.device
+            kept = self._launches[key] = Launch(getattr(_kernels(), key[0]), programs, constants(), device)
+        with _current(self.part.device):
+            kept(*args)
 
     def _what(self) -> str:
         """The kind of sums that the first pass has computed."""
@@ -228,8 +249,14 @@ class _Passes:
             return "plain"
         return "parts" if self._clipped else "decayed"
 
-    def _number(self, value: Any) -> Tensor:
-        """A number on the device, where kernels can read it, at an address as `launch` needs it; 1 for None."""
+    def _clip(self, clip: Any) -> Tensor:
+        """The factor of clipping, which is the same in the whole step."""
+        if self._factor is None:
+            self._factor = self.number(clip)
+        return self._factor
+
+    def number(self, value: Any) -> Tensor:
+        """A number, or several, on the device, where kernels can read it, aligned as `launch` needs it; 1 for None."""
         part = self.part
         if value is None:
             return part.one

@@ -46,7 +46,7 @@ class Table:
         self._odd = [i for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)) if not same_layout(p, g)]
         self._moments, self._squares = Watch(), Watch()  # kernels count their writes to v only
         self._look_at(batch, owners)
-        self._moments.leave(_moments(batch))
+        self._moments.leave(writes=0)
         self._cells = [] if capturable else [_CELLS[t.dtype].from_address(t.data_ptr()) for t in batch.steps]
         self.parts = [Part(part, where, capturable=capturable) for part, where in batch.alike()]
 
@@ -83,9 +83,8 @@ class Table:
         # NOTE adding 1 with a torch operator takes longer than everything else that the host does for a tensor.
         for cell in self._cells:
             cell.value += 1
-        written(batch.params)
-        written(batch.exp_avg_sqs)
-        self._squares.leave(batch.exp_avg_sqs)
+        written(batch.params + batch.exp_avg_sqs)
+        self._squares.leave(writes=1)
 
 
 class Part:
@@ -104,6 +103,7 @@ class Part:
         chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size], device="cpu")
         owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
         self.owner = owner.to(self.device)
+        self.tensors, self.chunks = len(size), len(owner)
         columns = [_addresses(column) for column in (batch.params, *batch[2:5])]
         steps = _addresses(batch.steps) if capturable else [0] * len(size)
         columns += [steps, size, (chunks.cumsum(0) - chunks).tolist()]
