@@ -11,12 +11,11 @@ from collections import Counter
 import pytest
 import torch
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from adai import Adai, AdaiW
 from adai.optim import step
 from adai.optim.rule import Count
-from tests.engines import ENGINES, LOOP, OPTIONS, SHAPES, assert_close, each, selected, train
+from tests.engines import ENGINES, LOOP, OPTIONS, SHAPES, Dispatches, assert_close, each, selected, train
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -46,19 +45,6 @@ def test_state_that_torch_does_not_count_is_looked_at_anew(engine, tensors):
             optimizer.step()
         results.append(params)
     assert_close(*results, 1e-13)
-
-
-class Dispatches(TorchDispatchMode):
-    """The operators that are called; not what the host reads off numbers of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is not torch.ops.aten._local_scalar_dense.default:
-            self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("asks", [True, False], ids=["on the CPU", "as on a GPU"])
