@@ -6,7 +6,7 @@ import torch
 from adai import Adai
 from adai.optim import step
 from adai.optim.engines import triton as gpu
-from adai.optim.engines.triton import launch
+from adai.optim.engines.triton import launch, table
 from tests.engines import ENGINES, Dispatches, selected
 
 GPU, CPU = ENGINES["triton"], torch.device("cpu")
@@ -167,3 +167,15 @@ def test_compiled_kernels_are_started_where_this_version_of_triton_can(works, mo
     kernels.probe = Probe()
     launch.try_quick(kernels, CPU)
     assert {CPU: works == "writes"} == launch._ABLE
+
+
+def test_the_chunks_of_a_long_tensor_are_added_up_by_a_wide_program(kernels, monkeypatch):
+    """One program adds them up: 12,000 for 100 million elements."""
+    monkeypatch.setattr(table, "CHUNK", 1)
+    for length, block, warps in ((gpu.BLOCK, gpu.BLOCK, gpu.WARPS), (gpu.BLOCK + 1, gpu.LONG_BLOCK, gpu.LONG_WARPS)):
+        long = torch.zeros(length, requires_grad=True)
+        long.grad = torch.ones_like(long)
+        Adai([long], max_grad_norm=1.0, **GPU).step()
+        constants = {name: constants for name, _, _, constants in kernels.ordinary}
+        for name in ("collect", "accumulate"):
+            assert (constants[name]["BLOCK"], constants[name]["num_warps"]) == (block, warps)

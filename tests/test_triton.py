@@ -55,13 +55,15 @@ def launches(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"max_grad_norm": 1.0, "weight_decay": 0.1}, {"dampening": 0.7}], ids=str)
-def test_tensors_of_several_chunks_equal_the_loop(tensors, options, monkeypatch):
+@pytest.mark.parametrize("more", [(), ((600,),)], ids=["few chunks", "more than a block"])
+def test_tensors_of_several_chunks_equal_the_loop(tensors, options, more, monkeypatch):
     """Lengths around the multiples of block and chunk."""
     monkeypatch.setattr(table, "CHUNK", 32)
     monkeypatch.setattr(gpu, "CHUNK", 32)
     monkeypatch.setattr(gpu, "BLOCK", 16)
     monkeypatch.setattr(gpu, "DAMPENED_BLOCK", 8)
-    shapes = ((31,), (32,), (33,), (80,), (0,), (1,))
+    monkeypatch.setattr(gpu, "LONG_BLOCK", 64)
+    shapes = ((31,), (32,), (33,), (80,), (0,), (1,), *more)
     params, expected = tensors(shapes), tensors(shapes)
     optimizer, reference = train(params, 2, **options, **GPU), train(expected, 2, **options, **LOOP)
     for p in params:

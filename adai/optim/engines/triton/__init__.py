@@ -30,6 +30,8 @@ from adai.optim.rule import Count, Mean
 from adai.optim.shared.mean import total, total_before
 
 BLOCK, WARPS = 1024, 4
+LONG_BLOCK, LONG_WARPS = 4096, 16
+"""The same for the sums of tensors with more than BLOCK chunks."""
 DAMPENED_BLOCK = 512
 """The block of both passes if they compute powers, which need more registers."""
 TRY_AGAIN_AFTER = 60.0
@@ -179,7 +181,7 @@ class _Passes:
         self._clipped, part = True, self.part
         self._read("parts" if self._decays else "plain", part.one)
         self.launch(
-            ("collect",), part.tensors, lambda: {"WHAT": self._what(), "CHUNK": CHUNK, "BLOCK": BLOCK},
+            ("collect",), part.tensors, lambda: {"WHAT": self._what(), "CHUNK": CHUNK, **self._adding_up()},
             part.words, part.chunk_sums, part.tensor_sums,
         )  # fmt: skip
         return part.tensor_sums[:, 0].sum()
@@ -195,7 +197,7 @@ class _Passes:
         self.launch(
             ("accumulate", what), part.tensors,
             lambda: {
-                "WHAT": what, "COUNTED": self._counted, "REAL": self._real, "CHUNK": CHUNK, "BLOCK": BLOCK,
+                "WHAT": what, "COUNTED": self._counted, "REAL": self._real, "CHUNK": CHUNK, **self._adding_up(),
                 "enable_fp_fusion": False,
             },
             part.words, self._numbers, counts, later, part.chunk_sums, part.tensor_sums, part.v_sums, part.facts,
@@ -242,6 +244,11 @@ class _Passes:
             kept = self._launches[key] = Launch(getattr(_kernels(), key[0]), programs, constants(), device)
         with _current(self.part.device):
             kept(*args)
+
+    def _adding_up(self) -> dict[str, Any]:
+        """The constants of a program that adds up the chunks of a tensor: wider if there are many."""
+        is_long = self.part.longest > BLOCK
+        return {"BLOCK": LONG_BLOCK if is_long else BLOCK, "num_warps": LONG_WARPS if is_long else WARPS}
 
     def _what(self) -> str:
         """The kind of sums that the first pass has computed."""

@@ -103,7 +103,7 @@ class Part:
         chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size], device="cpu")
         owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
         self.owner = owner.to(self.device)
-        self.tensors, self.chunks = len(size), len(owner)
+        self.tensors, self.chunks, self.longest = len(size), len(owner), int(chunks.max())
         columns = [_addresses(column) for column in (batch.params, *batch[2:5])]
         steps = _addresses(batch.steps) if capturable else [0] * len(size)
         columns += [steps, size, (chunks.cumsum(0) - chunks).tolist()]
