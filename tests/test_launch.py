@@ -12,7 +12,7 @@ from tests.engines import ENGINES, Dispatches, selected
 GPU, CPU = ENGINES["triton"], torch.device("cpu")
 CONSTANTS = (
     *("WHAT", "CORRECTED", "DECAYS", "DAMPENED", "COUNTED", "PARAM", "GRAD", "REAL", "ELEMENT"),
-    *("CHUNK", "BLOCK"),
+    *("KEPT", "ROUNDED", "RUNS", "SUMS", "OWN", "EACH", "CHUNK", "BLOCK"),
 )
 
 
@@ -81,7 +81,12 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize(("options", "launches", "operators"), STEPS.values(), ids=STEPS.keys())
+PREVIOUS = {"with the mean of the step before": ({"mean": "previous"}, 3, 0)}
+
+
+@pytest.mark.parametrize(
+    ("options", "launches", "operators"), [*STEPS.values(), *PREVIOUS.values()], ids=[*STEPS, *PREVIOUS]
+)
 def test_a_step_makes_these_launches_and_calls_of_operators_at_most(kernels, options, launches, operators):
     """Each takes several microseconds of the host's time, and more of the device's."""
     for number in (3, 40):

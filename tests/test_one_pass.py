@@ -8,13 +8,13 @@ import torch
 
 from adai import Adai, AdaiW
 from adai.optim.engines import cpu
-from tests.engines import SHAPES, assert_close, each, train
+from tests.engines import ENGINES, SHAPES, assert_close, each, train
 from tests.modes import MODES
 from tests.nets import OPTIONS, alone, error, net
 from tests.nets import train as train_net
 
 PREVIOUS = {"mean": "previous"}
-on_cpus = pytest.mark.parametrize("engine", each("loop", "foreach", "fused"), indirect=True)
+on_every_engine = pytest.mark.parametrize("engine", each(*ENGINES), indirect=True)
 
 
 def transcribed(params, gradients, beta0=0.1, beta2=0.99, eps=1e-3, lr=0.03):
@@ -37,10 +37,9 @@ def transcribed(params, gradients, beta0=0.1, beta2=0.99, eps=1e-3, lr=0.03):
             state[i] = [t, m, v, c]
 
 
+@on_every_engine
 @pytest.mark.parametrize("options", [{}, {"max_grad_norm": 1e9}], ids=str)
 def test_it_is_the_rule_with_the_mean_of_the_step_before(engine, tensors, options):
-    if engine.get("capturable"):
-        pytest.skip("not for capturable")
     params = tensors(((3, 4), (5,), (7,)))
     expected = [p.detach().clone() for p in params]
     rng = torch.Generator().manual_seed(0)
@@ -55,7 +54,6 @@ def test_it_is_the_rule_with_the_mean_of_the_step_before(engine, tensors, option
     assert_close(params, expected, 1e-12)
 
 
-@on_cpus
 def test_it_differs_from_the_papers_rule_by_little(engine):
     """On noisy parabolas of different curvature and noise."""
     start, curvature = torch.ones(1000, dtype=torch.float64), torch.logspace(-1, 1, 1000, dtype=torch.float64)
@@ -81,7 +79,7 @@ def test_the_gradients_are_read_once(tensors, monkeypatch):
         assert len(read) == expected  # the first step has no mean before it
 
 
-@on_cpus
+@on_every_engine
 @pytest.mark.parametrize("options", [{}, {"state_dtype": torch.bfloat16}], ids=str)
 def test_resuming_continues_bit_for_bit(engine, tensors, options):
     params = tensors(((100, 70), (5,)), torch.float32)
@@ -99,7 +97,7 @@ def test_resuming_continues_bit_for_bit(engine, tensors, options):
     assert copy.deepcopy(optimizer).mean == "previous"
 
 
-@on_cpus
+@on_every_engine
 def test_zero_gradients_first_and_later(engine):
     p = torch.ones(4, dtype=torch.float64).requires_grad_()
     optimizer = Adai([p], lr=0.1, betas=(0.1, 0.0), **PREVIOUS, **engine)
@@ -111,7 +109,7 @@ def test_zero_gradients_first_and_later(engine):
         assert torch.equal(p, before) is not moves
 
 
-@on_cpus
+@on_every_engine
 def test_a_nan_spreads(engine, tensors):
     params = tensors()
     optimizer = Adai(params, **PREVIOUS, **engine)

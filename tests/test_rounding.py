@@ -24,7 +24,6 @@ from tests.engines import LOOP, OPTIONS, assert_close, each, train
 NARROW = {"state_dtype": torch.bfloat16}
 MOMENTS = ("exp_avg", "exp_avg_sq", "bias_correction")
 SHAPES = ((100, 70), (64, 64, 3, 3), (10,))
-on_cpus = pytest.mark.parametrize("engine", each("loop", "foreach", "fused"), indirect=True)
 
 
 def moments(optimizer, p):
@@ -136,7 +135,7 @@ def test_an_average_carries_the_error_that_two_bytes_can_bear_and_one_byte_canno
 # --- engines ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", each("foreach", "fused"), indirect=True)
+@pytest.mark.parametrize("engine", each("foreach", "fused", "triton"), indirect=True)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_every_engine_rounds_as_the_loop_does(engine, tensors, options, dtype):
@@ -183,7 +182,6 @@ def test_results_do_not_depend_on_instructions(tensors, variant, options, monkey
     assert_same(*results[0], *results[1])
 
 
-@on_cpus
 def test_a_layout_of_its_own(engine, tensors):
     results = []
     for selecting in (engine, LOOP):
@@ -207,7 +205,6 @@ def test_a_compiled_step_rounds_alike(tensors):
         assert (value != reference.state[expected[0]][key]).float().mean() < 2e-3
 
 
-@on_cpus
 def test_steps_that_change_nothing(engine, tensors):
     (p,) = tensors(((5000,),), torch.float32)
     optimizer = Adai([p], weight_decay=0.1, **NARROW, **engine)
@@ -267,7 +264,6 @@ def test_parameters_of_half_precision_state_learn_as_those_of_full(tensors):
 # --- memory ----------------------------------------------------------------------------------------------------------
 
 
-@on_cpus
 def test_six_bytes_a_parameter_then_four(engine, tensors):
     def bytes_per_parameter():
         return sum(t.numel() * t.element_size() for t in moments(optimizer, p).values()) / p.numel()
@@ -303,7 +299,6 @@ def test_which_state_is_in_two_bytes(engine, tensors, shape, dtype, expected):
 # --- saving ----------------------------------------------------------------------------------------------------------
 
 
-@on_cpus
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_resuming_continues_bit_for_bit(engine, tensors, dtype):
     params = tensors(SHAPES, dtype)
@@ -390,7 +385,6 @@ def test_the_places_of_a_shard(shape, parts):
         assert torch.equal(first + k // run * pitch + k % run, shard.flatten())
 
 
-@on_cpus
 @pytest.mark.parametrize("dim", [0, 1])
 def test_shards_round_as_the_whole_does(engine, monkeypatch, dim):
     torch.manual_seed(0)
@@ -492,7 +486,6 @@ def test_distributed_checkpoints_in_every_direction(ranks, tmp_path, kind, befor
 PARAMS = {"stochastic_rounding": True}
 
 
-@on_cpus
 @pytest.mark.parametrize("state", [{}, NARROW], ids=["float32 state", "bfloat16 state"])
 def test_a_bfloat16_parameter_takes_small_steps_on_average(engine, state):
     """A step of 1e-4 from 1, where bfloat16 has 1 - 0.0039 next: to nearest it is lost."""
@@ -510,7 +503,6 @@ def test_a_bfloat16_parameter_takes_small_steps_on_average(engine, state):
     assert abs(stochastic.mean() - 0.99) < 4 * math.sqrt(variance / p.numel())
 
 
-@on_cpus
 @pytest.mark.parametrize("gradient", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("options", [{}, NARROW, {"weight_decay": 0.1}, {"max_grad_norm": 1.0}], ids=str)
 def test_every_engine_rounds_parameters_as_the_loop_does(engine, tensors, gradient, options):
@@ -553,7 +545,7 @@ def test_rounded_parameters_continue_bit_for_bit(tensors):
     assert_close(params, again, 0)
 
 
-@on_cpus
+@pytest.mark.parametrize("engine", each("loop", "foreach", "fused"), indirect=True)
 def test_pure_bfloat16_training_learns_where_rounding_to_nearest_stalls(engine):
     """Logistic regression on points that a plane separates."""
     rng = torch.Generator().manual_seed(0)

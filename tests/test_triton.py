@@ -492,13 +492,14 @@ def test_the_kernels_compile_for_gpus(tmp_path):
 
 PTXAS = """
 import pathlib, re, subprocess, sys, tempfile
+from itertools import product
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from adai.optim.engines.triton import DAMPENED_BLOCK, kernels
+from adai.optim.engines.triton import DAMPENED_BLOCK, ONE_BLOCK, ONE_WARPS, kernels
 
 share, shares = map(int, sys.argv[1:])
-NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements"), "i64")
+NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "chunks"), "i64")
 ptxas = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 
 def variants():
@@ -506,27 +507,39 @@ def variants():
     pairs = [(t, t) for t in (tl.float32, tl.float64, *halves)] + [(t, tl.float32) for t in halves]
     for i, (param, grad) in enumerate(pairs):
         real = tl.float64 if param is tl.float64 else tl.float32
-        types = {"PARAM": param, "GRAD": grad, "REAL": real, "COUNTED": i % 2 == 0}
-        for what in ("plain", "decayed", "parts", "again"):
-            yield "read", {"WHAT": what, **types, **sizes}
-        for flags in range(8):
-            names = ("CORRECTED", "DECAYS", "DAMPENED")
-            step = {name: bool(flags >> k & 1) for k, name in enumerate(names)} | types | sizes
-            yield "step", step | ({"BLOCK": DAMPENED_BLOCK} if step["DAMPENED"] else {})
-    for what in ("plain", "decayed", "parts"):
-        yield "collect", {"WHAT": what, **sizes}
+        types = {"PARAM": param, "GRAD": grad, "REAL": real}
+        for decays, sums in product((False, True), repeat=2):
+            one = {"BLOCK": ONE_BLOCK, "CHUNK": 8192, "num_warps": ONE_WARPS}
+            yield "previous", {"DECAYS": decays, "SUMS": sums, "OWN": True, **types, **one}
+        types["COUNTED"] = i % 2 == 0
+        for kept in {real, tl.bfloat16 if real is tl.float32 else real}:
+            types["KEPT"] = kept
+            types["EACH"] = 128 // max(t.primitive_bitwidth for t in (param, grad, kept))
+            for what in ("plain", "decayed", "parts", "again", "before"):
+                yield "read", {"WHAT": what, **types, **sizes}
+            rounded = (False, True) if param is tl.bfloat16 else (False,)
+            for flags, rounded in product(range(8), rounded):
+                names = ("CORRECTED", "DECAYS", "DAMPENED")
+                step = {name: bool(flags >> k & 1) for k, name in enumerate(names)} | types | sizes
+                step |= {"ROUNDED": rounded, "BLOCK": DAMPENED_BLOCK if step["DAMPENED"] else 1024}
+                for runs in (False, True) if rounded or kept is not real else (False,):
+                    yield "step", step | {"RUNS": runs}
+    for what in ("plain", "decayed", "parts", "before"):
+        if what != "before":
+            yield "collect", {"WHAT": what, **sizes}
         for counted, real in ((True, tl.float32), (False, tl.float64)):
             yield "accumulate", {"WHAT": what, "COUNTED": counted, "REAL": real, **sizes}
 
     yield "mean", {"BLOCK": 1024}
 
 for name, constants in list(variants())[share::shares]:
+    options = {"enable_fp_fusion": False, "num_warps": constants.pop("num_warps", 4)}
     kernel = getattr(kernels, name)
     names, given = kernel.arg_names, {"table": "*i64", "grads": "*i64", "owner": "*i32"} | NUMBERS
     signature = {n: "constexpr" if n in constants else given.get(n, "*fp64") for n in names}
     attrs = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n not in constants | NUMBERS}
     source = ASTSource(kernel, signature, {(names.index(n),): c for n, c in constants.items()}, attrs)
-    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
     with tempfile.NamedTemporaryFile("w", suffix=".ptx") as file:
         file.write(ptx)
         file.flush()

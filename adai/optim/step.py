@@ -111,7 +111,7 @@ def carry_out(
     if coupled is not None:
         mean = coupled.mean
     elif previous:
-        mean = _mean_before(work, sharing, shares, off_host=off_host)
+        mean = _mean_before(work, clips, sharing, shares, off_host=off_host)
     if mean is not None:
         for w, clip in zip(work, clips, strict=True):
             if not w.engine.one_pass:
@@ -155,12 +155,21 @@ def _mean_now(
     return None
 
 
-def _mean_before(work: list[Work], sharing: Sharing, shares: list[int], *, off_host: bool) -> Mean | None:
+def _mean_before(
+    work: list[Work], clips: list[Any], sharing: Sharing, shares: list[int], *, off_host: bool
+) -> Mean | None:
     """The mean of v̂ of the step before, over those tensors of this step that took part in it; None if it is 0."""
+    if sharing.alone:
+        if not off_host and all(count.t == 1 for w in work for count in w.counts):
+            return None
+        mean = work[0].engine.mean_before([w.engine for w in work], clips)
+        if mean is not None:
+            return mean
     if off_host:
         raise RuntimeError(
             'mean="previous" needs to know on the host whether there was a step before; leave mean at "current" for '
-            "capturable=True, torch.compile and tensors without numbers"
+            "torch.compile, for tensors without numbers, and for capturable=True unless Triton's kernels update all "
+            "parameters on one GPU"
         )
     sums = [w.engine.total_before(w.batch, w.hyper, w.counts) for w in work]
     elements = [sum(p.numel() for p, count in zip(w.batch.params, w.counts, strict=True) if count.t > 1) for w in work]

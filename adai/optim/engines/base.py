@@ -14,10 +14,10 @@ class Engine(Protocol):
     """An implementation of the rule for the tensors of one group.
 
     Each step calls `prepare`, then `squares` if gradients are clipped, then `accumulate`, then `mean` of one of the
-    engines, then `update`. With ``mean="previous"`` it calls `total_before` first, and `accumulate` only if the engine
-    is not `one_pass`. All these calls get the same ``batch`` and ``hyper``. ``counts`` contains the count of each
-    tensor, and ``clip`` is the factor that clips the gradients, or None. An engine may keep anything from one step to
-    the next, except gradients.
+    engines, then `update`. With ``mean="previous"`` it calls `mean_before` of one of the engines or, if that cannot
+    decide, `total_before` of each; and then `accumulate` only if the engine is not `one_pass`. All these calls get the
+    same ``batch`` and ``hyper``. ``counts`` contains the count of each tensor, and ``clip`` is the factor that clips
+    the gradients, or None. An engine may keep anything from one step to the next, except gradients.
     """
 
     on_device: bool
@@ -51,6 +51,17 @@ class Engine(Protocol):
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], /) -> Tensor:
         """Σ v̂ of the step before, 0-dim, over those tensors of the batch that took part in it."""
+        ...
+
+    def mean_before(self, engines: "Sequence[Engine]", clips: Sequence[Any], /) -> Mean | None:
+        """The mean of v̂ of the step before, or of this step if that is 0 or there was none, decided on the device.
+
+        It is None if this engine cannot do that together with the others.
+
+        Args:
+            engines: all engines that take part in this step.
+            clips: the factor on the gradients of each.
+        """
         ...
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any, /) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adai.optim.engines.base import Engine
 from adai.optim.engines.batch import Batch
-from adai.optim.engines.rounding import NARROW, next_words, random_words, rounded, stream
+from adai.optim.engines.rounding import NARROW, Place, next_words, random_words, rounded, stream
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
 
@@ -46,6 +46,10 @@ class Narrow:
         """Σ v̂ of the step before."""
         del batch
         return self.inner.total_before(self._wide, hyper, counts)
+
+    def mean_before(self, engines: Sequence[Any], clips: Sequence[Any]) -> None:
+        """Return None: the host decides."""
+        del engines, clips
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Update the copy of every v; return Σ v̂ over the batch."""
@@ -95,6 +99,17 @@ def is_narrow(batch: Batch) -> bool:
 def rounds_params(batch: Batch) -> bool:
     """Whether any parameter is rounded stochastically."""
     return any(place.rounds_param and p.dtype == NARROW for p, place in zip(batch.params, batch.places, strict=True))
+
+
+def runs(p: Tensor, m: Tensor, place: Place) -> tuple[int, int, int] | None:
+    """The places of a tensor's elements as kernels take them, see `Place.runs`; a single run if nothing is rounded."""
+    is_rounded = m.dtype == NARROW or (place.rounds_param and p.dtype == NARROW)
+    return place.runs(m) if is_rounded else (0, max(m.numel(), 1), 0)
+
+
+def kept_dtype(m: Tensor, real: torch.dtype) -> torch.dtype:
+    """The dtype that a kernel expects of the state, given ``exp_avg`` and the dtype of the arithmetic."""
+    return NARROW if m.dtype == NARROW and real == torch.float32 else real
 
 
 def _wide(tensor: Tensor) -> Tensor:

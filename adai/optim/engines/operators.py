@@ -1,6 +1,7 @@
 """What the engines share that consist of torch operators."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,10 @@ class Operators:
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
         return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
+
+    def mean_before(self, engines: Sequence[Any], clips: Sequence[Any]) -> None:
+        """Return None: the host decides."""
+        del engines, clips
 
     def mean(self, hats: Sequence[Tensor], elements: int) -> None:
         """Return None: these engines have no single operation for the mean."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.cpu import library
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
-from adai.optim.engines.narrow import without_least
-from adai.optim.engines.rounding import NARROW, Place, stream
+from adai.optim.engines.narrow import kept_dtype, runs, without_least
+from adai.optim.engines.rounding import NARROW, stream
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean, debias
 from adai.optim.shared.watch import Watch
@@ -52,7 +52,7 @@ def refusal(batch: Batch) -> str | None:
         batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.places, strict=True
     ):
         reason = _refusal(p, m, v, c)
-        if reason is None and _is_rounded(p, m, place) and place.runs(m) is None:
+        if reason is None and runs(p, m, place) is None:
             reason = f"a rounded parameter is sharded along several inner dimensions, to {tuple(p.shape)}"
         if reason is not None:
             return reason
@@ -65,10 +65,8 @@ def _refusal(p: Tensor, m: Tensor, v: Tensor, c: Tensor | None) -> str | None:
     dtype = STATE_DTYPES.get(p.dtype)
     if dtype is None:
         return f"a parameter has dtype {p.dtype}"
-    if m.dtype == NARROW and dtype == torch.float32:
-        dtype = NARROW
     for state in (m, v) if c is None else (m, v, c):
-        if state.dtype != dtype or not state.is_cpu:
+        if state.dtype != kept_dtype(m, dtype) or not state.is_cpu:
             return f"the state of a {p.dtype} parameter is {state.dtype} on {state.device}"
         if not same_layout(p, state):
             return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
@@ -112,7 +110,7 @@ class Fused:
     def _make_table(self, batch: Batch) -> None:
         self._places = batch.places
         narrow = [m.dtype == NARROW for m in batch.exp_avgs]
-        runs = [_runs(*row) for row in zip(batch.params, batch.exp_avgs, batch.places, strict=True)]
+        placed = [runs(*row) or (0, 1, 0) for row in zip(batch.params, batch.exp_avgs, batch.places, strict=True)]
         self._kernel: Any = library.load()
         self._sums = array("d", bytes(8 * len(batch.params)))  # Σ v of each tensor, valid until the watch sees a change
         self._watch = Watch()
@@ -124,9 +122,9 @@ class Fused:
             wide_step=array("B", [step.dtype == torch.float64 for step in batch.steps]),
             narrow=array("B", narrow),
             size=array("q", [p.numel() for p in batch.params]),
-            first_place=array("q", [first for first, _, _ in runs]),
-            run=array("q", [run for _, run, _ in runs]),
-            pitch=array("q", [pitch for _, _, pitch in runs]),
+            first_place=array("q", [first for first, _, _ in placed]),
+            run=array("q", [run for _, run, _ in placed]),
+            pitch=array("q", [pitch for _, _, pitch in placed]),
             stream=array("I", [stream(place) for place in batch.places]),
             **dict(zip("pmvc", (form.addresses for form in forms), strict=False)),
             step=forms[-1].addresses,
@@ -158,6 +156,10 @@ class Fused:
         self._take_totals()
         sums = zip(self._sums, counts, strict=True)
         return _number(sum(v / debias(hyper.beta2, count.t - 1) for v, count in sums if count.t > 1))
+
+    def mean_before(self, engines: Sequence[Any], clips: Sequence[Any]) -> None:
+        """Return None: here the host computes everything."""
+        del engines, clips
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of this step. v itself is updated in `update`."""
@@ -228,16 +230,6 @@ class Fused:
         sums = array("d", bytes(8 * 3 * self._tensors.count))
         _done(self._kernel.adai_squares(self._crew, self._tensors, _options(hyper, clip), what, _address(sums)))
         return sums
-
-
-def _runs(p: Tensor, m: Tensor, place: Place) -> tuple[int, int, int]:
-    """The places of a tensor's elements in the form that the kernel takes; a single run if nothing is rounded."""
-    return (place.runs(m) if _is_rounded(p, m, place) else None) or (0, max(m.numel(), 1), 0)
-
-
-def _is_rounded(p: Tensor, m: Tensor, place: Place) -> bool:
-    """Whether the parameter or its state is rounded stochastically."""
-    return m.dtype == NARROW or (place.rounds_param and p.dtype == NARROW)
 
 
 def _options(hyper: Hyper, clip: float) -> library.Options:

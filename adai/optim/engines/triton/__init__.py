@@ -7,6 +7,10 @@ number of launches does not depend on the number of tensors: for each combinatio
 four with clipping, and five with clipping and an L2 penalty. The host waits for the device only in
 `adai.optim.shared.mean`.
 
+With ``mean="previous"`` there is no first pass, as the mean follows from the sums of the step before; only a replay
+reads v for them. One program computes it, and reads the gradients if that mean is 0 or if there was no step before,
+which the host would have to wait for. These are three launches too.
+
 Triton is imported in the first step on a GPU.
 """
 
@@ -27,13 +31,15 @@ from adai.optim.engines.triton.launch import ALIGNMENT, Launch
 from adai.optim.engines.triton.table import CHUNK, Part, Table
 from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
-from adai.optim.shared.mean import total, total_before
+from adai.optim.shared.mean import total
 
 BLOCK, WARPS = 1024, 4
 LONG_BLOCK, LONG_WARPS = 4096, 16
 """The same for the sums of tensors with more than BLOCK chunks."""
 DAMPENED_BLOCK = 512
 """The block of both passes if they compute powers, which need more registers."""
+ONE_BLOCK, ONE_WARPS = 4096, 16
+"""The block of a single program that may have to read all gradients, and its warps."""
 TRY_AGAIN_AFTER = 60.0
 """The seconds after which kernels that did not run are tried again."""
 
@@ -88,7 +94,7 @@ class Fused:
     """The fused engine on GPUs, for the tensors of one group. It keeps a table of them as long as they do not move."""
 
     on_device = False
-    one_pass = False
+    one_pass = True
 
     def __init__(self) -> None:
         self._table: Table | None = None
@@ -120,13 +126,30 @@ class Fused:
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
-        return total_before(batch.exp_avg_sqs, counts, hyper.beta2)
+        del batch, hyper, counts
+        for passes in self._passes:
+            passes.look_back(self.ts)
+        return total([passes.part.hats.sum() for passes in self._passes])
+
+    def mean_before(self, engines: Sequence[Any], clips: Sequence[Any]) -> Mean | None:
+        """The mean of v̂ of the step before, or of this step, decided on the device; None if they are on several."""
+        all_passes = [(passes, e.ts, clip) for e, clip in zip(engines, clips, strict=True) for passes in _passes_of(e)]
+        part = self._passes[0].part
+        if any(_passes_of(e) == [] for e in engines) or any(p.part.device != part.device for p, _, _ in all_passes):
+            return None
+        before = part.zeros
+        for passes, ts, clip in all_passes:
+            passes.look_back(ts)
+            passes.previous(before, part.mean, clip, sums=True, own=len(all_passes) == 1)
+            before = part.mean
+        for passes, _, clip in all_passes if len(all_passes) > 1 else ():
+            passes.previous(before, part.mean, clip, sums=False, own=True)
+        return Mean(part.v_mean, part.alive)
 
     def accumulate(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], clip: Any) -> Tensor:
         """Σ v̂ of each tensor in this step. v itself is updated in `update`."""
         del batch, counts
-        ts = self.ts or []
-        hats = [passes.accumulate(ts, clip) for passes in self._passes]
+        hats = [passes.accumulate(self.ts, clip) for passes in self._passes]
         if len(hats) == 1:
             return hats[0]
         return total([each.sum() for each in hats])
@@ -137,7 +160,7 @@ class Fused:
         part = first.part
         if any(each.device != part.device for each in hats):
             return None
-        before = part.zero
+        before = part.zeros
         for each in hats:
             here = first.number(each)
             first.launch(("mean",), 1, lambda: {"BLOCK": BLOCK}, here, here.numel(), elements, before, part.mean)
@@ -148,9 +171,14 @@ class Fused:
         """Update every parameter of the batch with the mean of v̂, and count the step."""
         del hyper, counts
         for passes in self._passes:
-            passes.update(clip, mean)
+            passes.update(self.ts, clip, mean)
         assert self._table is not None
         self._table.leave(batch)
+
+
+def _passes_of(engine: Any) -> "list[_Passes]":
+    """The launches of an engine; none if it is of another kind."""
+    return engine._passes if isinstance(engine, Fused) else []
 
 
 class _Passes:
@@ -158,10 +186,10 @@ class _Passes:
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self._launches: dict[tuple[str, ...], Launch] = {}
+        self._launches: dict[tuple[Any, ...], Launch] = {}
         self._flags: tuple[bool, ...] = ()
         types = _kernels().TYPES
-        self._real = types[part.state_dtype]
+        self._real, self._kept = types[part.real_dtype], types[part.state_dtype]
         self._types = {"PARAM": types[part.param_dtype], "GRAD": types[part.grad_dtype], "REAL": self._real}
 
     def begin(self, batch: Batch, hyper: Hyper, held: list[Tensor] | None) -> None:
@@ -169,10 +197,11 @@ class _Passes:
         self._hyper = hyper
         self._grads, self._numbers = self.part.begin(batch.grads, hyper, held)
         self._clipped = False  # whether `squares` has read the gradients already
+        self._counted = False  # whether the facts of this step are on the device
         self._factor: Tensor | None = None  # that of clipping, where kernels can read it
         flags = hyper.l2 != 0, hyper.dampening != 1, hyper.capturable
         if flags != self._flags:
-            self._flags = self._decays, self._dampened, self._counted = flags
+            self._flags = self._decays, self._dampened, self._capturable = flags
             self._block = DAMPENED_BLOCK if self._dampened else BLOCK
             self._launches.clear()
 
@@ -186,48 +215,78 @@ class _Passes:
         )  # fmt: skip
         return part.tensor_sums[:, 0].sum()
 
-    def accumulate(self, ts: list[float], clip: Any) -> Tensor:
+    def accumulate(self, ts: list[float] | None, clip: Any) -> Tensor:
         """Σ v̂ of each tensor. ``ts`` contains the step counts of the whole batch, if the host counts them."""
-        part, what, factor = self.part, self._what(), self._clip(clip)
+        factor = self._clip(clip)
         if not self._clipped:
-            self._read(what, factor)
+            self._read(self._what(), factor)
         elif self._decays:
             self._read("again", factor)
-        counts, later = (part.one, 0) if self._counted else part.counts(ts)
+        self._add_up(self._what(), ts, factor)
+        return self.part.hats
+
+    def look_back(self, ts: list[float] | None) -> None:
+        """Compute Σ v̂ of each tensor in the step before, where it took part in it."""
+        if not self._clipped and (self._capturable or not self.part.summed):
+            self._read("before", self.part.one)
+        self._add_up("before", ts, self.part.one)
+
+    def _add_up(self, what: str, ts: list[float] | None, factor: Tensor) -> None:
+        part = self.part
+        self._counted = True
+        counts, later = (part.one, 0) if ts is None else part.counts(ts)
         self.launch(
             ("accumulate", what), part.tensors,
             lambda: {
-                "WHAT": what, "COUNTED": self._counted, "REAL": self._real, "CHUNK": CHUNK, **self._adding_up(),
+                "WHAT": what, "COUNTED": self._capturable, "REAL": self._real, "CHUNK": CHUNK, **self._adding_up(),
                 "enable_fp_fusion": False,
             },
             part.words, self._numbers, counts, later, part.chunk_sums, part.tensor_sums, part.v_sums, part.facts,
             part.hats, factor,
         )  # fmt: skip
-        return part.hats
 
-    def update(self, clip: Any, mean: Mean) -> None:
+    def previous(self, before: Tensor, out: Tensor, clip: Any, *, sums: bool, own: bool) -> None:
+        """Add the sums of `look_back` to those ``before``, and read the gradients where the step's own mean is due."""
+        part = self.part
+        self.launch(
+            ("previous", sums, own), 1,
+            lambda: {
+                "SUMS": sums, "OWN": own, "DECAYS": self._decays, **self._types, "CHUNK": CHUNK, "BLOCK": ONE_BLOCK,
+                "num_warps": ONE_WARPS, "enable_fp_fusion": False,
+            },
+            part.words, self._grads, self._numbers, part.owner, part.v_sums, part.facts, part.hats,
+            self._clip(clip), part.tensors, part.chunks, before, out,
+        )  # fmt: skip
+
+    def update(self, ts: list[float] | None, clip: Any, mean: Mean) -> None:
         """Update the parameters, and store the new Σ v."""
         lr, part = self._hyper.lr, self.part
+        if not self._counted:
+            self._add_up("before", ts, part.one)
         there = table.on_device(lr)
         bits = struct.unpack("q", struct.pack("d", 1.0 if there else float(lr)))[0]
         self.launch(
             ("step",), part.chunks,
             lambda: {
                 "CORRECTED": part.corrected, "DECAYS": self._decays, "DAMPENED": self._dampened,
-                "COUNTED": self._counted, **self._types, "CHUNK": CHUNK, "BLOCK": self._block,
-                "num_warps": WARPS, "enable_fp_fusion": False,
+                "ROUNDED": part.rounded, "RUNS": part.in_runs, "COUNTED": self._capturable,
+                **self._types, "KEPT": self._kept,
+                "EACH": _each(part.param_dtype, part.grad_dtype, part.state_dtype), "CHUNK": CHUNK,
+                "BLOCK": self._block, "num_warps": WARPS, "enable_fp_fusion": False,
             },
             part.words, self._grads, self._numbers, part.owner, part.v_sums, part.v_steps, part.facts,
             self._clip(clip), bits, self.number(lr) if there else part.one,
             self.number(mean.value), self.number(mean.alive),
         )  # fmt: skip
+        part.summed = True
 
     def _read(self, what: str, factor: Tensor) -> None:
         part = self.part
         self.launch(
             ("read", what), part.chunks,
             lambda: {
-                "WHAT": what, "COUNTED": self._counted, **self._types, "CHUNK": CHUNK, "BLOCK": self._block,
+                "WHAT": what, "COUNTED": self._capturable, **self._types, "KEPT": self._kept,
+                "EACH": _each(part.param_dtype, part.grad_dtype), "CHUNK": CHUNK, "BLOCK": self._block,
                 "num_warps": WARPS, "enable_fp_fusion": False,
             },
             part.words, self._grads, self._numbers, part.owner, part.chunk_sums, part.tensor_sums, part.v_sums,
@@ -235,7 +294,7 @@ class _Passes:
         )  # fmt: skip
 
     def launch(
-        self, key: tuple[str, ...], programs: int, constants: Callable[[], dict[str, Any]], *args: Tensor | int
+        self, key: tuple[Any, ...], programs: int, constants: Callable[[], dict[str, Any]], *args: Tensor | int
     ) -> None:
         """Launch a kernel, whose name is the first part of ``key``; ``constants`` do not change while flags do not."""
         kept = self._launches.get(key)
@@ -272,6 +331,11 @@ class _Passes:
         if value.dtype == torch.float64 and value.device == part.device and value.data_ptr() % ALIGNMENT == 0:
             return value
         return value.detach().to(part.device, torch.float64, copy=True)
+
+
+def _each(*dtypes: torch.dtype) -> int:
+    """The number of elements in a wide access to arrays of these dtypes."""
+    return 16 // max(dtype.itemsize for dtype in dtypes)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:

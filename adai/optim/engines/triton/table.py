@@ -17,7 +17,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
-from adai.optim.engines.narrow import rounds_params
+from adai.optim.engines.narrow import kept_dtype, rounds_params, runs
+from adai.optim.engines.rounding import stream
 from adai.optim.hyper import Hyper
 from adai.optim.shared.mean import distinct
 from adai.optim.shared.watch import Watch
@@ -25,7 +26,7 @@ from adai.optim.torch_private import looks_like
 
 T = TypeVar("T")
 CHUNK = 8192
-WIDTH = 7
+WIDTH = 11
 """The words of the table for each tensor, which `adai.optim.engines.triton.kernels` lists."""
 _CAPTURES = 4  # memory is in reserve for so many captures in a row; each step in between adds one
 _ADDRESS: Any = Tensor.data_ptr
@@ -42,7 +43,7 @@ class Table:
     def __init__(self, batch: Batch, owners: Batch, *, capturable: bool) -> None:
         """Create the table of tensors on which the kernels can work, see `refusal`."""
         self._capturable = capturable
-        self._forms = _Forms(batch)
+        self._forms, self._places = _Forms(batch), batch.places
         self._odd = [i for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)) if not same_layout(p, g)]
         self._moments, self._squares = Watch(), Watch()  # kernels count their writes to v only
         self._look_at(batch, owners)
@@ -54,7 +55,8 @@ class Table:
         """Whether the table is still valid, except for the addresses of gradients. Call this once in each step."""
         unchanged = self._look_at(batch, owners)
         try:
-            return unchanged and capturable == self._capturable and self._forms.fits(batch)
+            same = unchanged and capturable == self._capturable and batch.places == self._places
+            return same and self._forms.fits(batch)
         except RuntimeError:  # some tensors have no address or no strides
             return False
 
@@ -95,8 +97,10 @@ class Part:
         self._where = where
         self.device = batch.params[0].device
         self.param_dtype, self.grad_dtype = batch.params[0].dtype, batch.grads[0].dtype
-        self.state_dtype = batch.exp_avgs[0].dtype
+        self.state_dtype, self.real_dtype = batch.exp_avgs[0].dtype, STATE_DTYPES[self.param_dtype]
         self.corrected = batch.bias_corrections[0] is not None
+        self.rounded = rounds_params(batch)
+        self.summed = False  # whether Σ v of each chunk is on the device, if nothing but these kernels writes to v
         self._capturable = capturable
         size = [p.numel() for p in batch.params]
         # A tensor without elements also has a chunk, which counts its step.
@@ -106,15 +110,18 @@ class Part:
         self.tensors, self.chunks, self.longest = len(size), len(owner), int(chunks.max())
         columns = [_addresses(column) for column in (batch.params, *batch[2:5])]
         steps = _addresses(batch.steps) if capturable else [0] * len(size)
+        placed = [runs(*row) or (0, 1, 0) for row in zip(batch.params, batch.exp_avgs, batch.places, strict=True)]
+        self.in_runs = any(run < n for (_, run, _), n in zip(placed, size, strict=True))
         columns += [steps, size, (chunks.cumsum(0) - chunks).tolist()]
+        columns += [[stream(place) for place in batch.places], *map(list, zip(*placed, strict=True))]
         words = torch.tensor(columns, dtype=torch.int64, device="cpu").T.contiguous()
         self.words = words.to(self.device)
-        self.zero, self.one = (torch.full((), n, dtype=torch.float64, device=self.device) for n in (0.0, 1.0))
+        self.zeros, self.one = self._filled(2).zero_(), self._filled().fill_(1)
         self.v_sums, self.v_steps = self._filled(len(owner)), self._filled(len(size))
         self.chunk_sums, self.tensor_sums = self._filled(len(owner), 4), self._filled(len(size), 4)
-        self.facts, self.hats = self._filled(len(size), 3), self._filled(len(size))
+        self.facts, self.hats = self._filled(len(size), 4), self._filled(len(size))
         # 16 bytes apart, because Triton compiles different code for other alignments.
-        self.mean = self._filled(6)
+        self.mean = self._filled(8)
         self.v_mean, self.alive = self.mean[2], self.mean[4]
         self._grads, self._numbers, self._counts = _Sent("q"), _Sent("d"), _Sent("d")
         self._first_ts: list[float] = []
@@ -149,7 +156,7 @@ class Part:
     def _numbers_of(self, hyper: Hyper) -> list[float]:
         options = hyper[1:]  # without lr, which is not among the numbers
         if options != self._options:
-            self._options, self._last_numbers = options, _numbers(hyper, self.state_dtype)
+            self._options, self._last_numbers = options, _numbers(hyper, self.real_dtype)
         return self._last_numbers
 
     def counts(self, ts: list[float]) -> tuple[Tensor, int]:
@@ -232,8 +239,6 @@ def refusal(batch: Batch, *, capturable: bool) -> str | None:
             return f"a parameter or gradient is a {type(tensor).__name__} on {tensor.device}, not a dense tensor"
         if tensor.dtype not in STATE_DTYPES:
             return f"a parameter or gradient has dtype {tensor.dtype}"
-    if rounds_params(batch):
-        return "parameters are rounded stochastically, which the Triton kernels do not do"
     device = next((p.device for p in batch.params if p.device.type != batch.params[0].device.type), None)
     if device is not None:
         return f"one parameter is on {batch.params[0].device}, another on {device}"
@@ -241,18 +246,18 @@ def refusal(batch: Batch, *, capturable: bool) -> str | None:
 
 
 def _refusal_of_state(batch: Batch, *, capturable: bool) -> str | None:
-    for p, m, v, c, step in zip(
-        batch.params, batch.exp_avgs, batch.exp_avg_sqs, batch.bias_corrections, batch.steps, strict=True
-    ):
+    for p, m, v, c, step, place in zip(*batch[:1], *batch[2:], strict=True):
         if step.dtype not in (COUNT_DTYPES[:1] if capturable else COUNT_DTYPES) or step.device != (
             p.device if capturable else torch.device("cpu")
         ):
             return f"a step count is {step.dtype} on {step.device}"
         for state in (m, v) if c is None else (m, v, c):
-            if state.dtype != STATE_DTYPES[p.dtype] or state.device != p.device:
+            if state.dtype != kept_dtype(m, STATE_DTYPES[p.dtype]) or state.device != p.device:
                 return f"the state of a {p.dtype} parameter on {p.device} is {state.dtype} on {state.device}"
             if not same_layout(p, state):
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
+        if runs(p, m, place) is None:
+            return f"a rounded parameter is sharded along several inner dimensions, to {tuple(p.shape)}"
     return None
 
 
