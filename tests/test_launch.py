@@ -184,3 +184,15 @@ def test_the_chunks_of_a_long_tensor_are_added_up_by_a_wide_program(kernels, mon
         constants = {name: constants for name, _, _, constants in kernels.ordinary}
         for name in ("collect", "accumulate"):
             assert (constants[name]["BLOCK"], constants[name]["num_warps"]) == (block, warps)
+
+
+def test_groups_that_are_clipped_alike_share_the_factor(kernels, monkeypatch):
+    asked = []
+    own = step.clip_factor
+    monkeypatch.setattr(step, "clip_factor", lambda norm, limit, *rest: asked.append(limit) or own(norm, limit, *rest))
+    params = [torch.zeros(3, requires_grad=True) for _ in range(3)]
+    for p in params:
+        p.grad = torch.ones_like(p)
+    groups = [{"params": [p], "max_grad_norm": limit} for p, limit in zip(params, (1.0, 2.0, 1.0), strict=True)]
+    Adai(groups, **GPU).step()
+    assert sorted(asked) == [1.0, 2.0]

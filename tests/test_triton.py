@@ -345,7 +345,9 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     """What is chosen for a parameter on a GPU, or would be if there were one."""
     monkeypatch.setattr(gpu, "missing", lambda _: missing)
     monkeypatch.setattr(table, "refusal", lambda *_, **__: refusal)
-    monkeypatch.setattr(gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], lay_out=lambda _: None, counted=list))
+    monkeypatch.setattr(
+        gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], elements=0, lay_out=lambda _: None, counted=list)
+    )
     monkeypatch.setattr(table, "is_capturing", lambda _: False)
     monkeypatch.setattr(engines, "foreach_by_default", lambda *_, **__: True)
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options

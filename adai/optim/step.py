@@ -106,7 +106,9 @@ def carry_out(
     clips: list[Any] = [scaled.inverse] * len(work)
     if any(group["max_grad_norm"] is not None for group in optimizer.param_groups):
         norm = sharing.total([w.engine.squares(w.batch, w.hyper) for w in work], shares).sqrt()
-        clips = [clip_factor(norm, w.hyper.max_grad_norm, scaled.inverse) for w in work]
+        limits = {w.hyper.max_grad_norm for w in work}
+        factors = {limit: clip_factor(norm, limit, scaled.inverse) for limit in limits}
+        clips = [factors[w.hyper.max_grad_norm] for w in work]
     mean: Mean | None = None
     if coupled is not None:
         mean = coupled.mean
@@ -138,7 +140,7 @@ def _mean_now(
     """
     squares = [None if off_host else _squares_of_empty_step(w) for w in work]
     hats = [w.engine.accumulate(w.batch, w.hyper, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
-    elements = [sum(map(Tensor.numel, w.batch.params)) for w in work]
+    elements = [w.engine.elements or sum(map(Tensor.numel, w.batch.params)) for w in work]
     mean = None
     if sharing.alone and all(gg is None for gg in squares) and not (asks and (counts_anyway or _asks(work, hats[0]))):
         mean = work[0].engine.mean(hats, sum(elements))

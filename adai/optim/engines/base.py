@@ -30,6 +30,8 @@ class Engine(Protocol):
     """Whether `update` also updates v, so that `accumulate` is only needed for the sum that it returns."""
     ts: list[float] | None
     """The count of each tensor in this step, if the engine has a fast way to know it. Valid after `prepare`."""
+    elements: int | None
+    """The number of elements of the batch, likewise."""
 
     def prepare(self, batch: Batch, owners: Batch, hyper: Hyper, /) -> str | None:
         """Prepare a step; return None, or the reason why this engine cannot work on these tensors.

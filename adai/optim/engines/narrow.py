@@ -23,6 +23,7 @@ class Narrow:
     on_device = False
     one_pass = False
     ts: list[float] | None = None
+    elements: int | None = None
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner

@@ -18,6 +18,7 @@ class Operators:
     on_device = False
     one_pass = False
     ts: list[float] | None = None
+    elements: int | None = None
 
     def prepare(self, batch: Batch, owners: Batch, hyper: Hyper) -> None:
         """Check the shapes; there is no other condition."""

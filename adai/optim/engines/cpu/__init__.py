@@ -79,6 +79,7 @@ class Fused:
     on_device = False
     one_pass = True
     ts: list[float] | None = None
+    elements: int | None = None
 
     def __init__(self) -> None:
         self._forms: list[_Form] = []

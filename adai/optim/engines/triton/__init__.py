@@ -100,6 +100,7 @@ class Fused:
         self._table: Table | None = None
         self._passes: list[_Passes] = []
         self.ts: list[float] | None = None
+        self.elements: int | None = None
 
     def prepare(self, batch: Batch, owners: Batch, hyper: Hyper) -> str | None:
         """Send what has changed; return None, or the reason why the kernels cannot work on these tensors."""
@@ -112,7 +113,7 @@ class Fused:
             self._table = kept = Table(batch, owners, capturable=capturable)
             self._passes = [_Passes(part) for part in kept.parts]
         self.on_device = capturable
-        self.ts = None if capturable else kept.counted()
+        self.ts, self.elements = None if capturable else kept.counted(), kept.elements
         kept.lay_out(batch)
         held = table.held_by_graphs(batch) if capturable else None
         for passes in self._passes:

@@ -48,6 +48,7 @@ class Table:
         self._moments, self._squares = Watch(), Watch()  # kernels count their writes to v only
         self._look_at(batch, owners)
         self._moments.leave(writes=0)
+        self.elements = sum(p.numel() for p in batch.params)
         self._cells = [] if capturable else [_CELLS[t.dtype].from_address(t.data_ptr()) for t in batch.steps]
         self.parts = [Part(part, where, capturable=capturable) for part, where in batch.alike()]
 
@@ -219,7 +220,8 @@ class _Sent:
             host = self._reserve.pop()
         else:
             host = _pinned(len(words))
-        host.copy_(torch.frombuffer(array(self._typecode, words), dtype=torch.int64))
+        own = array(self._typecode, words)
+        ctypes.memmove(host.data_ptr(), own.buffer_info()[0], own.itemsize * len(own))  # faster than through a tensor
         there = host.to(device, non_blocking=True)
         return host, there.view(torch.float64) if self._typecode == "d" else there
 
