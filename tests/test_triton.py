@@ -498,7 +498,7 @@ from itertools import product
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from adai.optim.engines.triton import DAMPENED_BLOCK, ONE_BLOCK, ONE_WARPS, kernels
+from adai.optim.engines.triton import DAMPENED_BLOCK, LONG_BLOCK, LONG_WARPS, ONE_BLOCK, ONE_WARPS, kernels
 
 share, shares = map(int, sys.argv[1:])
 NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "chunks"), "i64")
@@ -526,11 +526,12 @@ def variants():
                 step |= {"ROUNDED": rounded, "BLOCK": DAMPENED_BLOCK if step["DAMPENED"] else 1024}
                 for runs in (False, True) if rounded or kept is not real else (False,):
                     yield "step", step | {"RUNS": runs}
-    for what in ("plain", "decayed", "parts", "before"):
+    long = {"BLOCK": LONG_BLOCK, "CHUNK": 8192, "num_warps": LONG_WARPS}
+    for what, adding_up in product(("plain", "decayed", "parts", "before"), (sizes, long)):
         if what != "before":
-            yield "collect", {"WHAT": what, **sizes}
+            yield "collect", {"WHAT": what, **adding_up}
         for counted, real in ((True, tl.float32), (False, tl.float64)):
-            yield "accumulate", {"WHAT": what, "COUNTED": counted, "REAL": real, **sizes}
+            yield "accumulate", {"WHAT": what, "COUNTED": counted, "REAL": real, **adding_up}
 
     yield "mean", {"BLOCK": 1024}
 

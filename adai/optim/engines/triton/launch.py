@@ -1,9 +1,9 @@
 """Launches that take little of the host's time.
 
 At each launch Triton binds the arguments, derives from them how the kernel is specialized, and looks for the compiled
-kernel: 9 to 18 µs on one machine, where starting the compiled kernel takes 3. But the constants determine it here,
-because all other arguments are arrays at multiples of 16 bytes, or integers that kernels are not specialized for. So it
-is kept with them. It is started with addresses, which spares Triton to ask the driver about each tensor.
+kernel, which takes several times as long as starting it. But the constants determine it here, because all other
+arguments are arrays at multiples of 16 bytes, or integers that kernels are not specialized for. So it is kept with the
+constants. It is started with addresses, so that Triton need not ask the driver about each tensor.
 """
 
 from collections.abc import Callable
