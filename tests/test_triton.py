@@ -40,7 +40,7 @@ def launches(monkeypatch):
     class Counting:
         def __getattr__(self, name):
             found = getattr(kernels, name)
-            if name not in ("read", "collect", "accumulate", "mean", "step"):
+            if name not in ("read", "collect", "factor", "accumulate", "mean", "step"):
                 return found
 
             class Kernel:
@@ -73,6 +73,26 @@ def test_tensors_of_several_chunks_equal_the_loop(tensors, options, more, monkey
     assert_close(params, expected, 1e-13)
 
 
+@pytest.mark.parametrize("scale", [None, 4.0])
+@pytest.mark.parametrize("limits", [(0.5, 0.5), (0.5, 0.25), (0.5, None), (50.0, 50.0)], ids=str)
+def test_groups_are_clipped_by_the_norm_of_all(tensors, limits, scale):
+    """One kernel computes the factor if all groups have the same limit, and torch if they do not."""
+    results = []
+    for engine in (GPU, LOOP):
+        params = tensors(((3, 4), (5,), (6,)))
+        params[1] = params[1].detach().to(torch.float32).requires_grad_()
+        groups = [
+            {"params": ps, "max_grad_norm": limit} for ps, limit in zip((params[:2], params[2:]), limits, strict=True)
+        ]
+        optimizer = Adai(groups, lr=0.1, **engine)
+        if scale is not None:
+            optimizer.grad_scale, optimizer.found_inf = torch.tensor(scale), torch.tensor(0.0)
+        results.append(params)
+        train(params, 3, optimizer=optimizer)
+    assert_close(*results, 1e-6)
+    assert_close(results[0][::2], results[1][::2], 1e-9)
+
+
 # --- launches and what is kept between steps -------------------------------------------------------------------------
 
 
@@ -81,8 +101,8 @@ def test_tensors_of_several_chunks_equal_the_loop(tensors, options, more, monkey
     [
         ({}, 3),
         ({"weight_decay": 0.1}, 3),
-        ({"max_grad_norm": 1.0}, 4),
-        ({"max_grad_norm": 1.0, "weight_decay": 0.1}, 5),
+        ({"max_grad_norm": 1.0}, 5),
+        ({"max_grad_norm": 1.0, "weight_decay": 0.1}, 6),
         ({"capturable": True}, 4),
     ],
     ids=str,
@@ -441,7 +461,7 @@ def compiled(name, **constants):
     source = ASTSource(kernel, signature, {(names.index(n),): c for n, c in constants.items()}, attrs)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
 
-NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements"), "i64")
+NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "limit"), "i64")
 sizes = {"CHUNK": 8192, "BLOCK": 1024}
 types = {"PARAM": tl.float32, "GRAD": tl.float32, "REAL": tl.float32, "COUNTED": True}
 read = compiled("read", WHAT="parts", **types, **sizes)
@@ -451,9 +471,10 @@ step = compiled("step", CORRECTED=True, DECAYS=True, DAMPENED=False, **types, **
 half = types | {"PARAM": tl.bfloat16, "GRAD": tl.bfloat16, "COUNTED": False}
 odd = compiled("step", CORRECTED=False, DECAYS=False, DAMPENED=True, **half, **sizes | {"BLOCK": 512})
 mean = compiled("mean", BLOCK=1024)
-for kernel in (kernels.read, kernels.collect, kernels.accumulate, kernels.mean, kernels.step):
+factor = compiled("factor", COLUMNS=4, BLOCK=1024)
+for kernel in (kernels.read, kernels.collect, kernels.factor, kernels.accumulate, kernels.mean, kernels.step):
     assert kernel.cache_key and not kernel.used_global_vals, "each global is compared at each launch"
-for ptx in (read, collect, accumulate, mean, step, odd):
+for ptx in (read, collect, factor, accumulate, mean, step, odd):
     assert ".local" not in ptx, "registers are spilled"
 for ptx in (read, step):
     assert "ld.global.v4" in ptx, "loads are not wide"
@@ -501,7 +522,7 @@ from triton.compiler import ASTSource
 from adai.optim.engines.triton import DAMPENED_BLOCK, LONG_BLOCK, LONG_WARPS, ONE_BLOCK, ONE_WARPS, kernels
 
 share, shares = map(int, sys.argv[1:])
-NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "chunks"), "i64")
+NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "limit", "chunks"), "i64")
 ptxas = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 
 def variants():
@@ -534,6 +555,8 @@ def variants():
             yield "accumulate", {"WHAT": what, "COUNTED": counted, "REAL": real, **adding_up}
 
     yield "mean", {"BLOCK": 1024}
+    for columns in (1, 4):
+        yield "factor", {"COLUMNS": columns, "BLOCK": 1024}
 
 for name, constants in list(variants())[share::shares]:
     options = {"enable_fp_fusion": False, "num_warps": constants.pop("num_warps", 4)}

@@ -105,10 +105,7 @@ def carry_out(
         return
     clips: list[Any] = [scaled.inverse] * len(work)
     if any(group["max_grad_norm"] is not None for group in optimizer.param_groups):
-        norm = sharing.total([w.engine.squares(w.batch, w.hyper) for w in work], shares).sqrt()
-        limits = {w.hyper.max_grad_norm for w in work}
-        factors = {limit: clip_factor(norm, limit, scaled.inverse) for limit in limits}
-        clips = [factors[w.hyper.max_grad_norm] for w in work]
+        clips = _clips(work, sharing, shares, scaled.inverse)
     mean: Mean | None = None
     if coupled is not None:
         mean = coupled.mean
@@ -123,6 +120,23 @@ def carry_out(
         mean = _mean_now(work, clips, sharing, off_host=off_host, asks=asks, counts_anyway=coupled is not None)
     if mean is not None:
         _update(work, clips, scaled.gated(mean), off_host=off_host)
+
+
+def _clips(work: list[Work], sharing: Sharing, shares: list[int], unscale: Any) -> list[Any]:
+    """The factor by which the gradients of each part of the work are clipped and unscaled."""
+    squares = [w.engine.squares(w.batch, w.hyper) for w in work]
+    limits, limit = {w.hyper.max_grad_norm for w in work}, work[0].hyper.max_grad_norm if work else None
+    if sharing.alone and limit is not None and len(limits) == 1:
+        factor = work[0].engine.factor(squares, limit, unscale)
+        if factor is not None:
+            return [factor] * len(work)
+    norm = sharing.total([_summed(gg) for gg in squares], shares).sqrt()
+    factors = {limit: clip_factor(norm, limit, unscale) for limit in limits}
+    return [factors[w.hyper.max_grad_norm] for w in work]
+
+
+def _summed(numbers: Tensor) -> Tensor:
+    return numbers.sum() if numbers.dim() else numbers
 
 
 def _mean_now(
@@ -145,7 +159,7 @@ def _mean_now(
     if sharing.alone and all(gg is None for gg in squares) and not (asks and (counts_anyway or _asks(work, hats[0]))):
         mean = work[0].engine.mean(hats, sum(elements))
     if mean is None:
-        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, squares, [w.share for w in work])
+        v_mean = sharing.mean([_summed(h) for h in hats], elements, squares, [w.share for w in work])
         mean = gated(v_mean, wait=asks and (counts_anyway or _asks(work, v_mean)))
     if mean is not None:
         return mean
@@ -224,7 +238,7 @@ def _squares_of_empty_step(w: Work) -> Tensor | None:
     """
     if any(count.t != 1 for count in w.counts) or w.hyper.lr != 0:
         return None
-    return w.engine.squares(w.batch, w.hyper)
+    return _summed(w.engine.squares(w.batch, w.hyper))
 
 
 def _asks(work: list[Work], number: Tensor) -> bool:

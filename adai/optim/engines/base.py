@@ -13,11 +13,12 @@ from adai.optim.rule import Count, Mean
 class Engine(Protocol):
     """An implementation of the rule for the tensors of one group.
 
-    Each step calls `prepare`, then `squares` if gradients are clipped, then `accumulate`, then `mean` of one of the
-    engines, then `update`. With ``mean="previous"`` it calls `mean_before` of one of the engines or, if that cannot
-    decide, `total_before` of each; and then `accumulate` only if the engine is not `one_pass`. All these calls get the
-    same ``batch`` and ``hyper``. ``counts`` contains the count of each tensor, and ``clip`` is the factor that clips
-    the gradients, or None. An engine may keep anything from one step to the next, except gradients.
+    Each step calls `prepare`, then `squares`, and `factor` of one of the engines, if gradients are clipped, then
+    `accumulate`, then `mean` of one of the engines, then `update`. With ``mean="previous"`` it calls `mean_before` of
+    one of the engines or, if that cannot decide, `total_before` of each; and then `accumulate` only if the engine is
+    not `one_pass`. All these calls get the same ``batch`` and ``hyper``. ``counts`` contains the count of each tensor,
+    and ``clip`` is the factor that clips the gradients, or None. An engine may keep anything from one step to the next,
+    except gradients.
     """
 
     on_device: bool
@@ -48,7 +49,17 @@ class Engine(Protocol):
         ...
 
     def squares(self, batch: Batch, hyper: Hyper, /) -> Tensor:
-        """Σ g² of the raw gradients, 0-dim."""
+        """Numbers, 0-dim or 1-dim, whose sum is Σ g² of the raw gradients."""
+        ...
+
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any, /) -> Tensor | None:
+        """The factor of clipping, computed on the device in a single operation; None if this engine cannot do that.
+
+        Args:
+            squares: the results of `squares` for all batches, including those of other engines.
+            limit: the norm to clip to.
+            unscale: the factor that removes the scale of a `torch.amp.GradScaler` from the gradients, or None.
+        """
         ...
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], /) -> Tensor:

@@ -43,6 +43,10 @@ class Narrow:
         del batch
         return self.inner.squares(self._wide, hyper)
 
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any) -> None:
+        """Return None: the other engine has no single operation for it."""
+        del squares, limit, unscale
+
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
         del batch

@@ -26,6 +26,10 @@ class Operators:
         if not torch.compiler.is_compiling():
             batch.check_shapes()
 
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any) -> None:
+        """Return None: these engines have no single operation for it."""
+        del squares, limit, unscale
+
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
         return total_before(batch.exp_avg_sqs, counts, hyper.beta2)

@@ -151,6 +151,10 @@ class Fused:
         self._parts = self._read(_PARTS if hyper.l2 else _PLAIN, hyper, 1.0)
         return _number(sum(self._parts[::3]))
 
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any) -> None:
+        """Return None: here the host computes it."""
+        del squares, limit, unscale
+
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
         del batch

@@ -121,9 +121,22 @@ class Fused:
         return None
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
-        """Σ g² of the raw gradients."""
+        """Σ g² of the raw gradients, for each tensor where all are alike."""
         del batch, hyper
-        return total([passes.squares() for passes in self._passes])
+        squares = [passes.squares() for passes in self._passes]
+        return squares[0] if len(squares) == 1 else total([each.sum() for each in squares])
+
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any) -> Tensor | None:
+        """The factor of clipping, with one launch for each batch; None if they are on several devices."""
+        first = self._passes[0]
+        part = first.part
+        if any(each.device != part.device for each in squares):
+            return None
+        before = part.zeros
+        for each in squares:
+            first.factor(first.number(each), before, limit, unscale)
+            before = part.clip
+        return part.factor
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
@@ -207,14 +220,22 @@ class _Passes:
             self._launches.clear()
 
     def squares(self) -> Tensor:
-        """Σ g², 0-dim."""
+        """Σ g² of each tensor."""
         self._clipped, part = True, self.part
         self._read("parts" if self._decays else "plain", part.one)
         self.launch(
             ("collect",), part.tensors, lambda: {"WHAT": self._what(), "CHUNK": CHUNK, **self._adding_up()},
             part.words, part.chunk_sums, part.tensor_sums,
         )  # fmt: skip
-        return part.tensor_sums[:, 0].sum()
+        return part.squares
+
+    def factor(self, squares: Tensor, before: Tensor, limit: float, unscale: Any) -> None:
+        """Add to the sum ``before``, and compute the factor of clipping."""
+        columns = squares.stride(0) if squares.dim() else 1
+        self.launch(
+            ("factor", columns), 1, lambda: {"COLUMNS": columns, "BLOCK": BLOCK},
+            squares, squares.numel(), before, _bits(limit), self.number(unscale), self.part.clip,
+        )  # fmt: skip
 
     def accumulate(self, ts: list[float] | None, clip: Any) -> Tensor:
         """Σ v̂ of each tensor. ``ts`` contains the step counts of the whole batch, if the host counts them."""
@@ -265,7 +286,6 @@ class _Passes:
         if not self._counted:
             self._add_up("before", ts, part.one)
         there = table.on_device(lr)
-        bits = struct.unpack("q", struct.pack("d", 1.0 if there else float(lr)))[0]
         self.launch(
             ("step",), part.chunks,
             lambda: {
@@ -276,7 +296,7 @@ class _Passes:
                 "BLOCK": self._block, "num_warps": WARPS, "enable_fp_fusion": False,
             },
             part.words, self._grads, self._numbers, part.owner, part.v_sums, part.v_steps, part.facts,
-            self._clip(clip), bits, self.number(lr) if there else part.one,
+            self._clip(clip), _bits(1.0 if there else float(lr)), self.number(lr) if there else part.one,
             self.number(mean.value), self.number(mean.alive),
         )  # fmt: skip
         part.summed = True
@@ -332,6 +352,12 @@ class _Passes:
         if value.dtype == torch.float64 and value.device == part.device and value.data_ptr() % ALIGNMENT == 0:
             return value
         return value.detach().to(part.device, torch.float64, copy=True)
+
+
+def _bits(number: float) -> int:
+    """The bits of a float64, because Triton would convert the number to float32."""
+    bits: int = struct.unpack("q", struct.pack("d", number))[0]
+    return bits
 
 
 def _each(*dtypes: torch.dtype) -> int:

@@ -124,6 +124,8 @@ class Part:
         # 16 bytes apart, because Triton compiles different code for other alignments.
         self.mean = self._filled(8)
         self.v_mean, self.alive = self.mean[2], self.mean[4]
+        self.clip = self._filled(4)
+        self.factor, self.squares = self.clip[2], self.tensor_sums[:, 0]
         self._grads, self._numbers, self._counts = _Sent("q"), _Sent("d"), _Sent("d")
         self._first_ts: list[float] = []
         self._options: Any = None
