@@ -137,13 +137,10 @@ def contenders(load: Load, *, core: bool) -> dict[str, Callable[[], Contender]]:
         BASELINE: lambda: of_class(adamw, load, 28, fused=True),
         "Adai fused": lambda: of_class(Adai, load, 40, fused=True),
         "Adai fused, settled": lambda: settled(Adai, load, 32, fused=True),
+        "Adai fused, one pass": lambda: of_class(Adai, load, 36, fused=True, mean="previous"),
+        "Adai fused, one pass, settled": lambda: settled(Adai, load, 28, fused=True, mean="previous"),
     }
-    if load.device == "cpu":  # CUDA devices have no kernels for these
-        all_of_them |= {
-            "Adai fused, one pass": lambda: of_class(Adai, load, 36, fused=True, mean="previous"),
-            "Adai fused, one pass, settled": lambda: settled(Adai, load, 28, fused=True, mean="previous"),
-        }
-    if load.device == "cpu" and any(torch.Size(shape).numel() >= LEAST_ELEMENTS for shape in load.shapes):
+    if any(torch.Size(shape).numel() >= LEAST_ELEMENTS for shape in load.shapes):
         narrow: dict[str, Any] = {"fused": True, "state_dtype": torch.bfloat16}
         all_of_them |= {
             "Adai fused, bf16": lambda: of_class(Adai, load, 28, **narrow),

@@ -14,6 +14,7 @@ median time; "copy" is the bandwidth of ``Tensor.copy_`` on a large tensor.
 """
 
 import argparse
+import gc
 import json
 import os
 import time
@@ -24,7 +25,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
-from contenders import BASELINE, CORE, ON_GPUS, SHAPES, Load, contenders, parameters
+from contenders import BASELINE, CORE, ON_GPUS, SHAPES, Contender, Load, contenders, parameters
 
 from adai import Adai
 from adai.lab.host.machine import processor
@@ -55,8 +56,21 @@ def wait(device: str) -> None:
 
 
 def measure(load: Load, repetitions: int, *, core: bool) -> list[dict[str, Any]]:
-    """One row per contender."""
-    field = {name: make() for name, make in contenders(load, core=core).items()}
+    """One row per contender. At large sizes a GPU has no memory for all of them: two at a time, beside the baseline."""
+    make = contenders(load, core=core)
+    others = [name for name in make if name != BASELINE]
+    together = 2 if core and load.device == "cuda" else len(others)
+    rows: dict[str, dict[str, Any]] = {}
+    for i in range(0, len(others), together):
+        field = {name: make[name]() for name in (BASELINE, *others[i : i + together])}
+        rows = {row["name"]: row for row in measure_together(field, load, repetitions)} | rows
+        del field
+        gc.collect()
+    return [rows[name] for name in make]
+
+
+def measure_together(field: dict[str, Contender], load: Load, repetitions: int) -> list[dict[str, Any]]:
+    """One row per contender, all of which take turns."""
     for contender in field.values():
         contender.step()
     times: dict[str, list[float]] = {name: [] for name in field}

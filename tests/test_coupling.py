@@ -12,7 +12,7 @@ from adai import Adai
 from adai.optim import Coupling, in_backward
 from tests.engines import assert_close, each
 
-on_cpus = pytest.mark.parametrize("engine", each("loop", "foreach", "fused"), indirect=True)
+on_each = pytest.mark.parametrize("engine", each("loop", "foreach", "fused", "triton"), indirect=True)
 OPTIONS = [
     {},
     {"min_inertia": 0.9, "warmup_steps": 3},
@@ -80,7 +80,7 @@ def coupled(model, options):
     return Several([Adai([p], lr=0.01, coupling=coupling, **options) for p in model.parameters()])
 
 
-@on_cpus
+@on_each
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_coupled_optimizers_train_as_one(engine, options):
     model = Net()
@@ -88,7 +88,7 @@ def test_coupled_optimizers_train_as_one(engine, options):
     assert_close(model.parameters(), expected(options, engine).parameters(), 1e-10)
 
 
-@on_cpus
+@on_each
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_steps_in_the_backward_pass_train_as_one_optimizer(engine, options):
     model = Net()
@@ -107,7 +107,7 @@ def test_without_the_coupling_it_is_another_rule():
     assert max(apart) > 1e-3
 
 
-@on_cpus
+@on_each
 @pytest.mark.parametrize("first", [1, 4])
 def test_a_checkpoint_of_any_round_continues(engine, first):
     model = Net()
@@ -128,7 +128,7 @@ def test_a_checkpoint_of_any_round_continues(engine, first):
     assert_close(model.parameters(), again.parameters(), 0)
 
 
-@on_cpus
+@on_each
 @pytest.mark.parametrize("first", [1, 4])
 def test_one_optimizer_goes_on_from_its_checkpoint(engine, first):
     model = Net()

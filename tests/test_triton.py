@@ -8,20 +8,26 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 
 from adai import Adai
 from adai.optim import torch_private
 from adai.optim.engines import choice as engines
 from adai.optim.engines import triton as gpu
+from adai.optim.engines.batch import Batch
 from adai.optim.engines.foreach import Foreach
-from adai.optim.engines.rounding import Place
+from adai.optim.engines.rounding import NARROW, Place, next_words, random_words, rounded, stream
 from adai.optim.engines.triton import table
 from adai.optim.hyper import Hyper
+from adai.optim.in_backward import in_backward
+from adai.optim.saving import state as saving
 from tests.engines import ENGINES, LOOP, assert_close, selected, train
 
 pytestmark = pytest.mark.slow
 
 kernels = pytest.importorskip("adai.optim.engines.triton.kernels", reason="Triton is not installed")
+triton = pytest.importorskip("triton")
+tl = triton.language
 
 GPU, CAPTURABLE = ENGINES["triton"], ENGINES["triton_capturable"]
 
@@ -40,7 +46,7 @@ def launches(monkeypatch):
     class Counting:
         def __getattr__(self, name):
             found = getattr(kernels, name)
-            if name not in ("read", "collect", "factor", "accumulate", "mean", "step"):
+            if name not in ("read", "collect", "factor", "accumulate", "mean", "previous", "step"):
                 return found
 
             class Kernel:
@@ -54,18 +60,31 @@ def launches(monkeypatch):
     return names
 
 
-@pytest.mark.parametrize("options", [{}, {"max_grad_norm": 1.0, "weight_decay": 0.1}, {"dampening": 0.7}], ids=str)
-@pytest.mark.parametrize("more", [(), ((600,),)], ids=["few chunks", "more than a block"])
-def test_tensors_of_several_chunks_equal_the_loop(tensors, options, more, monkeypatch):
-    """Lengths around the multiples of block and chunk."""
+@pytest.fixture
+def small_chunks(monkeypatch):
     monkeypatch.setattr(table, "CHUNK", 32)
-    monkeypatch.setattr(gpu, "CHUNK", 32)
-    monkeypatch.setattr(gpu, "BLOCK", 16)
-    monkeypatch.setattr(gpu, "DAMPENED_BLOCK", 8)
-    monkeypatch.setattr(gpu, "LONG_BLOCK", 64)
+    for name, size in {"CHUNK": 32, "BLOCK": 16, "ONE_BLOCK": 16, "SMALL_BLOCK": 8, "LONG_BLOCK": 64}.items():
+        monkeypatch.setattr(gpu, name, size)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_grad_norm": 1.0, "weight_decay": 0.1},
+        {"dampening": 0.7},
+        {"mean": "previous"},
+        {"mean": "previous", "max_grad_norm": 1.0, "weight_decay": 0.1},
+        {"mean": "previous", "capturable": True, "weight_decay": 0.1},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("more", [(), ((600,),)], ids=["few chunks", "more than a block"])
+def test_tensors_of_several_chunks_equal_the_loop(tensors, options, more, small_chunks):
+    """Lengths around the multiples of block and chunk."""
     shapes = ((31,), (32,), (33,), (80,), (0,), (1,), *more)
     params, expected = tensors(shapes), tensors(shapes)
-    optimizer, reference = train(params, 2, **options, **GPU), train(expected, 2, **options, **LOOP)
+    optimizer, reference = train(params, 2, **options, **GPU), train(expected, 2, **without(options), **LOOP)
     for p in params:
         optimizer.state[p]["exp_avg_sq"].mul_(1)  # so that Σ v has to be taken anew, over the chunks too
     train(params, 2, seed=1, optimizer=optimizer)
@@ -93,6 +112,172 @@ def test_groups_are_clipped_by_the_norm_of_all(tensors, limits, scale):
     assert_close(results[0][::2], results[1][::2], 1e-9)
 
 
+def without(options):
+    """Options for the loop, which is not capturable on a CPU."""
+    return {name: value for name, value in options.items() if name != "capturable"}
+
+
+# --- the mean of the step before --------------------------------------------------------------------------------------
+
+ZEROS_AND_NUMBERS = (0.0, 1.0, 0.0, 0.0, 2.0, 0.0, 3.0)
+
+
+@pytest.mark.parametrize("capturable", [False, True])
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"max_grad_norm": 1.0}], ids=str)
+@pytest.mark.parametrize("dtypes", [(torch.float64,), (torch.float64, torch.float32)], ids=str)
+def test_where_the_mean_before_is_0_the_steps_own_is_taken(tensors, capturable, options, dtypes, small_chunks):
+    """With beta2 = 0 a step of zero gradients leaves v = 0. In two groups, each of one part or two, one not clipped.
+
+    eps = 0, so that the count of steps, which the host does not take back, has no effect.
+    """
+    results = []
+    for engine in (GPU | {"capturable": capturable}, LOOP):
+        params = [*tensors(((5,), (80,)), dtypes[0]), *tensors(((40,), (3,)), dtypes[-1])]
+        groups = [{"params": params[:2]}, {"params": params[2:], "max_grad_norm": None}]
+        optimizer = Adai(groups, lr=0.1, betas=(0.1, 0.0), eps=0.0, mean="previous", **options, **engine)
+        for value in ZEROS_AND_NUMBERS:
+            for p in params:
+                p.grad = torch.linspace(1, 2, p.numel(), dtype=p.dtype) * value
+            optimizer.step()
+        results.append(params)
+    assert_close(*results, 1e-6 if torch.float32 in dtypes else 1e-13)
+
+
+def test_the_gradients_are_read_once(tensors, launches):
+    """The first step reads them for its mean; later only their norm needs that."""
+    params = tensors(((40,), (3,)))
+    optimizer = train(params, 1, mean="previous", **GPU)
+    assert launches == ["read", "accumulate", "step"]
+    launches.clear()
+    train(params, 2, optimizer=optimizer)
+    assert launches == ["accumulate", "previous", "step"] * 2
+    optimizer.state[params[0]]["exp_avg_sq"].mul_(1)  # so that Σ v has to be taken anew
+    launches.clear()
+    train(params, 1, optimizer=optimizer)
+    assert launches == ["read", "accumulate", "previous", "step"]
+    optimizer.param_groups[0]["max_grad_norm"] = 1.0
+    launches.clear()
+    train(params, 1, optimizer=optimizer)
+    assert launches == ["read", "collect", "factor", "accumulate", "previous", "step"]
+
+
+def test_a_replay_takes_the_mean_before_from_v_as_it_is(tensors, monkeypatch):
+    """The host cannot notice that v was written to, by another graph or through ``.data``."""
+    params, expected = tensors(), tensors()
+    optimizer = train(params, 2, mean="previous", **CAPTURABLE)
+    reference = train(expected, 2, mean="previous", **LOOP)
+    for each, ps in ((optimizer, params), (reference, expected)):
+        for k, p in enumerate(ps):
+            each.state[p]["exp_avg_sq"].data.mul_(3 + k)
+    monkeypatch.setattr(table, "is_capturing", lambda _: True)
+    optimizer.step()
+    reference.step()
+    assert_close(params, expected, 1e-13)
+
+
+def test_one_step_in_the_backward_pass_has_two_launches(launches):
+    """The mean is known; the facts of the step and the step itself are left."""
+    model = nn.Linear(3, 2).double()
+    optimizer = Adai(model.parameters(), **GPU)
+    in_backward(optimizer)
+    for _ in range(2):
+        launches.clear()
+        model(torch.ones(1, 3, dtype=torch.float64)).square().sum().backward()
+    assert launches == ["accumulate", "step"] * 2
+
+
+# --- what is rounded --------------------------------------------------------------------------------------------------
+
+
+@triton.jit
+def words_and_roundings(entry, t, x, words, bits, BLOCK: tl.constexpr, RUNS: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    first, second = kernels._keys(entry, tl.load(t))
+    start, along, run, pitch = kernels._shard(entry, tl.load(entry).to(tl.int64), RUNS)
+    word = kernels._random_words(kernels._places(at, start, along, run, pitch, RUNS), first, second)
+    tl.store(words + at, word.to(tl.int64))
+    tl.store(words + BLOCK + at, kernels._next_words(word).to(tl.int64))
+    stored = kernels._stored(tl.load(x + at), word >> 16, True)
+    tl.store(bits + at, stored.to(tl.int16, bitcast=True))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+@pytest.mark.parametrize(("seed", "t"), [(0, 1.0), (-1, 17_000.0), (2**40 + 3, 2.0**32 + 5)])
+def test_random_words_and_roundings_are_those_of_the_operators(seed, t, cut):
+    whole = torch.zeros(50, 2000)
+    part = whole[3:35, 11:75].clone() if cut else whole[:2, :1000].clone()
+    place = Place(1, seed, 2, (3, 11) if cut else (2**22, 0), whole.stride())
+    if not cut:
+        place = place._replace(strides=(1000, 1), start=(2**32 // 1000, 0))  # places beyond 2^32
+    entry = torch.tensor([7, 0, 0, 0, 0, 0, 0, stream(place), *place.runs(part)])
+    n = 1024
+    words, bits = torch.empty(2, n, dtype=torch.int64), torch.empty(n, dtype=torch.int16)
+    x = torch.randn(n, generator=torch.Generator().manual_seed(0))
+    x[:4] = torch.tensor([torch.nan, torch.inf, -torch.inf, -0.0])
+    words_and_roundings[(1,)](entry, torch.tensor(t, dtype=torch.float64), x, words, bits, BLOCK=n, RUNS=cut)
+    expected = random_words(stream(place), int(t), place.of_elements(part)).flatten()[7 : 7 + n]
+    assert torch.equal(words[0], expected)
+    assert torch.equal(words[1], next_words(expected))
+    y = rounded(x, expected >> 16)
+    assert torch.equal(bits[1:], y[1:].view(torch.int16))
+    assert bits.view(NARROW)[0].isnan()
+
+
+@pytest.mark.parametrize("options", [{}, {"mean": "previous"}], ids=str)
+def test_small_and_large_tensors_of_one_group_keep_their_dtypes(tensors, options, launches):
+    """float32 and bfloat16, in launches of their own."""
+    shapes = ((4096,), (7,), (70, 70), (4095,))
+    params, expected = tensors(shapes, torch.float32), tensors(shapes, torch.float32)
+    optimizer = train(params, 3, state_dtype=NARROW, **options, **GPU)
+    reference = train(expected, 3, state_dtype=NARROW, **options, **LOOP)
+    assert launches.count("step") == 6
+    for p, q in zip(params, expected, strict=True):
+        for key in ("exp_avg", "exp_avg_sq", "bias_correction"):
+            value, other = optimizer.state[p][key], reference.state[q][key]
+            assert value.dtype == (NARROW if p.numel() >= 4096 else torch.float32)
+            assert value.dtype != NARROW or (value != other).float().mean() < 2e-3
+    assert_close(params, expected, 1e-3)
+
+
+@pytest.mark.parametrize("mean", ["current", "previous"])
+def test_the_sum_of_v_is_that_of_the_rounded_numbers(tensors, mean, monkeypatch, small_chunks):
+    """Taken anew it is the same, bit for bit."""
+    monkeypatch.setattr(saving, "LEAST_ELEMENTS", 1)
+    results = []
+    for rewritten in (False, True):
+        params = tensors(((70,), (33,)), torch.float32)
+        optimizer = train(params, 3, state_dtype=NARROW, mean=mean, **GPU)
+        if rewritten:
+            for p in params:
+                optimizer.state[p]["exp_avg_sq"].mul_(1)
+        results.append(train(params, 3, seed=1, optimizer=optimizer).param_groups[0]["params"])
+    assert_close(*results, 0)
+
+
+def test_runs_whose_length_needs_more_than_32_bits_are_refused():
+    def batch(length):
+        p, g, m, v, c = (torch.empty(2, length, dtype=NARROW, device="meta") for _ in range(5))
+        return Batch([p], [g], [m], [v], [c], [torch.tensor(0.0)], [Place(0, 0, 0, (0, 0), (2**40, 1))])
+
+    assert table.refusal(batch(2**31 - 1), capturable=False) is None
+    assert (
+        table.refusal(batch(2**31), capturable=False)
+        == "a rounded parameter is sharded into runs of 2147483648 elements"
+    )
+
+
+def test_other_numbers_of_parameters_and_seeds_make_another_table(tensors, made):
+    """The places of elements are in the table."""
+    (p,) = tensors(((5000,),), torch.float32)
+    optimizer = train([p], 2, state_dtype=NARROW, **GPU)
+    assert len(made) == 1
+    optimizer.rounding_seed = 7
+    optimizer.add_param_group({"params": tensors(((3,),), torch.float32)})
+    optimizer.step()
+    expected = stream(Place(0, 7))
+    assert [t.parts[0].words[0, 7].item() for t in made[:2]] == [stream(Place(0)), expected]
+
+
 # --- launches and what is kept between steps -------------------------------------------------------------------------
 
 
@@ -104,6 +289,7 @@ def test_groups_are_clipped_by_the_norm_of_all(tensors, limits, scale):
         ({"max_grad_norm": 1.0}, 5),
         ({"max_grad_norm": 1.0, "weight_decay": 0.1}, 6),
         ({"capturable": True}, 4),
+        ({"mean": "previous", "capturable": True}, 4),
     ],
     ids=str,
 )
@@ -175,14 +361,24 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
-@pytest.mark.parametrize("options", [{}, {"capturable": True}], ids=str)
-@pytest.mark.parametrize("fast", [True, False], ids=["torch's test of forms", "our own"])
+@pytest.mark.parametrize(
+    ("options", "fast"),
+    [
+        ({}, True),
+        ({"capturable": True}, True),
+        ({"mean": "previous"}, True),
+        ({"mean": "previous", "capturable": True}, True),
+        ({}, False),
+        ({"capturable": True}, False),
+    ],
+    ids=str,
+)
 def test_what_is_kept_is_never_what_has_changed(tensors, edit, options, fast, monkeypatch):
     """Between steps whose gradients stay where they are, everything may be edited, and the next step sees it."""
     if not fast:
         monkeypatch.setattr(torch_private, "_Guards", None)
     results = []
-    for engine in (GPU | options, LOOP):
+    for engine in (GPU | options, LOOP | without(options)):
         params = tensors(((4, 4), (5,)))
         optimizer = train(params, 2, **engine)
         optimizer.step()
@@ -340,11 +536,15 @@ def test_memory_that_a_captured_copy_reads_is_pinned_before_and_held(monkeypatch
 # --- everything on the device ----------------------------------------------------------------------------------------
 
 
-def test_capturable_steps_ask_for_no_number(tensors, monkeypatch):
+@pytest.mark.parametrize("options", [{}, {"mean": "previous"}], ids=str)
+def test_capturable_steps_ask_for_no_number(tensors, monkeypatch, options):
     """The kernels count the steps and read the learning rate; nothing on the host depends on a value."""
     monkeypatch.setattr(table, "on_device", lambda number: isinstance(number, torch.Tensor))
     params, expected, lr = tensors(), tensors(), torch.tensor(0.25)
-    optimizer, reference = train(params, 1, lr=lr, **CAPTURABLE), train(expected, 1, lr=0.25, **LOOP)
+    optimizer, reference = (
+        train(params, 1, lr=lr, **options, **CAPTURABLE),
+        train(expected, 1, lr=0.25, **options, **LOOP),
+    )
     for p in (*params, *expected):
         p.grad = torch.ones_like(p)
     lr.fill_(0.125)
@@ -461,47 +661,56 @@ def compiled(name, **constants):
     source = ASTSource(kernel, signature, {(names.index(n),): c for n, c in constants.items()}, attrs)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
 
-NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "limit"), "i64")
+NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "chunks", "limit"), "i64")
 sizes = {"CHUNK": 8192, "BLOCK": 1024}
-types = {"PARAM": tl.float32, "GRAD": tl.float32, "REAL": tl.float32, "COUNTED": True}
+types = {"PARAM": tl.float32, "GRAD": tl.float32, "REAL": tl.float32, "KEPT": tl.float32, "EACH": 4, "COUNTED": True}
 read = compiled("read", WHAT="parts", **types, **sizes)
 collect = compiled("collect", WHAT="parts", **sizes)
 accumulate = compiled("accumulate", WHAT="parts", COUNTED=True, REAL=tl.float32, **sizes)
-step = compiled("step", CORRECTED=True, DECAYS=True, DAMPENED=False, **types, **sizes)
+exact = {"ROUNDED": False, "RUNS": False}
+step = compiled("step", CORRECTED=True, DECAYS=True, DAMPENED=False, **exact, **types, **sizes)
 half = types | {"PARAM": tl.bfloat16, "GRAD": tl.bfloat16, "COUNTED": False}
-odd = compiled("step", CORRECTED=False, DECAYS=False, DAMPENED=True, **half, **sizes | {"BLOCK": 512})
+odd = compiled("step", CORRECTED=False, DECAYS=False, DAMPENED=True, **exact, **half, **sizes | {"BLOCK": 512})
 mean = compiled("mean", BLOCK=1024)
 factor = compiled("factor", COLUMNS=4, BLOCK=1024)
-for kernel in (kernels.read, kernels.collect, kernels.factor, kernels.accumulate, kernels.mean, kernels.step):
+one = {key: types[key] for key in ("PARAM", "GRAD", "REAL")} | {"CHUNK": 8192, "BLOCK": 4096}
+previous = compiled("previous", SUMS=True, OWN=True, DECAYS=True, **one)
+for name in ("read", "collect", "factor", "accumulate", "mean", "previous", "step"):
+    kernel = getattr(kernels, name)
     assert kernel.cache_key and not kernel.used_global_vals, "each global is compared at each launch"
-for ptx in (read, collect, factor, accumulate, mean, step, odd):
+for ptx in (read, collect, factor, accumulate, mean, previous, step, odd):
     assert ".local" not in ptx, "registers are spilled"
 for ptx in (read, step):
     assert "ld.global.v4" in ptx, "loads are not wide"
 assert "st.global.v4" in step, "stores are not wide"
 assert "cvt.rn.bf16x2.f32" in odd, "bfloat16 is not rounded to the nearest"
 
-moved = {"CORRECTED": True, "DECAYS": True, "DAMPENED": False, "BLOCK": 1024, "MASKED": False}
-moved |= {key: types[key] for key in ("PARAM", "GRAD", "REAL")}
+moved = {"CORRECTED": True, "DECAYS": True, "DAMPENED": False, "BLOCK": 1024, "MASKED": False, **exact}
+moved |= {key: types[key] for key in ("PARAM", "GRAD", "REAL", "KEPT")}
 wide, narrow_grad, narrow = (
-    compiled("one_chunk", **moved, ALIGNED=aligned, WIDE_GRAD=grad)
-    for aligned, grad in ((True, True), (True, False), (False, False))
+    compiled("one_chunk", **moved, EACH=each, EACH_GRAD=grad) for each, grad in ((4, 4), (4, 1), (1, 1))
 )
 loads = [ptx.count("ld.global.v4") for ptx in (wide, narrow_grad, narrow)]
 assert loads[0] > loads[1] == loads[0] * 4 // 5 > 0, "the gradient alone is not narrow"
 assert loads[2] == 0 and ".v2" not in narrow, "wide accesses to addresses that may be odd"
+
+bf16 = compiled("one_chunk", **moved | {"KEPT": tl.bfloat16}, EACH=4, EACH_GRAD=4)
+assert bf16.count("ld.global.v2") == 6 and bf16.count("st.global.v2") == 6, "m, v and c, twice in a block"
+assert bf16.count("st.shared") == wide.count("st.shared"), "threads exchange elements"
 """
 ONE_CHUNK = """
 import triton, triton.language as tl
 from adai.optim.engines.triton.kernels import _move
 
 @triton.jit
-def one_chunk(table, out, CORRECTED: tl.constexpr, DECAYS: tl.constexpr, DAMPENED: tl.constexpr, PARAM: tl.constexpr,
-              GRAD: tl.constexpr, REAL: tl.constexpr, BLOCK: tl.constexpr, MASKED: tl.constexpr, ALIGNED: tl.constexpr,
-              WIDE_GRAD: tl.constexpr):
-    one = tl.load(out).to(tl.float32)
-    tl.store(out, _move(table, tl.load(table + 7), tl.program_id(0).to(tl.int64) * 8192, 8192, one, one, one, one, one,
-                        one, out, CORRECTED, DECAYS, DAMPENED, PARAM, GRAD, REAL, BLOCK, MASKED, ALIGNED, WIDE_GRAD))
+def one_chunk(table, out, CORRECTED: tl.constexpr, DECAYS: tl.constexpr, DAMPENED: tl.constexpr, ROUNDED: tl.constexpr,
+              RUNS: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr, REAL: tl.constexpr, KEPT: tl.constexpr,
+              BLOCK: tl.constexpr, MASKED: tl.constexpr, EACH: tl.constexpr, EACH_GRAD: tl.constexpr):
+    t = tl.load(out)
+    one = t.to(tl.float32)
+    tl.store(out, _move(table, tl.load(table + 11), tl.program_id(0).to(tl.int64) * 8192, 8192, t, one, one, one, one,
+                        one, one, out, CORRECTED, DECAYS, DAMPENED, ROUNDED, RUNS, PARAM, GRAD, REAL, KEPT, BLOCK,
+                        MASKED, EACH, EACH_GRAD))
 """
 
 
@@ -519,7 +728,7 @@ from itertools import product
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from adai.optim.engines.triton import DAMPENED_BLOCK, LONG_BLOCK, LONG_WARPS, ONE_BLOCK, ONE_WARPS, kernels
+from adai.optim.engines.triton import LONG_BLOCK, LONG_WARPS, ONE_BLOCK, ONE_WARPS, SMALL_BLOCK, kernels
 
 share, shares = map(int, sys.argv[1:])
 NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "limit", "chunks"), "i64")
@@ -537,16 +746,18 @@ def variants():
         types["COUNTED"] = i % 2 == 0
         for kept in {real, tl.bfloat16 if real is tl.float32 else real}:
             types["KEPT"] = kept
-            types["EACH"] = 128 // max(t.primitive_bitwidth for t in (param, grad, kept))
+            each = 128 // max(t.primitive_bitwidth for t in (param, grad, kept))
+            types["EACH"] = each
             for what in ("plain", "decayed", "parts", "again", "before"):
                 yield "read", {"WHAT": what, **types, **sizes}
             rounded = (False, True) if param is tl.bfloat16 else (False,)
             for flags, rounded in product(range(8), rounded):
                 names = ("CORRECTED", "DECAYS", "DAMPENED")
                 step = {name: bool(flags >> k & 1) for k, name in enumerate(names)} | types | sizes
-                step |= {"ROUNDED": rounded, "BLOCK": DAMPENED_BLOCK if step["DAMPENED"] else 1024}
                 for runs in (False, True) if rounded or kept is not real else (False,):
-                    yield "step", step | {"RUNS": runs}
+                    block = SMALL_BLOCK if step["DAMPENED"] or runs or rounded else 1024
+                    own = {"ROUNDED": rounded, "RUNS": runs, "BLOCK": block, "EACH": min(each, block // 128)}
+                    yield "step", step | own
     long = {"BLOCK": LONG_BLOCK, "CHUNK": 8192, "num_warps": LONG_WARPS}
     for what, adding_up in product(("plain", "decayed", "parts", "before"), (sizes, long)):
         if what != "before":

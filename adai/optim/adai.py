@@ -100,25 +100,24 @@ class Adai(Optimizer):
             the fused kernels need no additional pass over them. The norm is of the raw gradients, without weight decay.
             None does not clip.
         state_dtype: ``torch.bfloat16`` stores ``exp_avg``, ``exp_avg_sq`` and ``bias_correction`` of tensors with 4,096
-            elements or more in bfloat16, with stochastic rounding. This halves the memory, and the fused engine on CPUs
-            moves fewer bytes. Arithmetic stays in float32, and the state of float64 and complex parameters stays as it
-            is. On CUDA devices this uses the foreach engine, with float32 copies during the step. None and
-            ``torch.float32`` store no state in less than float32.
+            elements or more in bfloat16, with stochastic rounding. This halves the memory, and the fused engines move
+            fewer bytes; the others make float32 copies during the step. Arithmetic stays in float32, and the state of
+            float64 and complex parameters stays as it is. None and ``torch.float32`` store no state in less than
+            float32.
         rounding_seed: a whole number that selects the random bits of stochastic rounding. The bits depend on it, the
             step, and an element's place in the whole tensor, but not on the number of threads or of DTensor shards. It
             is not saved: to continue bit for bit, give the same seed again.
         stochastic_rounding: round bfloat16 parameters stochastically, with the bits that ``rounding_seed`` selects. A
             step that is small compared to a parameter, below about 1 / 500 of it, is lost when bfloat16 is rounded to
             nearest; so training of a model that is in bfloat16 as a whole stalls. Rounded stochastically, the parameter
-            takes the step on average. Not for parameters under `torch.autocast`, which are float32. On CUDA devices
-            this uses the foreach engine, with float32 copies during the step. It is not saved.
+            takes the step on average. Not for parameters under `torch.autocast`, which are float32. It is not saved.
         mean: ``"current"`` is the paper's rule. ``"previous"`` divides v̂ by the mean of the step before, over those
             parameters of this step that have taken a step before; the first step uses its own mean. This approximates
             the rule, because the mean changes slowly: it averages over about 1 / (1 - beta2) steps. The first parameter
-            can then move before all gradients are read, so on CPUs, if the fused engine takes all groups, a step is one
-            pass over memory; with ``max_grad_norm`` it also needs a pass over the gradients. Other engines gain
-            nothing, and on a GPU the host waits for the device in each step. It does not work with ``capturable`` or
-            `torch.compile`, and is not saved.
+            can then move before all gradients are read, so if the fused engine takes all groups, a step is one pass
+            over memory; with ``max_grad_norm`` it also needs a pass over the gradients. Other engines gain nothing. On
+            a GPU the host waits for the mean in each step, unless the fused engine takes all parameters and none is
+            sharded; ``capturable`` works only then. It does not work with `torch.compile`, and is not saved.
         coupling: an `adai.optim.Coupling` that the optimizers of one model share, if each of them has only a part of
             the parameters. They then divide v̂ by the mean of the round before over all of these parameters. It does not
             work with ``process_group``, DTensors, ``max_grad_norm``, ``dampening`` below 1, ``capturable`` or

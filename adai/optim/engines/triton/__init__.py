@@ -36,8 +36,8 @@ from adai.optim.shared.mean import total
 BLOCK, WARPS = 1024, 4
 LONG_BLOCK, LONG_WARPS = 4096, 16
 """The same for the sums of tensors with more than BLOCK chunks."""
-DAMPENED_BLOCK = 512
-"""The block of both passes if they compute powers, which need more registers."""
+SMALL_BLOCK = 512
+"""The block of both passes if they compute powers, the places of shards, or round parameters: that needs registers."""
 ONE_BLOCK, ONE_WARPS = 4096, 16
 """The block of a single program that may have to read all gradients, and its warps."""
 TRY_AGAIN_AFTER = 60.0
@@ -216,7 +216,8 @@ class _Passes:
         flags = hyper.l2 != 0, hyper.dampening != 1, hyper.capturable
         if flags != self._flags:
             self._flags = self._decays, self._dampened, self._capturable = flags
-            self._block = DAMPENED_BLOCK if self._dampened else BLOCK
+            small = self._dampened or self.part.in_runs or self.part.rounded
+            self._block = SMALL_BLOCK if small else BLOCK
             self._launches.clear()
 
     def squares(self) -> Tensor:
@@ -292,7 +293,7 @@ class _Passes:
                 "CORRECTED": part.corrected, "DECAYS": self._decays, "DAMPENED": self._dampened,
                 "ROUNDED": part.rounded, "RUNS": part.in_runs, "COUNTED": self._capturable,
                 **self._types, "KEPT": self._kept,
-                "EACH": _each(part.param_dtype, part.grad_dtype, part.state_dtype), "CHUNK": CHUNK,
+                "EACH": self._each(part.param_dtype, part.grad_dtype, part.state_dtype), "CHUNK": CHUNK,
                 "BLOCK": self._block, "num_warps": WARPS, "enable_fp_fusion": False,
             },
             part.words, self._grads, self._numbers, part.owner, part.v_sums, part.v_steps, part.facts,
@@ -307,7 +308,7 @@ class _Passes:
             ("read", what), part.chunks,
             lambda: {
                 "WHAT": what, "COUNTED": self._capturable, **self._types, "KEPT": self._kept,
-                "EACH": _each(part.param_dtype, part.grad_dtype), "CHUNK": CHUNK, "BLOCK": self._block,
+                "EACH": self._each(part.param_dtype, part.grad_dtype), "CHUNK": CHUNK, "BLOCK": self._block,
                 "num_warps": WARPS, "enable_fp_fusion": False,
             },
             part.words, self._grads, self._numbers, part.owner, part.chunk_sums, part.tensor_sums, part.v_sums,
@@ -329,6 +330,10 @@ class _Passes:
         """The constants of a program that adds up the chunks of a tensor: wider if there are many."""
         is_long = self.part.longest > BLOCK
         return {"BLOCK": LONG_BLOCK if is_long else BLOCK, "num_warps": LONG_WARPS if is_long else WARPS}
+
+    def _each(self, *dtypes: torch.dtype) -> int:
+        """The number of elements in a wide access to arrays of these dtypes, of which a thread has only so many."""
+        return max(1, min(16 // max(dtype.itemsize for dtype in dtypes), self._block // (32 * WARPS)))
 
     def _what(self) -> str:
         """The kind of sums that the first pass has computed."""
@@ -358,11 +363,6 @@ def _bits(number: float) -> int:
     """The bits of a float64, because Triton would convert the number to float32."""
     bits: int = struct.unpack("q", struct.pack("d", number))[0]
     return bits
-
-
-def _each(*dtypes: torch.dtype) -> int:
-    """The number of elements in a wide access to arrays of these dtypes."""
-    return 16 // max(dtype.itemsize for dtype in dtypes)
 
 
 def _current(device: torch.device) -> AbstractContextManager[Any]:

@@ -107,19 +107,30 @@ def _keys(entry, t):
 
 
 @triton.jit
-def _places(entry, index, RUNS: tl.constexpr):
-    """The places of elements in the whole tensor, of which this may be a shard."""
-    first = tl.load(entry + 8)
+def _shard(entry, offset, RUNS: tl.constexpr):
+    """Where a chunk is in the whole tensor: the place of its first run, how far along that it begins, and 9 and 10."""
+    first, run, pitch = tl.load(entry + 8), tl.load(entry + 9), tl.load(entry + 10)
+    along = tl.full([], 0, tl.int64)
     if RUNS:
-        run = tl.load(entry + 9)
-        return first + index // run * tl.load(entry + 10) + index % run
+        first, along = first + offset // run * pitch, offset % run
     else:
-        return first + index
+        first += offset
+    return first.to(tl.uint32), along.to(tl.uint32), run.to(tl.uint32), pitch.to(tl.uint32)
+
+
+@triton.jit
+def _places(at, first, along, run, pitch, RUNS: tl.constexpr):
+    """The places modulo 2^32 of elements ``at`` of a chunk."""
+    index = at.to(tl.uint32)
+    if RUNS:
+        index += along
+        index = index // run * pitch + index % run
+    return first + index
 
 
 @triton.jit
 def _random_words(places, first_key, second_key):
-    x = places.to(tl.uint32) ^ first_key
+    x = places ^ first_key
     x ^= x >> 16
     x *= 0x7FEB352D
     return _finished(x ^ second_key)
@@ -132,14 +143,14 @@ def _next_words(words):
 
 
 @triton.jit
-def _stored(x, bits, ELEMENT: tl.constexpr):
-    """x in the type of an array: its own, or bfloat16, to which 16 random bits round it as in rounding.py."""
-    if x.dtype == ELEMENT:
-        return x
-    else:
+def _stored(x, bits, ROUNDED: tl.constexpr):
+    """x as an array of its type stores it or, if ROUNDED, as bfloat16, to which 16 random bits round it."""
+    if ROUNDED:
         cut = (x.to(tl.uint32, bitcast=True) + bits) >> 16
         cut = tl.where(x == x, cut, 0x7FC0)  # noqa: PLR0124  (nan)
         return cut.to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    else:
+        return x
 
 
 @triton.jit
@@ -388,17 +399,18 @@ def _move(entry, g_at, offset, n, t, a, decay, shrink, step, mean, least_c, numb
     b, eps, beta0 = tl.load(numbers + 2).to(REAL), tl.load(numbers + 5).to(REAL), tl.load(numbers + 6).to(REAL)
     dampening, tiny, most = tl.load(numbers + 7), tl.load(numbers + 9).to(REAL), tl.load(numbers + 11).to(REAL)
     first_key, second_key = _keys(entry, t)
+    first, along, run, pitch = _shard(entry, offset, RUNS)
     for i in range(0, n, BLOCK):
         at = i + tl.arange(0, BLOCK)
         inside = at < n if MASKED else None
         # Where nothing is rounded, the compiler drops this.
-        words = _random_words(_places(entry, offset + at, RUNS), first_key, second_key)
+        words = _random_words(_places(at, first, along, run, pitch, RUNS), first_key, second_key)
         theta = tl.load(p + at, mask=inside).to(REAL)
         x = a * tl.load(g + at, mask=inside).to(REAL)
         if DECAYS:
             x += decay * theta
         v_i = _lerp(tl.load(v + at, mask=inside).to(REAL), x * x, b)
-        stored = _stored(v_i, words >> 16, KEPT)
+        stored = _stored(v_i, words >> 16, KEPT != REAL)
         tl.store(v + at, stored, mask=inside)
         stored = stored.to(REAL)
         total += tl.where(inside, stored, 0).to(tl.float64) if MASKED else stored.to(tl.float64)
@@ -413,17 +425,17 @@ def _move(entry, g_at, offset, n, t, a, decay, shrink, step, mean, least_c, numb
             m_i = (1 - w) * m_i + _power(w, dampening).to(REAL) * x
         else:
             m_i = _lerp(m_i, x, w)
-        tl.store(m + at, _stored(m_i, words & 0xFFFF, KEPT), mask=inside)
+        tl.store(m + at, _stored(m_i, words & 0xFFFF, KEPT != REAL), mask=inside)
         words = _next_words(words)
         if CORRECTED:
             c_i = _lerp(tl.load(c + at, mask=inside).to(REAL), 1.0, w)
             if KEPT == REAL:  # bfloat16 needs no lower bound, see narrow.py
                 c_i = tl.where(c_i < least_c, least_c, c_i)
-            tl.store(c + at, _stored(c_i, words >> 16, KEPT), mask=inside)
+            tl.store(c + at, _stored(c_i, words >> 16, KEPT != REAL), mask=inside)
             m_i = _divide(m_i, tl.where(c_i < tiny, tiny, c_i))
         moved = theta * shrink - step * m_i
         if ROUNDED:
-            tl.store(p + at, _stored(moved, _next_words(words) >> 16, PARAM), mask=inside)
+            tl.store(p + at, _stored(moved, _next_words(words) >> 16, True), mask=inside)
         else:
             tl.store(p + at, moved.to(p.dtype.element_ty), mask=inside)
     return tl.sum(total, 0)

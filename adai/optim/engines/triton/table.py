@@ -260,8 +260,11 @@ def _refusal_of_state(batch: Batch, *, capturable: bool) -> str | None:
                 return f"the state of a {p.dtype} parameter on {p.device} is {state.dtype} on {state.device}"
             if not same_layout(p, state):
                 return f"a parameter of shape {tuple(p.shape)} has strides {p.stride()}, its state {state.stride()}"
-        if runs(p, m, place) is None:
+        in_runs = runs(p, m, place)
+        if in_runs is None:
             return f"a rounded parameter is sharded along several inner dimensions, to {tuple(p.shape)}"
+        if 2**31 <= in_runs[1] < p.numel():
+            return f"a rounded parameter is sharded into runs of {in_runs[1]} elements"
     return None
 
 
