@@ -4,8 +4,8 @@ The design is that of `adai.optim.engines.cpu`: the first pass reads only the gr
 + (1 - beta2) Σ g_t² does not need v, and the second pass adds up the new v. That sum stays on the device. It is
 computed again if the host notices that v has changed, and by every replay of a graph, which the host cannot notice. The
 number of launches does not depend on the number of tensors: for each combination of dtypes in a group there are three,
-four with clipping, and five with clipping and an L2 penalty. The host waits for the device only in
-`adai.optim.shared.mean`.
+four with clipping, and five with clipping and an L2 penalty; beside them one for the mean and one for the factor of
+clipping. The host waits for the device only in `adai.optim.shared.mean`.
 
 With ``mean="previous"`` there is no first pass, as the mean follows from the sums of the step before; only a replay
 reads v for them. One program computes it, and reads the gradients if that mean is 0 or if there was no step before,
