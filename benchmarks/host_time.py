@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -45,12 +45,13 @@ class Kernels:
 
     TYPES = dict.fromkeys((torch.float32, torch.float64, torch.bfloat16, torch.float16))
     value = 4
+    arg_names = ()
 
     def __getattr__(self, name: str) -> "Kernels":
         return self
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        return lambda *args, **options: None
+        return lambda *args, **options: self
 
 
 _KERNELS = Kernels()
@@ -64,6 +65,15 @@ def _nothing(*_: Any) -> None:
     """A plain function: a call of a Mock takes as long as the host needs for several tensors."""
 
 
+def _compiled_kernels_are_started() -> AbstractContextManager[Any]:
+    """As on a GPU; earlier versions have Triton find the compiled kernel at each launch."""
+    try:
+        from adai.optim.engines.triton import launch  # noqa: PLC0415
+    except ImportError:
+        return nullcontext()
+    return mock.patch.dict(launch._ABLE, {torch.device("cpu"): True})
+
+
 @contextmanager
 def stubbed() -> Iterator[None]:
     """The Triton engine steps on the CPU, its launches do nothing, and the host waits for nothing."""
@@ -72,9 +82,9 @@ def stubbed() -> Iterator[None]:
     from adai.optim.engines import triton as engine  # noqa: PLC0415
     from adai.optim.shared.mean import gated  # noqa: PLC0415
 
-    def choose(group: Any, hyper: Any, batch: Any, states: Any, last: Any = None) -> Any:
+    def choose(group: Any, hyper: Any, batch: Any, owners: Any, last: Any = None) -> Any:
         chosen = last if isinstance(last, engine.Fused) else engine.Fused()
-        reason = chosen.prepare(batch, states, hyper)
+        reason = chosen.prepare(batch, owners, hyper)
         if reason is not None:
             raise RuntimeError(reason)
         return chosen
@@ -87,6 +97,7 @@ def stubbed() -> Iterator[None]:
         mock.patch.object(Adai, "_check_capturable", _nothing, create=True),  # its name in earlier versions
         mock.patch.object(engine, "_kernels", _kernels),
         mock.patch.object(engine, "missing", _nothing),
+        _compiled_kernels_are_started(),
     ):
         yield
 

@@ -4,6 +4,7 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from adai import Adai
 from tests.interpreter import interpreted
@@ -36,6 +37,19 @@ OPTIONS = [
     {"max_grad_norm": 1.0, "weight_decay": 0.1, "maximize": True, "dampening": 0.0},
     {"betas": (1.0, 0.0)},
 ]
+
+
+class Dispatches(TorchDispatchMode):
+    """The operators that are called; not what the host reads off numbers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is not torch.ops.aten._local_scalar_dense.default:
+            self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 def each(*names):

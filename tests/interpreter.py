@@ -17,11 +17,11 @@ def interpreted():
     triton = pytest.importorskip("triton.runtime.interpreter", reason="Triton is not installed")
     own = step.choose
 
-    def choose(group, hyper, batch, states, last=None):
+    def choose(group, hyper, batch, owners, last=None):
         if not group["fused"] or torch.compiler.is_compiling():
-            return own(group, hyper, batch, states, last)
+            return own(group, hyper, batch, owners, last)
         engine = last if isinstance(last, gpu.Fused) else gpu.Fused()
-        reason = engine.prepare(batch, states, hyper)
+        reason = engine.prepare(batch, owners, hyper)
         if reason is not None:
             raise RuntimeError(reason)
         return engine

@@ -23,10 +23,9 @@ DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 def engine_of(optimizer):
     batch, group = Batch.empty(), optimizer.param_groups[0]
-    states = []
-    optimizer._init_group(group, *batch[:-1], [], [], states)
+    optimizer._init_group(group, *batch[:-1], [], [], None)
     batch.places.extend(optimizer._sharing.places)
-    return choose(group, Hyper.of(group), batch, states)
+    return choose(group, Hyper.of(group), batch, batch)
 
 
 @pytest.fixture

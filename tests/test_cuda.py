@@ -7,6 +7,7 @@ import torch
 
 from adai import Adai
 from adai.optim.engines import triton as gpu
+from adai.optim.engines.triton import launch
 from tests.engines import LOOP, OPTIONS, SHAPES, assert_close, train
 
 NARROW = {"state_dtype": torch.bfloat16}
@@ -25,6 +26,11 @@ def on_gpu(params):
     for p, q in zip(moved, params, strict=True):
         p.grad = q.grad.cuda()
     return moved
+
+
+def test_compiled_kernels_are_started_directly():
+    """If this version of Triton cannot, each launch takes several times as long on the host."""
+    assert launch._ABLE[torch.device("cuda", torch.cuda.current_device())]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

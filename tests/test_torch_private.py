@@ -62,3 +62,27 @@ def test_the_fallback_refuses_a_capture_that_could_not_be_replayed(capturing, ca
             torch_private._check_capture(optimizer)
     else:
         torch_private._check_capture(optimizer)
+
+
+OTHER_FORMS = {
+    "shape": lambda: torch.zeros(3, 2),
+    "strides": lambda: torch.zeros(3, 2).t(),
+    "dtype": lambda: torch.zeros(2, 3, dtype=torch.float64),
+    "type": lambda: torch.nn.Parameter(torch.zeros(2, 3), requires_grad=False),
+    "device": lambda: torch.zeros(2, 3, device="meta"),
+    "layout": lambda: torch.zeros(2, 3).to_sparse(),
+    "number of dimensions": lambda: torch.zeros(2, 3, 1),
+}
+
+
+@pytest.mark.parametrize("other", OTHER_FORMS.values(), ids=OTHER_FORMS.keys())
+def test_tensors_of_other_forms_are_told_apart(other):
+    looks_right = torch_private.looks_like([torch.ones(2, 3), torch.ones(4)])
+    assert looks_right(torch.zeros(2, 3), torch.zeros(4)), "this version of torch has no fast test"
+    assert not looks_right(other(), torch.zeros(4))
+
+
+def test_without_a_fast_test_nothing_looks_right(monkeypatch):
+    for guards in (None, lambda *_: None):  # none, and one with other arguments
+        monkeypatch.setattr(torch_private, "_Guards", guards)
+        assert not torch_private.looks_like([torch.ones(2)])(torch.ones(2))

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import weakref
-from array import array
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from adai import Adai
+from adai.optim import torch_private
 from adai.optim.engines import choice as engines
 from adai.optim.engines import triton as gpu
 from adai.optim.engines.batch import Batch
@@ -46,7 +46,7 @@ def launches(monkeypatch):
     class Counting:
         def __getattr__(self, name):
             found = getattr(kernels, name)
-            if name not in ("read", "collect", "accumulate", "mean", "previous", "step"):
+            if name not in ("read", "collect", "factor", "accumulate", "mean", "previous", "step"):
                 return found
 
             class Kernel:
@@ -63,7 +63,7 @@ def launches(monkeypatch):
 @pytest.fixture
 def small_chunks(monkeypatch):
     monkeypatch.setattr(table, "CHUNK", 32)
-    for name, size in {"CHUNK": 32, "BLOCK": 16, "ONE_BLOCK": 16, "SMALL_BLOCK": 8}.items():
+    for name, size in {"CHUNK": 32, "BLOCK": 16, "ONE_BLOCK": 16, "SMALL_BLOCK": 8, "LONG_BLOCK": 64}.items():
         monkeypatch.setattr(gpu, name, size)
 
 
@@ -79,9 +79,10 @@ def small_chunks(monkeypatch):
     ],
     ids=str,
 )
-def test_tensors_of_several_chunks_equal_the_loop(tensors, options, small_chunks):
+@pytest.mark.parametrize("more", [(), ((600,),)], ids=["few chunks", "more than a block"])
+def test_tensors_of_several_chunks_equal_the_loop(tensors, options, more, small_chunks):
     """Lengths around the multiples of block and chunk."""
-    shapes = ((31,), (32,), (33,), (80,), (0,), (1,))
+    shapes = ((31,), (32,), (33,), (80,), (0,), (1,), *more)
     params, expected = tensors(shapes), tensors(shapes)
     optimizer, reference = train(params, 2, **options, **GPU), train(expected, 2, **without(options), **LOOP)
     for p in params:
@@ -89,6 +90,26 @@ def test_tensors_of_several_chunks_equal_the_loop(tensors, options, small_chunks
     train(params, 2, seed=1, optimizer=optimizer)
     train(expected, 2, seed=1, optimizer=reference)
     assert_close(params, expected, 1e-13)
+
+
+@pytest.mark.parametrize("scale", [None, 4.0])
+@pytest.mark.parametrize("limits", [(0.5, 0.5), (0.5, 0.25), (0.5, None), (50.0, 50.0)], ids=str)
+def test_groups_are_clipped_by_the_norm_of_all(tensors, limits, scale):
+    """One kernel computes the factor if all groups have the same limit, and torch if they do not."""
+    results = []
+    for engine in (GPU, LOOP):
+        params = tensors(((3, 4), (5,), (6,)))
+        params[1] = params[1].detach().to(torch.float32).requires_grad_()
+        groups = [
+            {"params": ps, "max_grad_norm": limit} for ps, limit in zip((params[:2], params[2:]), limits, strict=True)
+        ]
+        optimizer = Adai(groups, lr=0.1, **engine)
+        if scale is not None:
+            optimizer.grad_scale, optimizer.found_inf = torch.tensor(scale), torch.tensor(0.0)
+        results.append(params)
+        train(params, 3, optimizer=optimizer)
+    assert_close(*results, 1e-6)
+    assert_close(results[0][::2], results[1][::2], 1e-9)
 
 
 def without(options):
@@ -137,7 +158,7 @@ def test_the_gradients_are_read_once(tensors, launches):
     optimizer.param_groups[0]["max_grad_norm"] = 1.0
     launches.clear()
     train(params, 1, optimizer=optimizer)
-    assert launches == ["read", "collect", "accumulate", "previous", "step"]
+    assert launches == ["read", "collect", "factor", "accumulate", "previous", "step"]
 
 
 def test_a_replay_takes_the_mean_before_from_v_as_it_is(tensors, monkeypatch):
@@ -265,8 +286,8 @@ def test_other_numbers_of_parameters_and_seeds_make_another_table(tensors, made)
     [
         ({}, 3),
         ({"weight_decay": 0.1}, 3),
-        ({"max_grad_norm": 1.0}, 4),
-        ({"max_grad_norm": 1.0, "weight_decay": 0.1}, 5),
+        ({"max_grad_norm": 1.0}, 5),
+        ({"max_grad_norm": 1.0, "weight_decay": 0.1}, 6),
         ({"capturable": True}, 4),
         ({"mean": "previous", "capturable": True}, 4),
     ],
@@ -341,10 +362,21 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS.keys())
 @pytest.mark.parametrize(
-    "options", [{}, {"capturable": True}, {"mean": "previous"}, {"mean": "previous", "capturable": True}], ids=str
+    ("options", "fast"),
+    [
+        ({}, True),
+        ({"capturable": True}, True),
+        ({"mean": "previous"}, True),
+        ({"mean": "previous", "capturable": True}, True),
+        ({}, False),
+        ({"capturable": True}, False),
+    ],
+    ids=str,
 )
-def test_what_is_kept_is_never_what_has_changed(tensors, edit, options):
+def test_what_is_kept_is_never_what_has_changed(tensors, edit, options, fast, monkeypatch):
     """Between steps whose gradients stay where they are, everything may be edited, and the next step sees it."""
+    if not fast:
+        monkeypatch.setattr(torch_private, "_Guards", None)
     results = []
     for engine in (GPU | options, LOOP | without(options)):
         params = tensors(((4, 4), (5,)))
@@ -482,10 +514,10 @@ def test_memory_that_a_captured_copy_reads_is_pinned_before_and_held(monkeypatch
     pinned = []
     monkeypatch.setattr(table, "_pinned", lambda n: pinned.append(torch.empty(n, dtype=torch.int64)) or pinned[-1])
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *_, **__: self.clone())
-    column, device, held = table._Sent(), torch.device("cuda"), []
+    column, device, held = table._Sent("q"), torch.device("cuda"), []
 
     def send(word, held=None):
-        return column.send(array("q", [word]), device, held, reserve=True)
+        return column.send([word], device, held, reserve=True)
 
     for _ in range(9):
         first = send(1)
@@ -533,14 +565,16 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     """What is chosen for a parameter on a GPU, or would be if there were one."""
     monkeypatch.setattr(gpu, "missing", lambda _: missing)
     monkeypatch.setattr(table, "refusal", lambda *_, **__: refusal)
-    monkeypatch.setattr(gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], lay_out=lambda _: None, counted=list))
+    monkeypatch.setattr(
+        gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], elements=0, lay_out=lambda _: None, counted=list)
+    )
     monkeypatch.setattr(table, "is_capturing", lambda _: False)
     monkeypatch.setattr(engines, "foreach_by_default", lambda *_, **__: True)
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
     state = {name: [] for name in ("exp_avgs", "exp_avg_sqs", "bias_corrections")}
     param = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     batch = SimpleNamespace(params=[param], check_shapes=lambda: None, places=[Place(0)], **state)
-    return engines.choose(group, Hyper.of(group), batch, [])
+    return engines.choose(group, Hyper.of(group), batch, batch)
 
 
 def test_triton_is_the_default_on_gpus(monkeypatch):
@@ -627,7 +661,7 @@ def compiled(name, **constants):
     source = ASTSource(kernel, signature, {(names.index(n),): c for n, c in constants.items()}, attrs)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"enable_fp_fusion": False}).asm["ptx"]
 
-NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "chunks"), "i64")
+NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "chunks", "limit"), "i64")
 sizes = {"CHUNK": 8192, "BLOCK": 1024}
 types = {"PARAM": tl.float32, "GRAD": tl.float32, "REAL": tl.float32, "KEPT": tl.float32, "EACH": 4, "COUNTED": True}
 read = compiled("read", WHAT="parts", **types, **sizes)
@@ -638,11 +672,13 @@ step = compiled("step", CORRECTED=True, DECAYS=True, DAMPENED=False, **exact, **
 half = types | {"PARAM": tl.bfloat16, "GRAD": tl.bfloat16, "COUNTED": False}
 odd = compiled("step", CORRECTED=False, DECAYS=False, DAMPENED=True, **exact, **half, **sizes | {"BLOCK": 512})
 mean = compiled("mean", BLOCK=1024)
+factor = compiled("factor", COLUMNS=4, BLOCK=1024)
 one = {key: types[key] for key in ("PARAM", "GRAD", "REAL")} | {"CHUNK": 8192, "BLOCK": 4096}
 previous = compiled("previous", SUMS=True, OWN=True, DECAYS=True, **one)
-for kernel in (kernels.read, kernels.collect, kernels.accumulate, kernels.mean, kernels.previous, kernels.step):
+for name in ("read", "collect", "factor", "accumulate", "mean", "previous", "step"):
+    kernel = getattr(kernels, name)
     assert kernel.cache_key and not kernel.used_global_vals, "each global is compared at each launch"
-for ptx in (read, collect, accumulate, mean, previous, step, odd):
+for ptx in (read, collect, factor, accumulate, mean, previous, step, odd):
     assert ".local" not in ptx, "registers are spilled"
 for ptx in (read, step):
     assert "ld.global.v4" in ptx, "loads are not wide"
@@ -692,10 +728,10 @@ from itertools import product
 import triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from adai.optim.engines.triton import SMALL_BLOCK, ONE_BLOCK, ONE_WARPS, kernels
+from adai.optim.engines.triton import LONG_BLOCK, LONG_WARPS, ONE_BLOCK, ONE_WARPS, SMALL_BLOCK, kernels
 
 share, shares = map(int, sys.argv[1:])
-NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "chunks"), "i64")
+NUMBERS = dict.fromkeys(("later", "lr", "tensors", "elements", "limit", "chunks"), "i64")
 ptxas = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
 
 def variants():
@@ -722,13 +758,16 @@ def variants():
                     block = SMALL_BLOCK if step["DAMPENED"] or runs or rounded else 1024
                     own = {"ROUNDED": rounded, "RUNS": runs, "BLOCK": block, "EACH": min(each, block // 128)}
                     yield "step", step | own
-    for what in ("plain", "decayed", "parts", "before"):
+    long = {"BLOCK": LONG_BLOCK, "CHUNK": 8192, "num_warps": LONG_WARPS}
+    for what, adding_up in product(("plain", "decayed", "parts", "before"), (sizes, long)):
         if what != "before":
-            yield "collect", {"WHAT": what, **sizes}
+            yield "collect", {"WHAT": what, **adding_up}
         for counted, real in ((True, tl.float32), (False, tl.float64)):
-            yield "accumulate", {"WHAT": what, "COUNTED": counted, "REAL": real, **sizes}
+            yield "accumulate", {"WHAT": what, "COUNTED": counted, "REAL": real, **adding_up}
 
     yield "mean", {"BLOCK": 1024}
+    for columns in (1, 4):
+        yield "factor", {"COLUMNS": columns, "BLOCK": 1024}
 
 for name, constants in list(variants())[share::shares]:
     options = {"enable_fp_fusion": False, "num_warps": constants.pop("num_warps", 4)}

@@ -12,6 +12,7 @@ PRIVATE = (
     (optimizer.Optimizer, "_accelerator_graph_capture_health_check"),
     (optimizer.Optimizer, "_cuda_graph_capture_health_check"),
     (torch._C, "_current_graph_task_id"),
+    (torch._C._dynamo.guards, "TensorGuards"),
 )
 
 

@@ -347,15 +347,15 @@ class Adai(Optimizer):
         if group is self.param_groups[0]:
             self._beta0s = check_beta0(self.param_groups, self._beta0s, type(self).__name__)
             self._share_out()
-        has_complex, differentiable, sharing = False, group["differentiable"], self._sharing
-        share_of, number_of = sharing.by_id, sharing.numbers  # once, and not for each parameter
+        has_complex, differentiable, all_states = False, group["differentiable"], self.state
+        found: list[dict[str, Any]] = []
         for param in group["params"]:
             grad = param.grad
             if grad is None:
                 continue
             if grad.is_sparse:
                 raise RuntimeError(f"{type(self).__name__} does not support sparse gradients; use dense gradients")
-            state = self.state[param]
+            state = all_states[param]
             if not state:
                 state.update(fresh(param, group, self.state_dtype))
             if differentiable and state["step"].requires_grad:
@@ -363,14 +363,15 @@ class Adai(Optimizer):
             has_complex |= param.is_complex()
             params.append(param)
             grads.append(grad)
-            exp_avgs.append(state["exp_avg"])
-            exp_avg_sqs.append(state["exp_avg_sq"])
-            bias_corrections.append(state.get("bias_correction"))
-            steps.append(state["step"])
-            shares.append(share_of.get(id(param), 0))
-            numbers.append(number_of[id(param)])
-            if states is not None:
-                states.append(state)
+            found.append(state)
+        exp_avgs += [state["exp_avg"] for state in found]
+        exp_avg_sqs += [state["exp_avg_sq"] for state in found]
+        bias_corrections += [state.get("bias_correction") for state in found]
+        steps += [state["step"] for state in found]
+        shares += self._sharing.of(params)
+        numbers += map(self._sharing.numbers.__getitem__, map(id, params))
+        if states is not None:
+            states += found
         return has_complex
 
     @property

@@ -14,7 +14,7 @@ from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean
 from adai.optim.saving.state import drop_settled
 from adai.optim.shared.coupling import Coupled
-from adai.optim.shared.mean import accumulator, clip_factor, gated
+from adai.optim.shared.mean import accumulator, clip_factor, distinct, gated
 from adai.optim.shared.scaling import Scaled
 from adai.optim.shared.sharding import Sharing, local
 
@@ -60,21 +60,20 @@ def work_of_group(
     hyper, work = Hyper.of(group), []
     off_host = keeps_off_host(optimizer.param_groups, sharing)
     for share in range(len(sharing.shares)):
-        part, own = batch, states
+        owners, own = batch, states
         if len(sharing.shares) > 1:
             where = [i for i, other in enumerate(shares) if other == share]
-            part, own = batch.take(where), [states[i] for i in where] if states else []
-        if not part.params:
+            owners, own = batch.take(where), [states[i] for i in where] if states else []
+        if not owners.params:
             continue
-        if not sharing.plain:
-            part = local(part)
+        part = owners if sharing.plain else local(owners)
         if has_complex:
             part = part.real()
         if compiling:
-            engine = choose(group, hyper, part, own)
+            engine = choose(group, hyper, part, owners)
         else:
             # Remove the engine, so that it is not used again if its preparation fails.
-            engine = choose(group, hyper, part, own, engines.pop((index, share), None))
+            engine = choose(group, hyper, part, owners, engines.pop((index, share), None))
             engines[index, share] = engine
         counts = [] if engine.on_device else _counts(part.steps, hyper, off_host, engine.ts)
         work.append(Work(engine, part, share, hyper, counts, own))
@@ -106,8 +105,7 @@ def carry_out(
         return
     clips: list[Any] = [scaled.inverse] * len(work)
     if any(group["max_grad_norm"] is not None for group in optimizer.param_groups):
-        norm = sharing.total([w.engine.squares(w.batch, w.hyper) for w in work], shares).sqrt()
-        clips = [clip_factor(norm, w.hyper.max_grad_norm, scaled.inverse) for w in work]
+        clips = _clips(work, sharing, shares, scaled.inverse)
     mean: Mean | None = None
     if coupled is not None:
         mean = coupled.mean
@@ -122,6 +120,23 @@ def carry_out(
         mean = _mean_now(work, clips, sharing, off_host=off_host, asks=asks, counts_anyway=coupled is not None)
     if mean is not None:
         _update(work, clips, scaled.gated(mean), off_host=off_host)
+
+
+def _clips(work: list[Work], sharing: Sharing, shares: list[int], unscale: Any) -> list[Any]:
+    """The factor by which the gradients of each part of the work are clipped and unscaled."""
+    squares = [w.engine.squares(w.batch, w.hyper) for w in work]
+    limits, limit = {w.hyper.max_grad_norm for w in work}, work[0].hyper.max_grad_norm if work else None
+    if sharing.alone and limit is not None and len(limits) == 1:
+        factor = work[0].engine.factor(squares, limit, unscale)
+        if factor is not None:
+            return [factor] * len(work)
+    norm = sharing.total([_summed(gg) for gg in squares], shares).sqrt()
+    factors = {limit: clip_factor(norm, limit, unscale) for limit in limits}
+    return [factors[w.hyper.max_grad_norm] for w in work]
+
+
+def _summed(numbers: Tensor) -> Tensor:
+    return numbers.sum() if numbers.dim() else numbers
 
 
 def _mean_now(
@@ -139,12 +154,12 @@ def _mean_now(
     """
     squares = [None if off_host else _squares_of_empty_step(w) for w in work]
     hats = [w.engine.accumulate(w.batch, w.hyper, w.counts, clip) for w, clip in zip(work, clips, strict=True)]
-    elements = [sum(map(Tensor.numel, w.batch.params)) for w in work]
+    elements = [w.engine.elements or sum(map(Tensor.numel, w.batch.params)) for w in work]
     mean = None
     if sharing.alone and all(gg is None for gg in squares) and not (asks and (counts_anyway or _asks(work, hats[0]))):
         mean = work[0].engine.mean(hats, sum(elements))
     if mean is None:
-        v_mean = sharing.mean([h.sum() if h.dim() else h for h in hats], elements, squares, [w.share for w in work])
+        v_mean = sharing.mean([_summed(h) for h in hats], elements, squares, [w.share for w in work])
         mean = gated(v_mean, wait=asks and (counts_anyway or _asks(work, v_mean)))
     if mean is not None:
         return mean
@@ -209,7 +224,7 @@ def _counts(steps: Sequence[Tensor], hyper: Hyper, off_host: bool, ts: list[floa
         return [hyper.count_at(step.to(accumulator(step.device)) + 1) for step in steps]
     if ts is None:
         ts = [step.item() + 1 for step in steps]
-    if ts and ts.count(ts[0]) == len(ts):  # usually
+    if len(distinct(ts)) == 1:  # usually
         return [hyper.count_at(ts[0])] * len(ts)
     each = {t: hyper.count_at(t) for t in set(ts)}
     return [each[t] for t in ts]
@@ -223,7 +238,7 @@ def _squares_of_empty_step(w: Work) -> Tensor | None:
     """
     if any(count.t != 1 for count in w.counts) or w.hyper.lr != 0:
         return None
-    return w.engine.squares(w.batch, w.hyper)
+    return _summed(w.engine.squares(w.batch, w.hyper))
 
 
 def _asks(work: list[Work], number: Tensor) -> bool:
@@ -237,7 +252,7 @@ def _asks(work: list[Work], number: Tensor) -> bool:
 
 def _drop_settled(work: list[Work]) -> None:
     for w in work:
-        soon = any(count.least > 0.99 for count in w.counts)  # fast, and false in most steps
+        soon = any(count.least > 0.99 for count in distinct(w.counts))  # fast, and false in most steps
         if soon and any(c is not None for c in w.batch.bias_corrections):
             for state, count in zip(w.states, w.counts, strict=True):
                 drop_settled(state, count)

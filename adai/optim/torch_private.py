@@ -68,6 +68,32 @@ current_backward = _first(torch._C, "_current_graph_task_id", otherwise=_no_back
 """Return a number that identifies the running backward pass; -1 if none runs, or if torch cannot tell."""
 
 
+_Guards = _first(getattr(getattr(torch._C, "_dynamo", None), "guards", None), "TensorGuards", otherwise=None)
+
+
+def _never(*_: Tensor) -> bool:
+    return False
+
+
+def looks_like(tensors: Sequence[Tensor]) -> Callable[..., bool]:
+    """A fast test whether tensors, its arguments, have the types, dtypes, devices, shapes and strides of these.
+
+    If they do, it may still say no: always if torch has no such test, and where they differ in something else that
+    concerns `torch.compile`. It keeps no tensor alive.
+    """
+    if _Guards is None:
+        return _never
+    try:
+        test: Callable[..., bool] = _Guards(
+            *tensors,
+            dynamic_dims_sizes=[list(t.shape) for t in tensors],
+            dynamic_dims_strides=[list(t.stride()) for t in tensors],
+        ).check
+    except (TypeError, RuntimeError):  # some other version's, or tensors without strides
+        return _never
+    return test
+
+
 def foreach_by_default(params: Sequence[Tensor], *, differentiable: bool) -> bool:
     """Whether torch.optim would use its foreach implementation for these parameters."""
     _, foreach = _choose(list(params), differentiable, use_fused=False)

@@ -13,11 +13,12 @@ from adai.optim.rule import Count, Mean
 class Engine(Protocol):
     """An implementation of the rule for the tensors of one group.
 
-    Each step calls `prepare`, then `squares` if gradients are clipped, then `accumulate`, then `mean` of one of the
-    engines, then `update`. With ``mean="previous"`` it calls `mean_before` of one of the engines or, if that cannot
-    decide, `total_before` of each; and then `accumulate` only if the engine is not `one_pass`. All these calls get the
-    same ``batch`` and ``hyper``. ``counts`` contains the count of each tensor, and ``clip`` is the factor that clips
-    the gradients, or None. An engine may keep anything from one step to the next, except gradients.
+    Each step calls `prepare`, then `squares`, and `factor` of one of the engines, if gradients are clipped, then
+    `accumulate`, then `mean` of one of the engines, then `update`. With ``mean="previous"`` it calls `mean_before` of
+    one of the engines or, if that cannot decide, `total_before` of each; and then `accumulate` only if the engine is
+    not `one_pass`. All these calls get the same ``batch`` and ``hyper``. ``counts`` contains the count of each tensor,
+    and ``clip`` is the factor that clips the gradients, or None. An engine may keep anything from one step to the next,
+    except gradients.
     """
 
     on_device: bool
@@ -30,13 +31,16 @@ class Engine(Protocol):
     """Whether `update` also updates v, so that `accumulate` is only needed for the sum that it returns."""
     ts: list[float] | None
     """The count of each tensor in this step, if the engine has a fast way to know it. Valid after `prepare`."""
+    elements: int | None
+    """The number of elements of the batch, likewise."""
 
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper, /) -> str | None:
+    def prepare(self, batch: Batch, owners: Batch, hyper: Hyper, /) -> str | None:
         """Prepare a step; return None, or the reason why this engine cannot work on these tensors.
 
         Args:
             batch: the tensors. The engine may replace gradients in it by copies.
-            states: the parameters' state dicts in the order of the batch; empty under `torch.compile`.
+            owners: the same tensors as the optimizer has them, of which those of the batch may be views or the parts
+                on this process; ``batch`` itself if they are neither.
             hyper: the group's numbers.
 
         Raises:
@@ -45,7 +49,17 @@ class Engine(Protocol):
         ...
 
     def squares(self, batch: Batch, hyper: Hyper, /) -> Tensor:
-        """Σ g² of the raw gradients, 0-dim."""
+        """Numbers, 0-dim or 1-dim, whose sum is Σ g² of the raw gradients."""
+        ...
+
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any, /) -> Tensor | None:
+        """The factor of clipping, computed on the device in a single operation; None if this engine cannot do that.
+
+        Args:
+            squares: the results of `squares` for all batches, including those of other engines.
+            limit: the norm to clip to.
+            unscale: the factor that removes the scale of a `torch.amp.GradScaler` from the gradients, or None.
+        """
         ...
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count], /) -> Tensor:

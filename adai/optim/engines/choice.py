@@ -22,9 +22,7 @@ def missing(device: torch.device) -> str | None:
     return cpu.missing() if device.type == "cpu" else None
 
 
-def choose(
-    group: dict[str, Any], hyper: Hyper, batch: Batch, states: list[dict[str, Any]], last: Engine | None = None
-) -> Engine:
+def choose(group: dict[str, Any], hyper: Hyper, batch: Batch, owners: Batch, last: Engine | None = None) -> Engine:
     """Return the engine that the options request, or else the fastest possible one, prepared for the step.
 
     The engine of the last step, ``last``, is used again if it is of the right class.
@@ -38,7 +36,7 @@ def choose(
     if fused and not torch.compiler.is_compiling():  # kernels cannot be traced
         kind = triton.Fused if batch.params[0].device.type == "cuda" else cpu.Fused
         engine = last if isinstance(last, kind) else kind()
-        reason = engine.prepare(batch, states, hyper)
+        reason = engine.prepare(batch, owners, hyper)
         if reason is None:
             return engine
         # As in torch.optim, fused=True is no error in a traced step.
@@ -53,5 +51,5 @@ def choose(
     plain: Engine = Foreach() if use_foreach else Loop()
     if is_narrow(batch):
         plain = Narrow(plain)
-    plain.prepare(batch, states, hyper)
+    plain.prepare(batch, owners, hyper)
     return plain

@@ -23,11 +23,12 @@ class Narrow:
     on_device = False
     one_pass = False
     ts: list[float] | None = None
+    elements: int | None = None
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner
 
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
+    def prepare(self, batch: Batch, owners: Batch, hyper: Hyper) -> str | None:
         """Create the copies, and prepare the other engine."""
         self._wide = batch._replace(
             params=[_wide(p) if place.rounds_param else p for p, place in zip(batch.params, batch.places, strict=True)],
@@ -35,12 +36,16 @@ class Narrow:
             exp_avg_sqs=[_wide(v) for v in batch.exp_avg_sqs],
             bias_corrections=[None if c is None else _wide(c) for c in batch.bias_corrections],
         )
-        return self.inner.prepare(self._wide, states, hyper)
+        return self.inner.prepare(self._wide, owners, hyper)
 
     def squares(self, batch: Batch, hyper: Hyper) -> Tensor:
         """Σ g² of the raw gradients."""
         del batch
         return self.inner.squares(self._wide, hyper)
+
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any) -> None:
+        """Return None: the other engine has no single operation for it."""
+        del squares, limit, unscale
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""

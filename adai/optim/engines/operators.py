@@ -18,12 +18,17 @@ class Operators:
     on_device = False
     one_pass = False
     ts: list[float] | None = None
+    elements: int | None = None
 
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> None:
+    def prepare(self, batch: Batch, owners: Batch, hyper: Hyper) -> None:
         """Check the shapes; there is no other condition."""
-        del states, hyper
+        del owners, hyper
         if not torch.compiler.is_compiling():
             batch.check_shapes()
+
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any) -> None:
+        """Return None: these engines have no single operation for it."""
+        del squares, limit, unscale
 
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""

@@ -1,13 +1,15 @@
 """The numbers that couple all parameters: the mean of v̂ and the factor of clipping; and the counting of steps."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from adai.optim.engines.memory import is_unreal
 from adai.optim.rule import Count, Mean, debias
+
+T = TypeVar("T")
 
 
 def accumulator(device: torch.device) -> torch.dtype:
@@ -83,6 +85,8 @@ def total_before(vs: Sequence[Tensor], counts: Sequence[Count], beta2: float) ->
 
 def total(numbers: Sequence[Tensor]) -> Tensor:
     """The sum of 0-dim tensors that may be on several devices, on the device of the first."""
+    if len(numbers) == 1:
+        return numbers[0]
     return torch.stack([number.to(numbers[0].device) for number in numbers]).sum()
 
 
@@ -98,6 +102,11 @@ def gated(v_mean: Tensor, *, wait: bool) -> Mean | None:
         return None if value == 0 else Mean(value)
     alive = v_mean != 0  # so nan is alive and spreads to all parameters, as it does if the host decides
     return Mean(torch.where(alive, v_mean, 1), alive.to(v_mean.dtype))
+
+
+def distinct(counts: list[T]) -> list[T]:
+    """The first of these counts alone if all are equal, as they usually are; else all of them."""
+    return counts[:1] if counts and counts.count(counts[0]) == len(counts) else counts
 
 
 def advance(steps: list[Tensor], mean: Mean) -> None:

@@ -7,6 +7,7 @@ group, with one more all-reduce. A DTensor that is replicated on several process
 
 import importlib
 from collections.abc import Sequence
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -57,14 +58,13 @@ class Sharing:
             rounds_params: the optimizer's ``stochastic_rounding``.
         """
         self._params = _params(param_groups)  # keeps them alive, so that no other tensor can get their ids
-        self._ids = [id(p) for p in self._params]
         self._created: dict[tuple[int, ...], Any] = made._created if made else {}
         self.process_group = process_group
         self.groups: list[Group] = []
         self.shares = [Share()]
         self.by_id: dict[int, int] = {}
         """The positions in `shares` of parameters that are cut, by id."""
-        self.numbers = {identity: number for number, identity in enumerate(self._ids)}
+        self.numbers = {identity: number for number, identity in enumerate(map(id, self._params))}
         """The parameters' numbers among all of them, by id."""
         self.plain = all(type(p) in PLAIN and not _padding(p) for p in self._params)
         """Whether all parameters are plain tensors without padding, so that `local` is not needed."""
@@ -89,11 +89,16 @@ class Sharing:
 
     def fits(self, param_groups: Sequence[dict[str, Any]]) -> bool:
         """Whether these are the parameters for which this object was made."""
-        return self._ids == list(map(id, _params(param_groups)))
+        params = _params(param_groups)
+        return len(params) == len(self._params) and all(map(is_, params, self._params))
 
     def share(self, param: Tensor) -> int:
         """The position of the parameter's share in `shares`."""
         return self.by_id.get(id(param), 0)
+
+    def of(self, params: Sequence[Tensor]) -> list[int]:
+        """The position of each parameter's share in `shares`."""
+        return list(map(self.share, params)) if self.by_id else [0] * len(params)
 
     def mean(
         self, sums: Sequence[Tensor], elements: Sequence[int], squares: Sequence[Tensor | None], shares: Sequence[int]

@@ -29,18 +29,19 @@ class Watch:
 
         Args:
             owners: the tensors of the state.
-            tensors: the same tensors, or other tensors on the same memory.
+            tensors: the same list, or one of the same tensors or of other tensors on the same memory.
         """
         left = self._left
         same = len(owners) == len(left.owners) and all(map(is_, map(call, left.owners), owners))
         # A DTensor and its local tensor have separate counters.
-        outer = [] if all(map(is_, owners, tensors)) else _versions(owners)
+        outer = [] if owners is tensors or all(map(is_, owners, tensors)) else _versions(owners)
         self._now = now = _Seen(left.owners if same else [ref(t) for t in owners], outer, _versions(tensors))
         return same and now.outer == left.outer and now.inner == left.inner
 
-    def leave(self, tensors: Sequence[Tensor]) -> None:
-        """Remember the tensors as they are after the step."""
-        self._left = self._now._replace(inner=_versions(tensors))
+    def leave(self, *, writes: int) -> None:
+        """Remember the tensors as they are after the step, which has counted so many writes to each of them."""
+        inner = self._now.inner
+        self._left = self._now._replace(inner=[version + writes for version in inner] if writes else inner)
 
 
 def _versions(tensors: Sequence[Tensor]) -> list[float]:

@@ -79,11 +79,12 @@ class Fused:
     on_device = False
     one_pass = True
     ts: list[float] | None = None
+    elements: int | None = None
 
     def __init__(self) -> None:
         self._forms: list[_Form] = []
 
-    def prepare(self, batch: Batch, states: Sequence[dict[str, Any]], hyper: Hyper) -> str | None:
+    def prepare(self, batch: Batch, owners: Batch, hyper: Hyper) -> str | None:
         """Create or keep the kernel's table; return None, or the reason why the kernel cannot work on these tensors."""
         del hyper
         if not self._fits(batch):
@@ -92,7 +93,7 @@ class Fused:
             if reason is not None:
                 return reason
             self._make_table(batch)
-        self._known = self._watch.unchanged([state["exp_avg_sq"] for state in states], batch.exp_avg_sqs)
+        self._known = self._watch.unchanged(owners.exp_avg_sqs, batch.exp_avg_sqs)
         self._counted = False
         self._take_gradients(batch)
         return None
@@ -150,6 +151,10 @@ class Fused:
         self._parts = self._read(_PARTS if hyper.l2 else _PLAIN, hyper, 1.0)
         return _number(sum(self._parts[::3]))
 
+    def factor(self, squares: Sequence[Tensor], limit: float, unscale: Any) -> None:
+        """Return None: here the host computes it."""
+        del squares, limit, unscale
+
     def total_before(self, batch: Batch, hyper: Hyper, counts: Sequence[Count]) -> Tensor:
         """Σ v̂ of the step before."""
         del batch
@@ -184,7 +189,7 @@ class Fused:
         v_mean = float(mean.value)
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
         written([*batch.params, *batch.exp_avg_sqs])
-        self._watch.leave(batch.exp_avg_sqs)
+        self._watch.leave(writes=1)
 
     def _count(self, batch: Batch, counts: Sequence[Count]) -> None:
         """Put the counts of this step into the table, once."""

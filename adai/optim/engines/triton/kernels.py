@@ -316,6 +316,18 @@ def _store_mean(total, elements, out):
     tl.store(out + 4, tl.where(alive, 1.0, 0.0))
 
 
+@triton.jit(do_not_specialize=["tensors", "limit"])
+def factor(sums, tensors: tl.int64, before, limit: tl.int64, unscale, out, COLUMNS: tl.constexpr, BLOCK: tl.constexpr):
+    """One program: the factor of `adai.optim.shared.mean.clip_factor`; ``before`` is the sum of earlier batches.
+
+    ``limit`` is the norm to clip to, as the bits of a float64. ``out`` gets the sum so far at 0 and the factor at 2.
+    """
+    total, scale = tl.load(before) + _added_up(sums, tensors, BLOCK, COLUMNS), tl.load(unscale)
+    clip = limit.to(tl.int64).to(tl.float64, bitcast=True) * (1 / (tl.sqrt(total) * scale + 1e-6))
+    tl.store(out, total)
+    tl.store(out + 2, tl.where(clip > 1, 1.0, clip) * scale)
+
+
 @triton.jit(do_not_specialize=["tensors", "chunks"])
 def previous(table, grads, numbers, owner, v_sums, facts, hats, clip, tensors: tl.int64, chunks: tl.int64, before, out,
              SUMS: tl.constexpr, OWN: tl.constexpr, DECAYS: tl.constexpr, PARAM: tl.constexpr, GRAD: tl.constexpr,

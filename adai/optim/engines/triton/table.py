@@ -9,7 +9,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from operator import attrgetter, eq
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,13 +20,17 @@ from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, w
 from adai.optim.engines.narrow import kept_dtype, rounds_params, runs
 from adai.optim.engines.rounding import stream
 from adai.optim.hyper import Hyper
+from adai.optim.shared.mean import distinct
 from adai.optim.shared.watch import Watch
+from adai.optim.torch_private import looks_like
 
+T = TypeVar("T")
 CHUNK = 8192
 WIDTH = 11
 """The words of the table for each tensor, which `adai.optim.engines.triton.kernels` lists."""
 _CAPTURES = 4  # memory is in reserve for so many captures in a row; each step in between adds one
 _ADDRESS: Any = Tensor.data_ptr
+_VALUE = attrgetter("value")
 _CELLS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}
 
 # Memory that captured graphs read, by the step count of the first parameter, so that it is freed with the state.
@@ -36,31 +40,32 @@ _HELD = WeakTensorKeyDictionary()
 class Table:
     """The table of the tensors of a group, valid as long as these do not change in identity, address or form."""
 
-    def __init__(self, batch: Batch, states: Sequence[dict[str, Any]], *, capturable: bool) -> None:
+    def __init__(self, batch: Batch, owners: Batch, *, capturable: bool) -> None:
         """Create the table of tensors on which the kernels can work, see `refusal`."""
         self._capturable = capturable
         self._forms, self._places = _Forms(batch), batch.places
         self._odd = [i for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)) if not same_layout(p, g)]
         self._moments, self._squares = Watch(), Watch()  # kernels count their writes to v only
-        self._look_at(batch, states)
-        self._moments.leave(_moments(batch.exp_avgs, batch.bias_corrections))
+        self._look_at(batch, owners)
+        self._moments.leave(writes=0)
+        self.elements = sum(p.numel() for p in batch.params)
         self._cells = [] if capturable else [_CELLS[t.dtype].from_address(t.data_ptr()) for t in batch.steps]
         self.parts = [Part(part, where, capturable=capturable) for part, where in batch.alike()]
 
-    def fits(self, batch: Batch, states: Sequence[dict[str, Any]], *, capturable: bool) -> bool:
+    def fits(self, batch: Batch, owners: Batch, *, capturable: bool) -> bool:
         """Whether the table is still valid, except for the addresses of gradients. Call this once in each step."""
-        unchanged = self._look_at(batch, states)
+        unchanged = self._look_at(batch, owners)
         try:
             same = unchanged and capturable == self._capturable and batch.places == self._places
             return same and self._forms.fits(batch)
         except RuntimeError:  # some tensors have no address or no strides
             return False
 
-    def _look_at(self, batch: Batch, states: Sequence[dict[str, Any]]) -> bool:
+    def _look_at(self, batch: Batch, owners: Batch) -> bool:
         """Whether the state tensors are the same, with the same contents and form."""
-        own = [state["exp_avg"] for state in states], [state.get("bias_correction") for state in states]
-        moments = self._moments.unchanged(_moments(*own), _moments(batch.exp_avgs, batch.bias_corrections))
-        squares = self._squares.unchanged([state["exp_avg_sq"] for state in states], batch.exp_avg_sqs)
+        here = _moments(batch)
+        moments = self._moments.unchanged(here if owners is batch else _moments(owners), here)
+        squares = self._squares.unchanged(owners.exp_avg_sqs, batch.exp_avg_sqs)
         return moments and squares
 
     def lay_out(self, batch: Batch) -> None:
@@ -71,16 +76,18 @@ class Table:
 
     def counted(self) -> list[float]:
         """The count of each tensor in this step, if the host counts steps."""
-        return [cell.value + 1 for cell in self._cells]
+        before = list(map(_VALUE, self._cells))
+        if len(distinct(before)) == 1:  # usually, and a list of one and the same object is fast to compare
+            return [before[0] + 1] * len(before)
+        return [t + 1 for t in before]
 
     def leave(self, batch: Batch) -> None:
         """Count the step, and remember v as it is now. Call this after a step, even if the device has skipped it."""
         # NOTE adding 1 with a torch operator takes longer than everything else that the host does for a tensor.
         for cell in self._cells:
             cell.value += 1
-        written(batch.params)
-        written(batch.exp_avg_sqs)
-        self._squares.leave(batch.exp_avg_sqs)
+        written(batch.params + batch.exp_avg_sqs)
+        self._squares.leave(writes=1)
 
 
 class Part:
@@ -88,7 +95,7 @@ class Part:
 
     def __init__(self, batch: Batch, where: list[int], *, capturable: bool) -> None:
         """Create the part for a batch whose positions in the whole batch are ``where``."""
-        self.where = where
+        self._where = where
         self.device = batch.params[0].device
         self.param_dtype, self.grad_dtype = batch.params[0].dtype, batch.grads[0].dtype
         self.state_dtype, self.real_dtype = batch.exp_avgs[0].dtype, STATE_DTYPES[self.param_dtype]
@@ -101,6 +108,7 @@ class Part:
         chunks = torch.tensor([max(1, -(-n // CHUNK)) for n in size], device="cpu")
         owner = torch.arange(len(size), dtype=torch.int32, device="cpu").repeat_interleave(chunks)
         self.owner = owner.to(self.device)
+        self.tensors, self.chunks, self.longest = len(size), len(owner), int(chunks.max())
         columns = [_addresses(column) for column in (batch.params, *batch[2:5])]
         steps = _addresses(batch.steps) if capturable else [0] * len(size)
         placed = [runs(*row) or (0, 1, 0) for row in zip(batch.params, batch.exp_avgs, batch.places, strict=True)]
@@ -116,13 +124,17 @@ class Part:
         # 16 bytes apart, because Triton compiles different code for other alignments.
         self.mean = self._filled(8)
         self.v_mean, self.alive = self.mean[2], self.mean[4]
-        self._grads, self._numbers, self._counts = _Sent(), _Sent(), _Sent()
+        self.clip = self._filled(4)
+        self.factor, self.squares = self.clip[2], self.tensor_sums[:, 0]
+        self._grads, self._numbers, self._counts = _Sent("q"), _Sent("d"), _Sent("d")
         self._first_ts: list[float] = []
+        self._options: Any = None
+        self._last_numbers: list[float] = []
 
     def _filled(self, *shape: int) -> Tensor:
         return torch.full(shape, -1.0, dtype=torch.float64, device=self.device)
 
-    def begin(self, grads: Sequence[Tensor], hyper: Hyper, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+    def begin(self, grads: list[Tensor], hyper: Hyper, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
         """Send the addresses of gradients and the group's numbers, if they are new; return both on the device.
 
         Args:
@@ -130,49 +142,63 @@ class Part:
             hyper: the group's numbers.
             held: the list to which to append what the captured graph reads; None if no graph is being captured.
         """
-        addresses = array(
-            "q", map(_ADDRESS, grads if len(grads) == len(self.where) else [grads[i] for i in self.where])
-        )
+        addresses = list(map(_ADDRESS, self._own(grads)))
         if held is not None:
             # The host cannot check v when the graph replays, so each replay computes its sum.
             self.v_steps.fill_(-1)
             held += [t for t in vars(self).values() if isinstance(t, Tensor)]
         return (
             self._grads.send(addresses, self.device, held, reserve=self._capturable),
-            self._numbers.send(_numbers(hyper, self.real_dtype), self.device, held, reserve=False),
+            self._numbers.send(self._numbers_of(hyper), self.device, held, reserve=False),
         )
 
+    def _own(self, values: list[T]) -> list[T]:
+        """Those that belong to this part, of values for the whole batch."""
+        return values if len(values) == len(self._where) else [values[i] for i in self._where]
+
+    def _numbers_of(self, hyper: Hyper) -> list[float]:
+        options = hyper[1:]  # without lr, which is not among the numbers
+        if options != self._options:
+            self._options, self._last_numbers = options, _numbers(hyper, self.real_dtype)
+        return self._last_numbers
+
     def counts(self, ts: list[float]) -> tuple[Tensor, int]:
-        """Step counts on the device, and the number of steps by which ``ts`` is later."""
-        first = self._first_ts
+        """Step counts on the device, and the number of steps by which they are later now.
+
+        Args:
+            ts: the step counts of the whole batch.
+        """
+        ts, first = self._own(ts), self._first_ts
         later = int(ts[0] - first[0]) if first else 0
-        if ts != [t + later for t in first]:
+        if distinct(ts) != [t + later for t in distinct(first)]:
             self._first_ts, later = ts, 0
-        return self._counts.send(array("d", self._first_ts), self.device, None, reserve=False), later
+        return self._counts.send(self._first_ts, self.device, None, reserve=False), later
 
 
 class _Sent:
-    """Words on the device. If they change, they are sent again, into other memory."""
+    """Words on the device, int64 or float64. If they change, they are sent again, into other memory."""
 
-    def __init__(self) -> None:
-        self._words: Any = None
+    def __init__(self, typecode: str) -> None:
+        """Create it for words of a type, as `array` names it: "q" or "d"."""
+        self._typecode = typecode
+        self._words: list[Any] | None = None
         self._there = torch.empty(0)
         self._reserve: list[Tensor] = []
 
-    def send(self, words: "array[Any]", device: torch.device, held: list[Tensor] | None, *, reserve: bool) -> Tensor:
+    def send(self, words: list[Any], device: torch.device, held: list[Tensor] | None, *, reserve: bool) -> Tensor:
         """Return the words on the device; send them if they are new.
 
         Words that are sent during a capture are only for that graph, because they arrive when it replays.
 
         Args:
-            words: int64 or float64.
+            words: the words. The list must not be changed afterwards.
             device: the device to send them to.
             held: the list to which to append what the captured graph reads; None if no graph is being captured.
             reserve: whether a capture may follow, for which pinned memory is reserved.
         """
         if held is None and reserve and device.type == "cuda" and len(self._reserve) < _CAPTURES:
             self._reserve.append(_pinned(len(words)))
-        if words == self._words:
+        if words is self._words or words == self._words:
             if held is not None:
                 held.append(self._there)
             return self._there
@@ -183,7 +209,7 @@ class _Sent:
             self._words, self._there = words, there
         return there
 
-    def _new(self, words: "array[Any]", device: torch.device, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _new(self, words: list[Any], device: torch.device, held: list[Tensor] | None) -> tuple[Tensor, Tensor]:
         """Return the words in host memory, and their copy on the device.
 
         A captured copy reads the host memory at every replay. That memory is pinned in earlier steps, which are not
@@ -196,9 +222,10 @@ class _Sent:
             host = self._reserve.pop()
         else:
             host = _pinned(len(words))
-        host.copy_(torch.frombuffer(words, dtype=torch.int64))
+        own = array(self._typecode, words)
+        ctypes.memmove(host.data_ptr(), own.buffer_info()[0], own.itemsize * len(own))  # faster than through a tensor
         there = host.to(device, non_blocking=True)
-        return host, there.view(torch.float64) if words.typecode == "d" else there
+        return host, there.view(torch.float64) if self._typecode == "d" else there
 
 
 def held_by_graphs(batch: Batch) -> list[Tensor] | None:
@@ -259,20 +286,33 @@ class _Forms:
 
     def __init__(self, batch: Batch) -> None:
         self._addresses = [_addresses(ts) for ts in (batch.params, *batch[2:-1])]
-        self._forms = [[get(t) for t in ts] for ts in (batch.params, batch.grads) for get in self._GET]
-
-    _GET = type, attrgetter("dtype"), Tensor.size, Tensor.stride
+        self._forms = [_Form(ts) for ts in (batch.params, batch.grads)]
 
     def fits(self, batch: Batch) -> bool:
-        """Whether addresses and forms are still the same.
+        """Whether addresses and forms are still the same."""
+        if self._addresses != [_addresses(ts) for ts in (batch.params, *batch[2:-1])]:
+            return False
+        return all(form.fits(ts) for form, ts in zip(self._forms, (batch.params, batch.grads), strict=True))
+
+
+class _Form:
+    """The form of some tensors."""
+
+    _GET: Any = type, attrgetter("dtype"), Tensor.size, Tensor.stride
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self._looks_right = looks_like(tensors)
+        self._columns = [[get(t) for t in tensors] for get in self._GET]
+
+    def fits(self, tensors: list[Tensor]) -> bool:
+        """Whether these tensors have the same form.
 
         NOTE shapes and strides are compared one by one: creating a list of thousands of tuples in each step would start
         Python's garbage collector, which takes longer than everything else.
         """
-        if self._addresses != [_addresses(ts) for ts in (batch.params, *batch[2:-1])]:
-            return False
-        columns = ((ts, get) for ts in (batch.params, batch.grads) for get in self._GET)
-        return all(all(map(eq, map(get, ts), kept)) for (ts, get), kept in zip(columns, self._forms, strict=True))
+        if self._looks_right(*tensors):
+            return True
+        return all(all(map(eq, map(get, tensors), kept)) for get, kept in zip(self._GET, self._columns, strict=True))
 
 
 def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
@@ -282,31 +322,28 @@ def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
         return [0 if t is None else t.data_ptr() for t in tensors]
 
 
-def _moments(ms: Sequence[Tensor], cs: Sequence[Tensor | None]) -> list[Tensor]:
-    return [*ms, *(c for c in cs if c is not None)]
+def _moments(batch: Batch) -> list[Tensor]:
+    return batch.exp_avgs + [c for c in batch.bias_corrections if c is not None]
 
 
-def _numbers(hyper: Hyper, real: torch.dtype) -> "array[float]":
+def _numbers(hyper: Hyper, real: torch.dtype) -> list[float]:
     """The numbers of a group, in the order of `adai.optim.engines.triton.kernels`."""
     info = torch.finfo(real)
-    return array(
-        "d",
-        [
-            hyper.sign,
-            hyper.l2,
-            1 - hyper.beta2,
-            math.log(hyper.beta2) if hyper.beta2 > 0 else -math.inf,
-            math.log1p(-hyper.eps),
-            hyper.eps,
-            hyper.beta0,
-            hyper.dampening,
-            hyper.decay,
-            info.tiny,
-            info.tiny * info.eps,
-            hyper.most,
-            hyper.warmup_steps + 1.0,
-        ],
-    )
+    return [
+        hyper.sign,
+        hyper.l2,
+        1 - hyper.beta2,
+        math.log(hyper.beta2) if hyper.beta2 > 0 else -math.inf,
+        math.log1p(-hyper.eps),
+        hyper.eps,
+        hyper.beta0,
+        hyper.dampening,
+        hyper.decay,
+        info.tiny,
+        info.tiny * info.eps,
+        hyper.most,
+        hyper.warmup_steps + 1.0,
+    ]
 
 
 def _pinned(length: int) -> Tensor:
