@@ -57,7 +57,9 @@ def suite(
     if not tasks:
         raise UserError("`tasks` names none; give at least one")
     for one in tasks.values():
-        chosen = Settings.of(one.task, **{**one.settings, "device": "cpu", "limit": given.get("limit")})
+        # `limit` is the number of images; text and tables have none.
+        few = {"limit": given.get("limit")} if kind_of(one.task) == "images" else {}
+        chosen = Settings.of(one.task, **{**one.settings, "device": "cpu", **few})
         named_task(chosen, torch.device("cpu"), given.get("data_dir"))
     with removed_if_refused(folder, unless="metrics.jsonl"):
         with writing_to(folder, "give another `folder`"):
@@ -70,7 +72,6 @@ def _compared(folder: Path, tasks: Mapping[str, SuiteTask], **given: Any) -> lis
     """The comparisons of all tasks; returns the runs that failed twice."""
     failures: list[Failure] = []
     for name, one in tasks.items():
-        # `limit` is the number of images; text and tables have none.
         own = {key: value for key, value in given.items() if key != "limit" or kind_of(one.task) == "images"}
         settings = dict(one.settings)
         model = settings.pop("model", None)
