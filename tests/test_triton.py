@@ -266,6 +266,19 @@ def test_runs_whose_length_needs_more_than_32_bits_are_refused():
     )
 
 
+@pytest.mark.parametrize("offset", [2**31, 2**32 + 8192])
+def test_a_whole_tensor_may_be_longer_than_32_bits_beside_shards_in_runs(offset):
+    """One launch has both, and finds all places in the same way."""
+    length, n = 2**32 + 2**20, 1024
+    whole = torch.empty(length, dtype=NARROW, device="meta")
+    place = Place(1)
+    entry = torch.tensor([offset, 0, 0, 0, 0, 0, 0, stream(place), *table._placed(whole, whole, place)])
+    words, bits = torch.empty(2, n, dtype=torch.int64), torch.empty(n, dtype=torch.int16)
+    t = torch.tensor(3.0, dtype=torch.float64)
+    words_and_roundings[(1,)](entry, t, torch.zeros(n), words, bits, BLOCK=n, RUNS=True)
+    assert torch.equal(words[0], random_words(stream(place), 3, torch.arange(offset, offset + n)))
+
+
 def test_other_numbers_of_parameters_and_seeds_make_another_table(tensors, made):
     """The places of elements are in the table."""
     (p,) = tensors(((5000,),), torch.float32)
@@ -678,6 +691,9 @@ previous = compiled("previous", SUMS=True, OWN=True, DECAYS=True, **one)
 for name in ("read", "collect", "factor", "accumulate", "mean", "previous", "step"):
     kernel = getattr(kernels, name)
     assert kernel.cache_key and not kernel.used_global_vals, "each global is compared at each launch"
+    numbers = [p for p in kernel.params if p.annotation_type]
+    assert {p.name for p in numbers} == NUMBERS.keys() & set(kernel.arg_names)
+    assert all(p.do_not_specialize for p in numbers), "a kept kernel would be another one than that of a later number"
 for ptx in (read, collect, factor, accumulate, mean, previous, step, odd):
     assert ".local" not in ptx, "registers are spilled"
 for ptx in (read, step):
@@ -740,16 +756,17 @@ def variants():
     for i, (param, grad) in enumerate(pairs):
         real = tl.float64 if param is tl.float64 else tl.float32
         types = {"PARAM": param, "GRAD": grad, "REAL": real}
-        for decays, sums in product((False, True), repeat=2):
+        for decays, (sums, own) in product((False, True), ((True, True), (True, False), (False, True))):
             one = {"BLOCK": ONE_BLOCK, "CHUNK": 8192, "num_warps": ONE_WARPS}
-            yield "previous", {"DECAYS": decays, "SUMS": sums, "OWN": True, **types, **one}
+            yield "previous", {"DECAYS": decays, "SUMS": sums, "OWN": own, **types, **one}
         types["COUNTED"] = i % 2 == 0
         for kept in {real, tl.bfloat16 if real is tl.float32 else real}:
             types["KEPT"] = kept
             each = 128 // max(t.primitive_bitwidth for t in (param, grad, kept))
             types["EACH"] = each
+            reads = types | {"EACH": 128 // max(t.primitive_bitwidth for t in (param, grad))}
             for what in ("plain", "decayed", "parts", "again", "before"):
-                yield "read", {"WHAT": what, **types, **sizes}
+                yield "read", {"WHAT": what, **reads, **sizes}
             rounded = (False, True) if param is tl.bfloat16 else (False,)
             for flags, rounded in product(range(8), rounded):
                 names = ("CORRECTED", "DECAYS", "DAMPENED")
