@@ -437,6 +437,26 @@ def test_the_table_is_kept_while_nothing_changes(tensors, made, sent):
     assert len(made) == 2
 
 
+@pytest.mark.parametrize("engine", [GPU, CAPTURABLE], ids=["", "capturable"])
+@pytest.mark.parametrize("kind", ["complex", "padded"])
+def test_the_table_is_kept_for_views_of_the_state(made, kind, engine):
+    """Pairs of real numbers, and the part of a flat parameter of FullyShardedDataParallel without its padding.
+
+    A write to v counts for both. And a table that is made anew in each step cannot be captured.
+    """
+    p = torch.ones(4, dtype=torch.complex64 if kind == "complex" else torch.float32, requires_grad=True)
+    if kind == "padded":
+        p._shard_numel_padded = 1
+    p.grad = torch.ones_like(p)
+    optimizer = Adai([p], **engine)
+    for _ in range(4):
+        optimizer.step()
+    assert len(made) == 1
+    optimizer.state[p]["exp_avg_sq"].mul_(2)
+    optimizer.step()
+    assert len(made) == 2, "a write is noticed"
+
+
 def test_a_gradient_of_another_form_at_an_old_address_is_seen(tensors):
     """Its memory is freed, and given to the next gradient."""
     params, expected = tensors(((3, 4),)), tensors(((3, 4),))
