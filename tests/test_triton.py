@@ -594,9 +594,9 @@ def test_capturable_steps_ask_for_no_number(tensors, monkeypatch, options):
 # --- which engine ----------------------------------------------------------------------------------------------------
 
 
-def choice(monkeypatch, *, missing=None, refusal=None, **options):
-    """What is chosen for a parameter on a GPU, or would be if there were one."""
-    monkeypatch.setattr(gpu, "missing", lambda _: missing)
+def choice(monkeypatch, *, missing=None, refusal=None, devices=("cuda",), **options):
+    """What is chosen for a parameter on each of these GPUs, or would be if there were any; the last one may miss."""
+    monkeypatch.setattr(gpu, "missing", lambda device: missing if device == torch.device(devices[-1]) else None)
     monkeypatch.setattr(table, "refusal", lambda *_, **__: refusal)
     monkeypatch.setattr(
         gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], elements=0, lay_out=lambda _: None, counted=list)
@@ -605,8 +605,8 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     monkeypatch.setattr(engines, "foreach_by_default", lambda *_, **__: True)
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
     state = {name: [] for name in ("exp_avgs", "exp_avg_sqs", "bias_corrections")}
-    param = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-    batch = SimpleNamespace(params=[param], check_shapes=lambda: None, places=[Place(0)], **state)
+    params = [SimpleNamespace(device=torch.device(device), dtype=torch.float32) for device in devices]
+    batch = SimpleNamespace(params=params, check_shapes=lambda: None, places=[Place(0)] * len(params), **state)
     return engines.choose(group, Hyper.of(group), batch, batch)
 
 
@@ -622,6 +622,12 @@ def test_where_triton_is_not_possible_foreach_steps_in(monkeypatch, why):
     assert isinstance(choice(monkeypatch, **why), Foreach)
     with pytest.raises(RuntimeError, match=f"fused=True is not possible: {next(iter(why.values()))}"):
         choice(monkeypatch, fused=True, **why)
+
+
+def test_every_gpu_of_a_group_is_tried(monkeypatch):
+    both = "cuda:0", "cuda:1"
+    assert isinstance(choice(monkeypatch, devices=both), gpu.Fused)
+    assert isinstance(choice(monkeypatch, devices=both, missing="Triton does not work on cuda:1"), Foreach)
 
 
 @pytest.fixture

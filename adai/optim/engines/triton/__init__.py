@@ -108,7 +108,8 @@ class Fused:
         kept, capturable = self._table, hyper.capturable
         if kept is None or not kept.fits(batch, owners, capturable=capturable):
             batch.check_shapes()
-            reason = table.refusal(batch, capturable=capturable) or missing(batch.params[0].device)
+            devices = dict.fromkeys(p.device for p in batch.params)
+            reason = table.refusal(batch, capturable=capturable) or next(filter(None, map(missing, devices)), None)
             if reason is not None:
                 return reason
             self._table = kept = Table(batch, owners, capturable=capturable)
