@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,13 @@ def test_the_gpu_hour_runs_the_items_that_are_asked_for(tmp_path):
     refused = subprocess.run([*command, "nans"], check=False, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "there is no item nans" in refused.stderr
+
+
+def test_the_gpu_hour_keeps_how_many_tests_passed(tmp_path):
+    command = [sys.executable, BENCHMARKS / "gpu_hour.py", "A", "--dry", "--out", tmp_path, "--items", "tests"]
+    subprocess.run(command, check=True, capture_output=True)
+    (item,) = json.loads((tmp_path / "A.json").read_text())["items"].values()
+    assert re.search(r"\d+ (passed|skipped).* in ", item["result"])
 
 
 @pytest.fixture

@@ -266,6 +266,19 @@ def test_runs_whose_length_needs_more_than_32_bits_are_refused():
     )
 
 
+@pytest.mark.parametrize("offset", [2**31, 2**32 + 8192])
+def test_a_whole_tensor_may_be_longer_than_32_bits_beside_shards_in_runs(offset):
+    """One launch has both, and finds all places in the same way."""
+    length, n = 2**32 + 2**20, 1024
+    whole = torch.empty(length, dtype=NARROW, device="meta")
+    place = Place(1)
+    entry = torch.tensor([offset, 0, 0, 0, 0, 0, 0, stream(place), *table._placed(whole, whole, place)])
+    words, bits = torch.empty(2, n, dtype=torch.int64), torch.empty(n, dtype=torch.int16)
+    t = torch.tensor(3.0, dtype=torch.float64)
+    words_and_roundings[(1,)](entry, t, torch.zeros(n), words, bits, BLOCK=n, RUNS=True)
+    assert torch.equal(words[0], random_words(stream(place), 3, torch.arange(offset, offset + n)))
+
+
 def test_other_numbers_of_parameters_and_seeds_make_another_table(tensors, made):
     """The places of elements are in the table."""
     (p,) = tensors(((5000,),), torch.float32)
@@ -424,6 +437,26 @@ def test_the_table_is_kept_while_nothing_changes(tensors, made, sent):
     assert len(made) == 2
 
 
+@pytest.mark.parametrize("engine", [GPU, CAPTURABLE], ids=["", "capturable"])
+@pytest.mark.parametrize("kind", ["complex", "padded"])
+def test_the_table_is_kept_for_views_of_the_state(made, kind, engine):
+    """Pairs of real numbers, and the part of a flat parameter of FullyShardedDataParallel without its padding.
+
+    A write to v counts for both. And a table that is made anew in each step cannot be captured.
+    """
+    p = torch.ones(4, dtype=torch.complex64 if kind == "complex" else torch.float32, requires_grad=True)
+    if kind == "padded":
+        p._shard_numel_padded = 1
+    p.grad = torch.ones_like(p)
+    optimizer = Adai([p], **engine)
+    for _ in range(4):
+        optimizer.step()
+    assert len(made) == 1
+    optimizer.state[p]["exp_avg_sq"].mul_(2)
+    optimizer.step()
+    assert len(made) == 2, "a write is noticed"
+
+
 def test_a_gradient_of_another_form_at_an_old_address_is_seen(tensors):
     """Its memory is freed, and given to the next gradient."""
     params, expected = tensors(((3, 4),)), tensors(((3, 4),))
@@ -561,9 +594,9 @@ def test_capturable_steps_ask_for_no_number(tensors, monkeypatch, options):
 # --- which engine ----------------------------------------------------------------------------------------------------
 
 
-def choice(monkeypatch, *, missing=None, refusal=None, **options):
-    """What is chosen for a parameter on a GPU, or would be if there were one."""
-    monkeypatch.setattr(gpu, "missing", lambda _: missing)
+def choice(monkeypatch, *, missing=None, refusal=None, devices=("cuda",), **options):
+    """What is chosen for a parameter on each of these GPUs, or would be if there were any; the last one may miss."""
+    monkeypatch.setattr(gpu, "missing", lambda device: missing if device == torch.device(devices[-1]) else None)
     monkeypatch.setattr(table, "refusal", lambda *_, **__: refusal)
     monkeypatch.setattr(
         gpu, "Table", lambda *_, **__: SimpleNamespace(parts=[], elements=0, lay_out=lambda _: None, counted=list)
@@ -572,8 +605,8 @@ def choice(monkeypatch, *, missing=None, refusal=None, **options):
     monkeypatch.setattr(engines, "foreach_by_default", lambda *_, **__: True)
     group = Adai([torch.zeros(1, requires_grad=True)], fused=None).defaults | options
     state = {name: [] for name in ("exp_avgs", "exp_avg_sqs", "bias_corrections")}
-    param = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
-    batch = SimpleNamespace(params=[param], check_shapes=lambda: None, places=[Place(0)], **state)
+    params = [SimpleNamespace(device=torch.device(device), dtype=torch.float32) for device in devices]
+    batch = SimpleNamespace(params=params, check_shapes=lambda: None, places=[Place(0)] * len(params), **state)
     return engines.choose(group, Hyper.of(group), batch, batch)
 
 
@@ -589,6 +622,12 @@ def test_where_triton_is_not_possible_foreach_steps_in(monkeypatch, why):
     assert isinstance(choice(monkeypatch, **why), Foreach)
     with pytest.raises(RuntimeError, match=f"fused=True is not possible: {next(iter(why.values()))}"):
         choice(monkeypatch, fused=True, **why)
+
+
+def test_every_gpu_of_a_group_is_tried(monkeypatch):
+    both = "cuda:0", "cuda:1"
+    assert isinstance(choice(monkeypatch, devices=both), gpu.Fused)
+    assert isinstance(choice(monkeypatch, devices=both, missing="Triton does not work on cuda:1"), Foreach)
 
 
 @pytest.fixture
@@ -678,6 +717,9 @@ previous = compiled("previous", SUMS=True, OWN=True, DECAYS=True, **one)
 for name in ("read", "collect", "factor", "accumulate", "mean", "previous", "step"):
     kernel = getattr(kernels, name)
     assert kernel.cache_key and not kernel.used_global_vals, "each global is compared at each launch"
+    numbers = [p for p in kernel.params if p.annotation_type]
+    assert {p.name for p in numbers} == NUMBERS.keys() & set(kernel.arg_names)
+    assert all(p.do_not_specialize for p in numbers), "a kept kernel would be another one than that of a later number"
 for ptx in (read, collect, factor, accumulate, mean, previous, step, odd):
     assert ".local" not in ptx, "registers are spilled"
 for ptx in (read, step):
@@ -740,16 +782,17 @@ def variants():
     for i, (param, grad) in enumerate(pairs):
         real = tl.float64 if param is tl.float64 else tl.float32
         types = {"PARAM": param, "GRAD": grad, "REAL": real}
-        for decays, sums in product((False, True), repeat=2):
+        for decays, (sums, own) in product((False, True), ((True, True), (True, False), (False, True))):
             one = {"BLOCK": ONE_BLOCK, "CHUNK": 8192, "num_warps": ONE_WARPS}
-            yield "previous", {"DECAYS": decays, "SUMS": sums, "OWN": True, **types, **one}
+            yield "previous", {"DECAYS": decays, "SUMS": sums, "OWN": own, **types, **one}
         types["COUNTED"] = i % 2 == 0
         for kept in {real, tl.bfloat16 if real is tl.float32 else real}:
             types["KEPT"] = kept
             each = 128 // max(t.primitive_bitwidth for t in (param, grad, kept))
             types["EACH"] = each
+            reads = types | {"EACH": 128 // max(t.primitive_bitwidth for t in (param, grad))}
             for what in ("plain", "decayed", "parts", "again", "before"):
-                yield "read", {"WHAT": what, **types, **sizes}
+                yield "read", {"WHAT": what, **reads, **sizes}
             rounded = (False, True) if param is tl.bfloat16 else (False,)
             for flags, rounded in product(range(8), rounded):
                 names = ("CORRECTED", "DECAYS", "DAMPENED")

@@ -116,8 +116,9 @@ class Adai(Optimizer):
             the rule, because the mean changes slowly: it averages over about 1 / (1 - beta2) steps. The first parameter
             can then move before all gradients are read, so if the fused engine takes all groups, a step is one pass
             over memory; with ``max_grad_norm`` it also needs a pass over the gradients. Other engines gain nothing. On
-            a GPU the host waits for the mean in each step, unless the fused engine takes all parameters and none is
-            sharded; ``capturable`` works only then. It does not work with `torch.compile`, and is not saved.
+            a GPU the host waits for the mean in each step, unless the fused engine takes all parameters, all are on one
+            GPU, and none is sharded; ``capturable`` works only then. It does not work with `torch.compile`, and is not
+            saved.
         coupling: an `adai.optim.Coupling` that the optimizers of one model share, if each of them has only a part of
             the parameters. They then divide v̂ by the mean of the round before over all of these parameters. It does not
             work with ``process_group``, DTensors, ``max_grad_norm``, ``dampening`` below 1, ``capturable`` or

@@ -27,7 +27,8 @@ LOOP: dict[str, Any] = {"foreach": False, "fused": False}
 
 def tests(scale: Scale) -> str:
     """tests/test_cuda.py; without a GPU it skips itself."""
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "tests/test_cuda.py"]
+    # Without -q, which pyproject.toml has: pytest writes no summary if it is given twice.
+    command = [sys.executable, "-m", "pytest", "--no-header", "tests/test_cuda.py"]
     if find_spec("xdist"):  # most of the time goes into compiling kernels
         command += ["-n", "2" if scale.dry else "8"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)

@@ -40,8 +40,10 @@ class Watch:
 
     def leave(self, *, writes: int) -> None:
         """Remember the tensors as they are after the step, which has counted so many writes to each of them."""
-        inner = self._now.inner
-        self._left = self._now._replace(inner=[version + writes for version in inner] if writes else inner)
+        owners, outer, inner = self._now
+        if outer:  # views share the counter of what they view, but a DTensor has its own
+            outer = _versions([t for t in map(call, owners) if t is not None])
+        self._left = _Seen(owners, outer, [version + writes for version in inner] if writes else inner)
 
 
 def _versions(tensors: Sequence[Tensor]) -> list[float]:

@@ -7,9 +7,10 @@ number of launches does not depend on the number of tensors: for each combinatio
 four with clipping, and five with clipping and an L2 penalty; beside them one for the mean and one for the factor of
 clipping. The host waits for the device only in `adai.optim.shared.mean`.
 
-With ``mean="previous"`` there is no first pass, as the mean follows from the sums of the step before; only a replay
-reads v for them. One program computes it, and reads the gradients if that mean is 0 or if there was no step before,
-which the host would have to wait for. These are three launches too.
+With ``mean="previous"`` there is no first pass, as the mean follows from the sums of the step before. v is read for
+them only in a replay, or if it has changed. One program computes the mean. It reads the gradients for that of this step
+if that of the step before is 0 or if there was none; to decide this, the host would have to wait. These are three
+launches, with that for the mean; if there are several combinations, four for each.
 
 Triton is imported in the first step on a GPU.
 """
@@ -107,7 +108,8 @@ class Fused:
         kept, capturable = self._table, hyper.capturable
         if kept is None or not kept.fits(batch, owners, capturable=capturable):
             batch.check_shapes()
-            reason = table.refusal(batch, capturable=capturable) or missing(batch.params[0].device)
+            devices = dict.fromkeys(p.device for p in batch.params)
+            reason = table.refusal(batch, capturable=capturable) or next(filter(None, map(missing, devices)), None)
             if reason is not None:
                 return reason
             self._table = kept = Table(batch, owners, capturable=capturable)

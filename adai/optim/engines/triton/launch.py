@@ -1,9 +1,10 @@
 """Launches that take little of the host's time.
 
 At each launch Triton binds the arguments, derives from them how the kernel is specialized, and looks for the compiled
-kernel, which takes several times as long as starting it. But the constants determine it here, because all other
-arguments are arrays at multiples of 16 bytes, or integers that kernels are not specialized for. So it is kept with the
-constants. It is started with addresses, so that Triton need not ask the driver about each tensor.
+kernel, which takes several times as long as starting it. But the constants determine it here, because every other
+argument is either an array, always of the same dtype and at a multiple of 16 bytes, or an integer that the kernel is
+not specialized for. So it is kept with the constants. It is started with addresses, so that Triton need not ask the
+driver about each tensor.
 """
 
 from collections.abc import Callable

@@ -18,7 +18,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from adai.optim.engines.batch import PLAIN, Batch
 from adai.optim.engines.memory import COUNT_DTYPES, STATE_DTYPES, same_layout, written
 from adai.optim.engines.narrow import kept_dtype, rounds_params, runs
-from adai.optim.engines.rounding import stream
+from adai.optim.engines.rounding import Place, stream
 from adai.optim.hyper import Hyper
 from adai.optim.shared.mean import distinct
 from adai.optim.shared.watch import Watch
@@ -111,8 +111,8 @@ class Part:
         self.tensors, self.chunks, self.longest = len(size), len(owner), int(chunks.max())
         columns = [_addresses(column) for column in (batch.params, *batch[2:5])]
         steps = _addresses(batch.steps) if capturable else [0] * len(size)
-        placed = [runs(*row) or (0, 1, 0) for row in zip(batch.params, batch.exp_avgs, batch.places, strict=True)]
-        self.in_runs = any(run < n for (_, run, _), n in zip(placed, size, strict=True))
+        placed = [_placed(*row) for row in zip(batch.params, batch.exp_avgs, batch.places, strict=True)]
+        self.in_runs = any(pitch > 1 for _, _, pitch in placed)
         columns += [steps, size, (chunks.cumsum(0) - chunks).tolist()]
         columns += [[stream(place) for place in batch.places], *map(list, zip(*placed, strict=True))]
         words = torch.tensor(columns, dtype=torch.int64, device="cpu").T.contiguous()
@@ -320,6 +320,15 @@ def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
         return list(map(_ADDRESS, tensors))
     except TypeError:  # one is None
         return [0 if t is None else t.data_ptr() for t in tensors]
+
+
+def _placed(p: Tensor, m: Tensor, place: Place) -> tuple[int, int, int]:
+    """The places of a tensor's elements, see `runs`. A single run is given as many runs of one element, side by side.
+
+    These are the same places, and the length fits in the 32 bits that kernels have for it, however long the tensor is.
+    """
+    first, run, pitch = runs(p, m, place) or (0, 1, 1)
+    return (first, 1, 1) if run >= p.numel() else (first, run, pitch)
 
 
 def _moments(batch: Batch) -> list[Tensor]:
