@@ -404,6 +404,24 @@ def test_what_is_kept_is_never_what_has_changed(tensors, edit, options, fast, mo
     assert steps == counts
 
 
+def test_a_count_of_another_dtype_at_the_same_address_is_read_as_such(tensors):
+    """As after loading, where a new count may lie where an old one lay."""
+    memory = torch.zeros(1, dtype=torch.float64)
+    results = []
+    for engine in (GPU, LOOP):
+        params = tensors(((4, 4), (5,)))
+        optimizer = train(params, 2, **engine)
+        state = optimizer.state[params[0]]
+        for count in (memory.view(torch.float32)[0], memory[0]):
+            before = float(state["step"])
+            state["step"] = count.fill_(before)
+            optimizer.step()
+        results.append((params, float(state["step"])))
+    (params, steps), (expected, counts) = results
+    assert steps == counts == 4
+    assert_close(params, expected, 1e-13)
+
+
 def test_a_state_whose_strides_change_in_place_is_refused(tensors):
     """At the same address, with the same shape."""
     params = tensors(((4, 4),))

@@ -286,13 +286,18 @@ class _Forms:
 
     def __init__(self, batch: Batch) -> None:
         self._addresses = [_addresses(ts) for ts in (batch.params, *batch[2:-1])]
-        self._forms = [_Form(ts) for ts in (batch.params, batch.grads)]
+        self._forms = [_Form(ts) for ts in self._of_no_moments(batch)]
 
     def fits(self, batch: Batch) -> bool:
         """Whether addresses and forms are still the same."""
         if self._addresses != [_addresses(ts) for ts in (batch.params, *batch[2:-1])]:
             return False
-        return all(form.fits(ts) for form, ts in zip(self._forms, (batch.params, batch.grads), strict=True))
+        return all(form.fits(ts) for form, ts in zip(self._forms, self._of_no_moments(batch), strict=True))
+
+    @staticmethod
+    def _of_no_moments(batch: Batch) -> tuple[list[Tensor], ...]:
+        """The tensors whose forms are compared; those of the moments follow from their identity."""
+        return batch.params, batch.grads, batch.steps
 
 
 class _Form:
