@@ -172,6 +172,19 @@ def test_compiled_kernels_are_started_where_this_version_of_triton_can(works, mo
     assert {CPU: works == "writes"} == launch._ABLE
 
 
+def test_a_launch_that_compiled_nothing_is_made_again_by_triton(kernels, monkeypatch):
+    """As when a hook of Triton stands in for the first launch."""
+    monkeypatch.setitem(launch._ABLE, CPU, True)
+    kernel = Kernel(kernels, "probe")
+    start = launch.Launch({(1,): lambda *args, **constants: kernels.ordinary.append(args)}, 1, {}, CPU)
+    start(torch.zeros(()))
+    start._kernel = kernel
+    start(torch.zeros(()))
+    start(torch.zeros(()))
+    assert len(kernels.ordinary) == 2
+    assert len(kernels.quick) == 1
+
+
 def test_the_chunks_of_a_long_tensor_are_added_up_by_a_wide_program(kernels, monkeypatch):
     """One program adds them up: 12,000 for 100 million elements."""
     monkeypatch.setattr(table, "CHUNK", 1)

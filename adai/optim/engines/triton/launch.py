@@ -41,7 +41,7 @@ class Launch:
             self._start(*[arg if isinstance(arg, int) else arg.data_ptr() for arg in args], *self._last)
             return
         compiled = self._kernel[(self._programs,)](*args, **self._constants)
-        if self._quick:
+        if self._quick and compiled is not None:  # None if a hook of Triton has kept it from the launch
             self._last = [value for name, value in self._constants.items() if name in self._kernel.arg_names]
             self._start = compiled[(self._programs, 1, 1)]
 
