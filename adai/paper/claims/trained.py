@@ -66,7 +66,10 @@ def _generalizes(folder: Path, rivals: Sequence[str]) -> Found:
     if len(better) == wanted:
         return Found(HOLDS, f"It holds for small nets at the paper's rates. {text}")
     if better:
-        return Found(HOLDS_WHEN, f"It is shown in {len(better)} of {len(enough)} comparisons. {text}")
+        return Found(
+            HOLDS_WHEN,
+            f"With small nets at the paper's rates it is shown in {len(better)} of {len(enough)} comparisons. {text}",
+        )
     return Found(DOES_NOT_HOLD if worse else NOT_SHOWN, text)
 
 
