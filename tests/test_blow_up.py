@@ -74,3 +74,26 @@ def test_every_line_of_the_figure_has_the_style_of_a_recipe():
     styles = [line.style for line in blow_up.LINES]
     assert set(styles) <= RECIPES.keys()
     assert len({style(name) for name in styles}) == len(styles)
+
+
+def test_settings_are_chosen_on_even_seeds_and_compared_on_odd_ones():
+    def runs(optimizer, factor, floor, values, status="finished"):
+        cell = Cell("digits", optimizer, factor, floor, 100)
+        return {cell: [row(Unit(cell, seed), test_error=value, status=status) for seed, value in enumerate(values)]}
+
+    found = {
+        **runs("adai", 1.0, 0.0, [2.0, 9.0, 2.0, 9.0, 2.0, 9.0]),  # the best on even seeds
+        **runs("adai", 0.3, 0.9, [3.0, 1.0, 3.0, 1.0, 3.0, 1.0]),
+        **runs("adai", 3.0, 0.9, [1.0] * 6, status="did not learn"),
+        **runs("ema", 1.0, None, [4.0, 5.0, 4.0, 5.1, 4.0, 5.2]),
+        **runs("sgd", 10.0, None, [1.0, 3.0, 1.0, 3.0, 1.0, 3.0]),
+    }
+    best = blow_up.choose(found, [cell for cell in found if cell.optimizer == "adai"])
+    assert best.cell == Cell("digits", "adai", 1.0, 0.0, 100)
+    assert best.errors == {1: 9.0, 3: 9.0, 5: 9.0}
+    assert blow_up.choose(found, cells("mnist")) is None
+    text = blow_up.at_best_rates(found, ["digits", "mnist"], 100)
+    assert "digits, smallnet | EMA momentum | × 1 | 5.10 ± 0.10 |  |" in text
+    assert "|  | Adai, best floor | × 1, floor 0 | 9.00 ± 0.00 | +3.90 (" in text
+    assert "|  | SGD momentum | × 10, the edge of the grid | 3.00 ± 0.00 | −2.10 (" in text
+    assert "a lower error than\nEMA momentum on 0 of 1 tasks, and a higher one on 1." in text
