@@ -15,6 +15,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 from adai import Adai
+from adai.optim.options import OF_OPTIMIZER
 
 
 class Shared(NamedTuple):
@@ -93,8 +94,10 @@ def fsdp1(model, options, *, use_orig_params):
 
 
 def zero(model, options):
-    constructor = functools.partial(Adai, process_group=dist.group.WORLD)
-    optimizer = ZeroRedundancyOptimizer(model.parameters(), optimizer_class=constructor, **options)
+    of_optimizer = {name: options[name] for name in OF_OPTIMIZER if name in options}
+    of_groups = {name: value for name, value in options.items() if name not in OF_OPTIMIZER}
+    constructor = functools.partial(Adai, process_group=dist.group.WORLD, **of_optimizer)
+    optimizer = ZeroRedundancyOptimizer(model.parameters(), optimizer_class=constructor, **of_groups)
     return Shared(DistributedDataParallel(model), optimizer, False, lambda: named(model))
 
 

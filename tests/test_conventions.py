@@ -102,7 +102,8 @@ def test_a_process_group_that_is_none():
         Adai([p], process_group=object())
     with pytest.raises(ValueError, match="this process is not a member of it"):
         Adai([p], process_group=torch.distributed.GroupMember.NON_GROUP_MEMBER)
-    with pytest.raises(ValueError, match="process_group is an option of the whole optimizer"):
+    to_do = r"give it to the constructor.* needs optimizer_class=functools.partial\(Adai, process_group=...\)"
+    with pytest.raises(ValueError, match=f"process_group is an option of the whole optimizer, .*{to_do}"):
         Adai([{"params": [p], "process_group": None}])
 
 

@@ -100,6 +100,27 @@ def test_steps_in_the_backward_pass_train_as_one_optimizer(engine, options):
     assert_close(model.parameters(), expected(options, engine).parameters(), 1e-10)
 
 
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_frozen_parameter_counts_in_the_mean_until_it_is_removed(removed):
+    ends = []
+    for in_pass in (True, False):
+        model = Net()
+        optimizer = Adai(model.parameters(), lr=0.01, mean="current" if in_pass else "previous")
+        if in_pass:
+            in_backward(optimizer)
+        for k in backwards(model, 10):
+            optimizer.step()
+            optimizer.zero_grad()
+            if k == 4:
+                model.layers[2].requires_grad_(False)
+                if in_pass and removed:
+                    (group,) = optimizer.param_groups
+                    group["params"] = [p for p in group["params"] if p.requires_grad]
+        ends.append(list(model.parameters()))
+    apart = max((p - q).abs().max().item() for p, q in zip(*ends, strict=True))
+    assert (apart < 1e-10) is removed
+
+
 def test_without_the_coupling_it_is_another_rule():
     model = Net()
     train(model, Several([Adai([p], lr=0.01, mean="previous") for p in model.parameters()]))

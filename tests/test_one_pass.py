@@ -5,9 +5,15 @@ import io
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.distributed.tensor.debug import CommDebugMode
 
 from adai import Adai, AdaiW
 from adai.optim.engines import cpu
+from adai.optim.shared.sharding import on_this_process
 from tests.engines import ENGINES, SHAPES, assert_close, each, train
 from tests.modes import MODES
 from tests.nets import OPTIONS, alone, error, net
@@ -138,6 +144,90 @@ def _on_ranks(mode):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["ddp", "fsdp2", "fsdp2_beside_plain", "fsdp1_flat", "hand_made"])
+@pytest.mark.parametrize("mode", MODES)
 def test_shards_end_where_one_process_ends(ranks, mode):
-    assert max(ranks(2).run(_on_ranks, mode)) < 1e-12
+    assert max(ranks(4).run(_on_ranks, mode)) < 1e-12
+
+
+# --- ranks that differ -----------------------------------------------------------------------------------------------
+
+# Whether ranks 0, 1 and 2 have a gradient, step by step. In the second step the only one that has is new, so there is
+# no mean before it.
+HAVE_GRADIENTS = [(1, 0, 0), (0, 1, 0), (1, 1, 1), (1, 0, 1), (1, 1, 1), (1, 1, 1), (0, 1, 1), (1, 1, 1), (1, 1, 0)]
+COLLECTIVES = [2, 2, 1, 1, 1, 1, 1, 1, 1]
+"""One for the mean of the step before, and one for the step's own where there was none."""
+
+
+def _gradient(step, rank, shape):
+    rng = torch.Generator().manual_seed(10 * step + rank)
+    return torch.randn(shape, generator=rng, dtype=torch.float64) * 3.0 ** ((step * (rank + 1)) % 5)
+
+
+def _ranks_that_differ(as_dtensors, between):
+    """Each rank's part of a parameter, where not all parts have a gradient in each step, against all on one process.
+
+    Before the seventh step, rank 1 alone starts again from its state dict, or changes its state.
+    """
+    rank, size = dist.get_rank(), dist.get_world_size()
+    start = torch.arange(4.0 * size, dtype=torch.float64).view(size, 4)
+    if as_dtensors:
+        mesh, options = init_device_mesh("cpu", (size,)), {}
+        mine = nn.Parameter(distribute_tensor(start, mesh, [Shard(0)]))
+    else:
+        options = {"process_group": dist.group.WORLD}
+        mine = nn.Parameter(start[rank : rank + 1].clone())
+    parts = [nn.Parameter(start[i : i + 1].clone()) for i in range(size)]
+    options = {**options, "lr": 0.03, **PREVIOUS}
+    optimizer, reference = Adai([mine], **options), Adai(parts, lr=0.03, **PREVIOUS)
+    counts = []
+    for step, have in enumerate(HAVE_GRADIENTS):
+        if step == 6 and rank == 1 and between == "load":
+            saved = optimizer.state_dict()
+            optimizer = Adai([mine], **options)
+            optimizer.load_state_dict(saved)
+        if step == 6 and between == "edit":
+            reference.state[parts[1]]["exp_avg_sq"].mul_(100)
+            if rank == 1:
+                on_this_process(mine, optimizer.state[mine]["exp_avg_sq"]).mul_(100)
+        for i, part in enumerate(parts):
+            part.grad = _gradient(step, i, (1, 4)) if have[i] else None
+        grad = parts[rank].grad
+        mine.grad = grad if grad is None or not as_dtensors else DTensor.from_local(grad, mesh, [Shard(0)])
+        with CommDebugMode() as counter:
+            optimizer.step()
+        counts.append(counter.get_total_counts())
+        reference.step()
+    here = mine.to_local() if as_dtensors else mine
+    return counts, (here - parts[rank]).abs().max().item()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("between", ["nothing", "load", "edit"])
+@pytest.mark.parametrize("as_dtensors", [False, True], ids=["process_group", "DTensor"])
+def test_what_one_rank_lacks_loads_or_changes_counts_at_once_and_costs_no_collective(ranks, as_dtensors, between):
+    for counts, difference in ranks(3).run(_ranks_that_differ, as_dtensors, between):
+        assert counts == COLLECTIVES
+        assert difference < 1e-12
+
+
+def _resumed_where_gradients_change():
+    """A run, and one that starts again from its state on all ranks just before other ranks have gradients."""
+    rank, ends = dist.get_rank(), []
+    for resumes in (False, True):
+        p = nn.Parameter(torch.ones(4, dtype=torch.float64))
+        options = {"lr": 0.03, "process_group": dist.group.WORLD, **PREVIOUS}
+        optimizer = Adai([p], **options)
+        for step, have in enumerate(HAVE_GRADIENTS):
+            if resumes and step in (6, 8):
+                saved = optimizer.state_dict()
+                optimizer = Adai([p], **options)
+                optimizer.load_state_dict(saved)
+            p.grad = _gradient(step, rank, (4,)) if have[rank] else None
+            optimizer.step()
+        ends.append(p.detach())
+    return torch.equal(*ends)
+
+
+@pytest.mark.slow
+def test_shards_resume_bit_for_bit_also_where_the_gradients_change(ranks):
+    assert ranks(3).run(_resumed_where_gradients_change) == [True] * 3

@@ -32,7 +32,8 @@ def in_backward(optimizer: Adai) -> InBackward:
     ``zero_grad()`` find nothing to do; schedulers and state dicts work as before.
 
     v̂ is divided by the mean of the backward pass before, as with ``mean="previous"``, because the mean of this one is
-    not known before its end. Each backward pass reads every v once more.
+    not known before its end. Each backward pass reads every v once more. A parameter that you freeze during training
+    still counts in the mean, until you remove it from ``optimizer.param_groups``.
 
     **When not to use it.** If gradients of several backward passes are added up, because here each pass is a step. With
     `torch.amp.GradScaler` or clipping by the norm of all gradients, because these need all gradients before any

@@ -91,7 +91,10 @@ def check_group(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, An
     """Raise if the options of a new parameter group are invalid; return them together with the defaults."""
     for name in OF_OPTIMIZER:
         if name in group:
-            raise ValueError(f"{name} is an option of the whole optimizer, not of a parameter group")
+            raise ValueError(
+                f"{name} is an option of the whole optimizer, not of a parameter group; give it to the constructor. "
+                f"ZeroRedundancyOptimizer needs optimizer_class=functools.partial(Adai, {name}=...) for that"
+            )
     options = {**defaults, **group}
     check(options)
     return options

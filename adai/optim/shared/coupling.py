@@ -30,7 +30,8 @@ class Coupling:
     torchao's CPU offload, or `torch.distributed.optim._apply_optimizer_in_backward`. Give the same ``Coupling`` to all
     of these optimizers, and together they train as one optimizer with ``mean="previous"`` does: they divide v̂ by the
     mean of the round before. A new round begins when a parameter is about to move a second time. The mean is over all
-    parameters of all the optimizers that have taken a step.
+    parameters of all the optimizers that have taken a step. One that you freeze still counts, until you remove it from
+    its optimizer's group.
 
     The first round has no round before it. It moves the parameters exactly all the same, because
     :math:`\hat m_1 = g_1` whatever the inertia is. When the second round begins, the mean of the first is known, and
