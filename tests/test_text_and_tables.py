@@ -10,7 +10,7 @@ from adai.lab.optimizers.recipes import recipe
 from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
 from adai.lab.tasks.tables import read_table, table_task
-from adai.lab.tasks.text import Windows, matrices, read_text
+from adai.lab.tasks.text import Windows, matrices, read_text, text_task
 from adai.lab.training.train import train
 
 CPU = torch.device("cpu")
@@ -37,6 +37,28 @@ def test_windows_lie_end_to_end_and_each_target_is_the_next_character():
     ((inputs, targets),) = windows.batches([torch.tensor([0, 4])], torch.Generator())
     assert inputs.tolist() == [list(range(8)), list(range(32, 40))]
     assert torch.equal(targets, inputs + 1)
+
+
+@pytest.mark.parametrize("stride", [4, 3, 1])
+def test_in_overlapping_windows_each_character_counts_once_with_enough_before_it(stride):
+    tokens = torch.arange(1, 42)
+    windows = Windows(tokens, 8, stride=stride)
+    ((inputs, targets),) = windows.batches([torch.arange(len(windows))], torch.Generator())
+    counts = targets != -100
+    assert torch.equal(targets[counts], (inputs + 1)[counts])
+    counted = targets[counts].tolist()
+    assert counted == list(range(2, 2 + len(counted)))
+    assert len(tokens) - 1 - len(counted) < stride  # what does not fill a window
+    assert counts[0].all()
+    assert all(row.tolist() == [False] * (8 - stride) + [True] * stride for row in counts[1:])
+
+
+def test_a_text_is_read_with_half_a_window_before_each_character(tmp_path):
+    found = read_text(text(tmp_path, "".join(chr(97 + number % 26) for number in range(1000))), context=8)
+    task = text_task(found, CPU, context=8)()
+    for source in (task.test, task.validation):
+        assert (source.context, source.stride, source.shifted) == (8, 4, False)
+    assert (task.train.context, task.train.stride, task.train.shifted) == (8, 8, True)
 
 
 def test_shifted_windows_begin_elsewhere_each_epoch_and_stay_within_the_text():
