@@ -6,6 +6,7 @@ import torch
 
 from adai.errors import UserError
 from adai.lab.models import TABLE_MODELS, TEXT_MODELS
+from adai.lab.models.transformer import _turned, _turns
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
@@ -94,7 +95,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path):
 def test_the_transformer_sees_no_character_to_come():
     torch.manual_seed(0)
     model = TEXT_MODELS["transformer"](10)
-    assert sum(p.numel() for p in TEXT_MODELS["transformer"](65).parameters()) == pytest.approx(0.82e6, rel=0.01)
+    assert sum(p.numel() for p in TEXT_MODELS["transformer"](65).parameters()) == pytest.approx(0.81e6, rel=0.01)
     tokens = torch.randint(10, (2, 64))
     changed = tokens.clone()
     changed[:, 40:] = 0
@@ -102,6 +103,17 @@ def test_the_transformer_sees_no_character_to_come():
         a, b = model(tokens), model(changed)
     assert torch.allclose(a[:, :, :40], b[:, :, :40], atol=1e-6)
     assert not torch.allclose(a[:, :, 40:], b[:, :, 40:], atol=1e-3)
+
+
+def test_attention_of_the_transformer_depends_on_the_distance_alone():
+    turns = _turns(16, 6).double()
+    q, k = torch.randn(2, 6, dtype=torch.float64)
+    at = [_turned(x.expand(16, 6), turns) for x in (q, k)]
+    product = at[0] @ at[1].T  # of the query at each position with the key at each other
+    for distance in range(16):
+        along = product.diagonal(-distance)
+        assert torch.allclose(along, along[0].expand_as(along), atol=1e-12)
+    assert product[0, 0] == pytest.approx(float(q @ k), abs=1e-12)
 
 
 def test_vectors_do_not_decay():
