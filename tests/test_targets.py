@@ -13,6 +13,7 @@ from adai.errors import UserError
 from adai.lab.host.ranks import Ranks
 from adai.lab.measure.objective import Objective
 from adai.lab.settings import Settings
+from adai.lab.tasks import metric
 from adai.lab.tasks.targets import Counted
 from adai.lab.tasks.task import Task
 from adai.lab.training.learner import Learner
@@ -138,6 +139,28 @@ def test_words_of_a_sequence_count_one_by_one():
     counts = y != -100
     wrong = (outputs.argmax(1) != y)[counts].double().mean().item()
     assert tally.means(Ranks()).error == pytest.approx(100 * wrong)
+
+
+@pytest.mark.parametrize("ignored", [-100, 1])
+def test_metrics_count_the_targets_that_the_loss_counts(ignored):
+    draws = torch.Generator().manual_seed(0)
+    outputs, y = torch.randn(6, 3, 5, generator=draws), torch.randint(3, (6, 5), generator=draws)
+    y[0], y[1, 2:] = ignored, ignored
+    loss = partial(cross_entropy, ignore_index=ignored)
+    counts = y != ignored
+    nats = loss(outputs, y).item()
+    right = (outputs.argmax(1) == y)[counts].double().mean().item()
+    expected = {
+        metric.error: 100 * (1 - right),
+        metric.accuracy: 100 * right,
+        metric.bits: nats / math.log(2),
+        metric.perplexity: math.exp(nats),
+    }
+    for one, value in expected.items():
+        tally = Tally(CPU, counted=Counted(loss), metric=one)
+        for some in (slice(0, 1), slice(1, 6)):
+            tally.add(Counted(loss)(outputs[some], y[some]), outputs[some], y[some])
+        assert tally.means(Ranks()).metric == pytest.approx(value, rel=1e-5)
 
 
 def test_a_loss_of_ones_own_says_what_it_leaves_out():

@@ -6,11 +6,12 @@ import torch
 
 from adai.errors import UserError
 from adai.lab.models import TABLE_MODELS, TEXT_MODELS
+from adai.lab.models.transformer import _turned, _turns
 from adai.lab.optimizers.recipes import recipe
 from adai.lab.settings import Settings
 from adai.lab.tasks.named import named_task
 from adai.lab.tasks.tables import read_table, table_task
-from adai.lab.tasks.text import Windows, matrices, read_text
+from adai.lab.tasks.text import Windows, matrices, read_text, text_task
 from adai.lab.training.train import train
 
 CPU = torch.device("cpu")
@@ -37,6 +38,28 @@ def test_windows_lie_end_to_end_and_each_target_is_the_next_character():
     ((inputs, targets),) = windows.batches([torch.tensor([0, 4])], torch.Generator())
     assert inputs.tolist() == [list(range(8)), list(range(32, 40))]
     assert torch.equal(targets, inputs + 1)
+
+
+@pytest.mark.parametrize("stride", [4, 3, 1])
+def test_in_overlapping_windows_each_character_counts_once_with_enough_before_it(stride):
+    tokens = torch.arange(1, 42)
+    windows = Windows(tokens, 8, stride=stride)
+    ((inputs, targets),) = windows.batches([torch.arange(len(windows))], torch.Generator())
+    counts = targets != -100
+    assert torch.equal(targets[counts], (inputs + 1)[counts])
+    counted = targets[counts].tolist()
+    assert counted == list(range(2, 2 + len(counted)))
+    assert len(tokens) - 1 - len(counted) < stride  # what does not fill a window
+    assert counts[0].all()
+    assert all(row.tolist() == [False] * (8 - stride) + [True] * stride for row in counts[1:])
+
+
+def test_a_text_is_read_with_half_a_window_before_each_character(tmp_path):
+    found = read_text(text(tmp_path, "".join(chr(97 + number % 26) for number in range(1000))), context=8)
+    task = text_task(found, CPU, context=8)()
+    for source in (task.test, task.validation):
+        assert (source.context, source.stride, source.shifted) == (8, 4, False)
+    assert (task.train.context, task.train.stride, task.train.shifted) == (8, 8, True)
 
 
 def test_shifted_windows_begin_elsewhere_each_epoch_and_stay_within_the_text():
@@ -72,7 +95,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path):
 def test_the_transformer_sees_no_character_to_come():
     torch.manual_seed(0)
     model = TEXT_MODELS["transformer"](10)
-    assert sum(p.numel() for p in TEXT_MODELS["transformer"](65).parameters()) == pytest.approx(0.82e6, rel=0.01)
+    assert sum(p.numel() for p in TEXT_MODELS["transformer"](65).parameters()) == pytest.approx(0.81e6, rel=0.01)
     tokens = torch.randint(10, (2, 64))
     changed = tokens.clone()
     changed[:, 40:] = 0
@@ -80,6 +103,17 @@ def test_the_transformer_sees_no_character_to_come():
         a, b = model(tokens), model(changed)
     assert torch.allclose(a[:, :, :40], b[:, :, :40], atol=1e-6)
     assert not torch.allclose(a[:, :, 40:], b[:, :, 40:], atol=1e-3)
+
+
+def test_attention_of_the_transformer_depends_on_the_distance_alone():
+    turns = _turns(16, 6).double()
+    q, k = torch.randn(2, 6, dtype=torch.float64)
+    at = [_turned(x.expand(16, 6), turns) for x in (q, k)]
+    product = at[0] @ at[1].T  # of the query at each position with the key at each other
+    for distance in range(16):
+        along = product.diagonal(-distance)
+        assert torch.allclose(along, along[0].expand_as(along), atol=1e-12)
+    assert product[0, 0] == pytest.approx(float(q @ k), abs=1e-12)
 
 
 def test_vectors_do_not_decay():

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from adai.lab.tasks.targets import IGNORED
+
 # The total of a batch and its weight. Both are added up over batches and processes.
 Sums = tuple[Tensor, Tensor | int]
 
@@ -26,7 +28,8 @@ class Metric(NamedTuple):
     Args:
         name: its name in sentences, such as ``error`` or ``RMSE``.
         unit: the unit of a value, such as ``%``; may be empty.
-        sums: takes a batch's outputs and targets, and returns its total (0-dim) and its weight.
+        sums: takes a batch's outputs and targets, and returns its total (0-dim) and its weight. A target that the
+            task's loss ignores is −100, whatever the loss's ``ignore_index`` is: leave it out of both.
         value: maps the mean to the metric; ``math.sqrt`` for RMSE. It has to be increasing.
         lower_is_better: whether lower values are better.
         digits: the number of digits after the decimal point in tables.
@@ -61,15 +64,19 @@ class Metric(NamedTuple):
 
 
 def _right(outputs: Tensor, targets: Tensor) -> Sums:
-    return (outputs.argmax(dim=1) == targets).sum(), targets.numel()
+    return (outputs.argmax(dim=1) == targets).sum(), _count(targets)
 
 
 def _wrong(outputs: Tensor, targets: Tensor) -> Sums:
-    return (outputs.argmax(dim=1) != targets).sum(), targets.numel()
+    return ((outputs.argmax(dim=1) != targets) & (targets != IGNORED)).sum(), _count(targets)
 
 
 def _nats(outputs: Tensor, targets: Tensor) -> Sums:
-    return cross_entropy(outputs.float(), targets, reduction="sum"), targets.numel()
+    return cross_entropy(outputs.float(), targets, reduction="sum", ignore_index=IGNORED), _count(targets)
+
+
+def _count(targets: Tensor) -> Tensor:
+    return (targets != IGNORED).sum()
 
 
 def _squares(outputs: Tensor, targets: Tensor) -> Sums:

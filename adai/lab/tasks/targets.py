@@ -13,7 +13,8 @@ from adai.errors import UserError
 
 Loss = Callable[[Any, Tensor], Tensor]
 
-IGNORED = -100  # the default ignore_index of torch's cross_entropy and nll_loss
+IGNORED = -100
+"""The default ``ignore_index`` of torch's cross_entropy and nll_loss; the target that no metric counts."""
 
 
 class Counted:
@@ -50,6 +51,12 @@ class Counted:
         if self.ignored is None or targets.is_floating_point():
             return torch.ones_like(targets, dtype=torch.bool)
         return targets != self.ignored
+
+    def marked(self, targets: Tensor) -> Tensor:
+        """The targets, with `IGNORED` in place of those that do not count."""
+        if self.ignored in (None, IGNORED) or targets.is_floating_point():
+            return targets
+        return targets.masked_fill(targets == self.ignored, IGNORED)
 
     def weight(self, targets: Tensor) -> Tensor | int:
         """Σ w_i over the targets: the weight of their mean loss in a mean over several batches.

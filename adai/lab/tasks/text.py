@@ -12,6 +12,7 @@ from adai.errors import UserError
 from adai.lab.models.transformer import Transformer
 from adai.lab.tasks.metric import bits
 from adai.lab.tasks.sources import Pair
+from adai.lab.tasks.targets import IGNORED
 from adai.lab.tasks.task import Factory, Task
 
 CONTEXT = 64
@@ -38,23 +39,29 @@ class Text(NamedTuple):
 class Windows:
     """Windows of a text (N, context) as inputs, and the same windows shifted by one character as targets.
 
-    The windows are adjacent. With ``shifted`` their common offset is drawn for each epoch, so that over the epochs each
-    character is at every position of a window.
+    By default the windows are adjacent. With ``shifted`` their common offset is drawn for each epoch, so that over the
+    epochs each character is at every position of a window.
+
+    With a ``stride`` smaller than the context they overlap, and only the last ``stride`` targets of a window count; all
+    count in the first. So each character counts once, and has at least context − stride characters before it, as it has
+    for a reader of the text. The other targets are `IGNORED`.
 
     Args:
         tokens: the numbers of the characters, on the training device.
         context: the number of characters in a window.
         shifted: whether to draw the offset, for training.
+        stride: from the beginning of a window to the beginning of the next; default the context.
     """
 
-    def __init__(self, tokens: Tensor, context: int, *, shifted: bool = False) -> None:
+    def __init__(self, tokens: Tensor, context: int, *, shifted: bool = False, stride: int | None = None) -> None:
         self.tokens = tokens
         self.context = context
         self.shifted = shifted
+        self.stride = stride or context
 
     def __len__(self) -> int:
         """The number of windows; with ``shifted`` one less than fit, to leave room for the offset."""
-        return (len(self.tokens) - 1) // self.context - self.shifted
+        return (len(self.tokens) - 1 - self.context) // self.stride + 1 - self.shifted
 
     def batches(self, places: Sequence[Tensor], draws: Generator) -> Iterator[Pair]:
         """The windows with these indices."""
@@ -68,10 +75,14 @@ class Windows:
 
     def at(self, where: Tensor, drawn: tuple[Tensor, ...]) -> Pair:
         """The windows with these numbers, shifted as was drawn."""
-        begins = self.context * where + (drawn[0] if drawn else 0)
+        begins = self.stride * where + (drawn[0] if drawn else 0)
         within = torch.arange(self.context + 1, device=self.tokens.device)
         taken = self.tokens[begins.unsqueeze(1) + within]
-        return taken[:, :-1], taken[:, 1:]
+        inputs, targets = taken[:, :-1], taken[:, 1:]
+        if self.stride < self.context:
+            again = (within[:-1] < self.context - self.stride) & (where > 0).unsqueeze(1)
+            targets = targets.masked_fill(again, IGNORED)
+        return inputs, targets
 
 
 def read_text(file: Path, context: int = CONTEXT) -> Text:
@@ -105,17 +116,21 @@ def matrices(parameter: Tensor) -> bool:
 
 
 def text_task(text: Text, device: torch.device, *, context: int = CONTEXT) -> Factory:
-    """The task to predict the next character with a `Transformer`. Its metric is the number of bits per character."""
-    windows = partial(Windows, context=context)
+    """The task to predict the next character with a `Transformer`. Its metric is the number of bits per character.
+
+    Windows of the validation and the test part overlap by half: a character at the beginning of a window, with nothing
+    before it, would say more of the window than of the model.
+    """
+    read = partial(Windows, context=context, stride=context // 2)
     train, validation, test = (part.to(device) for part in (text.train, text.validation, text.test))
 
     def task() -> Task:
         return Task(
             Transformer(len(text.characters), context),
-            windows(train, shifted=True),
-            windows(test),
+            Windows(train, context, shifted=True),
+            read(test),
             metric=bits._replace(name="bits a character"),
-            validation=windows(validation),
+            validation=read(validation),
             decays=matrices,
         )
 

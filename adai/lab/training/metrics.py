@@ -76,7 +76,7 @@ class Tally:
                 likeliest = outputs.topk(min(TOP, outputs.shape[1]), dim=1).indices
                 self.sums[5] += ((likeliest != targets.unsqueeze(1)).all(dim=1) & counts).sum()
         if self.metric:
-            total, of = self.metric.sums(outputs, targets)
+            total, of = self.metric.sums(outputs, self.counted.marked(targets))
             self.sums[6] += total
             self.sums[7] += of
 
