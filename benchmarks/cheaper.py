@@ -12,7 +12,6 @@ tasks to the JSON file.
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +28,40 @@ TASKS: dict[str, dict[str, Any]] = {
     "cifar10": {"epochs": 3, "model": "resnet8", "channels_last": True},
 }
 OPTIONS: dict[str, Any] = {"lr": 1.0, "weight_decay": 5e-4, "min_inertia": 0.9, "warmup_steps": 100}
-FORMS: dict[str, dict[str, Any]] = {
-    "exact": {},
-    "bfloat16-state": {"state_dtype": torch.bfloat16},
-    "one-pass": {"mean": "previous"},
-    "both": {"state_dtype": torch.bfloat16, "mean": "previous"},
+
+
+def exact(model: nn.Module) -> Adai:
+    """The rule, with float32 state."""
+    return Adai(model.parameters(), **OPTIONS)
+
+
+def bfloat16_state(model: nn.Module) -> Adai:
+    """State in two bytes."""
+    return Adai(model.parameters(), **OPTIONS, state_dtype=torch.bfloat16)
+
+
+def one_pass(model: nn.Module) -> Adai:
+    """The mean of the step before."""
+    return Adai(model.parameters(), **OPTIONS, mean="previous")
+
+
+def both(model: nn.Module) -> Adai:
+    """State in two bytes, and the mean of the step before."""
+    return Adai(model.parameters(), **OPTIONS, state_dtype=torch.bfloat16, mean="previous")
+
+
+# By name, so that other processes find them.
+FORMS = {
+    form.__name__.replace("_", "-"): f"{Path(__file__).stem}:{form.__name__}"
+    for form in (exact, bfloat16_state, one_pass, both)
 }
-
-
-def _made(more: dict[str, Any], model: nn.Module) -> Adai:
-    return Adai(model.parameters(), **OPTIONS, **more)
 
 
 def measure(task: str, seeds: int, out: Path, device: str, jobs: int) -> list[dict[str, Any]]:
     """A row for each form."""
     result = compare(
         task,
-        optimizers={form: partial(_made, more) for form, more in FORMS.items()},
+        optimizers=FORMS,
         seeds=seeds,
         folder=out / task,
         device=device,
