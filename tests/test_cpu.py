@@ -136,6 +136,25 @@ def test_whatever_changes_between_steps_is_noticed(tensors, change):
     assert_close(*results, 1e-5)
 
 
+def test_the_sums_of_v_are_kept_where_v_is_views_of_one_buffer(tensors, monkeypatch):
+    """They share a version counter, which each step raises once for each of them."""
+    known, results = [], []
+    take = cpu.Fused._take_totals
+    monkeypatch.setattr(cpu.Fused, "_take_totals", lambda self: known.append(self._known) or take(self))
+    for options in ({"fused": True}, {"foreach": False}):
+        params = tensors(((4, 4), (7,), (3,)), torch.float32)
+        optimizer = train(params, 1, **options)
+        buffer = torch.cat([optimizer.state[p]["exp_avg_sq"].flatten() for p in params])
+        for p, view in zip(params, buffer.split([p.numel() for p in params]), strict=True):
+            optimizer.state[p]["exp_avg_sq"] = view.view_as(p)
+        train(params, 4, optimizer=optimizer)
+        buffer.mul_(4)
+        train(params, 2, optimizer=optimizer)
+        results.append(params)
+    assert known == [False, *[False, True, True, True], *[False, True]]
+    assert_close(*results, 1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "max_grad_norm": 1.0}, {"dampening": 0.5}], ids=str)
 def test_results_do_not_depend_on_threads(tensors, dtype, options):

@@ -188,8 +188,7 @@ class Fused:
         options = _options(hyper, 1.0 if clip is None else float(clip))
         v_mean = float(mean.value)
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
-        written([*batch.params, *batch.exp_avg_sqs])
-        self._watch.leave(writes=1)
+        self._watch.leave_written(batch.exp_avg_sqs, lambda: written(batch.params + batch.exp_avg_sqs))
 
     def _count(self, batch: Batch, counts: Sequence[Count]) -> None:
         """Put the counts of this step into the table, once."""
