@@ -679,7 +679,7 @@ CPU = torch.device("cpu")
 
 def test_missing_says_why(untried):
     assert gpu.missing(CPU) is None  # which the interpreter makes possible
-    assert gpu.missing(torch.device("cuda")) == "TRITON_INTERPRET is set"
+    assert gpu.missing(torch.device("cuda")) == "the environment variable TRITON_INTERPRET is set; unset it"
 
 
 def test_missing_says_what_failed(untried, monkeypatch):
@@ -687,7 +687,7 @@ def test_missing_says_what_failed(untried, monkeypatch):
         raise ImportError
 
     monkeypatch.setattr(gpu, "_kernels", not_installed)
-    assert gpu.missing(CPU) == "Triton is not installed"
+    assert gpu.missing(CPU) == "Triton is not installed; run pip install triton"
     gpu._TRIED.clear()
     monkeypatch.setattr(gpu, "_kernels", lambda: SimpleNamespace(probe=None, INTERPRETED=True))
     assert gpu.missing(CPU).startswith("Triton does not work on cpu (")
