@@ -233,8 +233,11 @@ def _eps(saved):
             r"parameter 1 \(b\) has dtype torch.float32, but its exp_avg in the state dict has dtype torch.complex64",
         ),
         (_integer, r"parameter 1 \(b\) has dtype torch.float32, but its bias_correction .* torch.int32"),
-        (_steps, r"step of parameter 1 \(b\) in the state dict must be a number, but has shape \(2,\)"),
-        (_list, r"exp_avg of parameter 1 \(b\) in the state dict is a list, not a tensor"),
+        (
+            _steps,
+            r"step of parameter 1 \(b\) in the state dict must be a number, but has shape \(2,\); give what state",
+        ),
+        (_list, r"exp_avg of parameter 1 \(b\) in the state dict is a list, not a tensor; give what state_dict"),
         (_eps, "Invalid eps value: 2.0"),
     ],
 )

@@ -36,7 +36,10 @@ def run(optimizer, params, tensors, steps=3):
         ({"lr": float("inf")}, "Invalid learning rate: inf"),
         ({"lr": torch.tensor(-2.0)}, "Invalid learning rate: -2.0"),
         ({"lr": torch.ones(2)}, "Tensor lr must be 1-element, but it has 2 elements"),
-        ({"lr": torch.tensor(0.1), "foreach": True}, "lr as a Tensor is not supported"),
+        (
+            {"lr": torch.tensor(0.1), "foreach": True},
+            "lr as a Tensor is not supported for capturable=False and foreach=True; leave foreach at None",
+        ),
         ({"betas": (0.0, 0.99)}, "Invalid beta parameter at index 0: 0.0"),
         ({"betas": (1.1, 0.99)}, "Invalid beta parameter at index 0: 1.1"),
         ({"betas": (0.1, 1.0)}, "Invalid beta parameter at index 1: 1.0"),
@@ -100,7 +103,7 @@ def test_a_process_group_that_is_none():
     p = torch.zeros(1, requires_grad=True)
     with pytest.raises(TypeError, match=r"must be a torch.distributed.ProcessGroup, but got object"):
         Adai([p], process_group=object())
-    with pytest.raises(ValueError, match="this process is not a member of it"):
+    with pytest.raises(ValueError, match="this process is not a member of it; give a group that it is in, or None"):
         Adai([p], process_group=torch.distributed.GroupMember.NON_GROUP_MEMBER)
     to_do = r"give it to the constructor.* needs optimizer_class=functools.partial\(Adai, process_group=...\)"
     with pytest.raises(ValueError, match=f"process_group is an option of the whole optimizer, .*{to_do}"):
@@ -109,12 +112,12 @@ def test_a_process_group_that_is_none():
 
 @pytest.mark.parametrize("other", ["foreach", "differentiable"])
 def test_fused_excludes(other):
-    with pytest.raises(RuntimeError, match=f"`fused` and `{other}` cannot be `True` together"):
+    with pytest.raises(RuntimeError, match=f"`fused` and `{other}` cannot be `True` together; leave one of them out"):
         Adai([torch.zeros(1, requires_grad=True)], fused=True, **{other: True})
 
 
 def test_foreach_does_not_differentiate():
-    with pytest.raises(RuntimeError, match="`foreach` does not support `differentiable`"):
+    with pytest.raises(RuntimeError, match="`foreach` does not support `differentiable`; leave foreach at None"):
         Adai([torch.zeros(1, requires_grad=True)], foreach=True, differentiable=True)
 
 

@@ -2,8 +2,10 @@
 
 import copy
 import logging
+import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,10 +33,10 @@ def engine_of(optimizer):
 @pytest.fixture
 def not_built(monkeypatch, tmp_path):
     """An installation without a compiler: the library's file is not there."""
-    library.load.cache_clear()
+    library.look.cache_clear()
     monkeypatch.setattr(library, "__file__", str(tmp_path / "adai" / "optim" / "engines" / "cpu" / "library.py"))
     yield
-    library.load.cache_clear()
+    library.look.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -51,8 +53,24 @@ def test_a_source_folder_that_is_not_built_is_told_from_an_installation(not_buil
     assert library.load() is None
     assert caplog.messages == [
         f"adai is imported from {tmp_path}, where its CPU kernel is not built; run pip install -e . there (with a C "
-        "compiler), or run elsewhere; the foreach engine is used"
+        "compiler), or run elsewhere; the foreach engine is used on CPUs"
     ]
+
+
+def test_a_kernel_that_cannot_be_loaded_is_told_from_none(not_built, tmp_path, tensors):
+    """As one of another platform."""
+    file = tmp_path / "adai" / "optim" / "engines" / "cpu" / "_kernel.so"
+    file.parent.mkdir(parents=True)
+    file.write_text("no library")
+    said = rf"CPU kernel cannot be loaded \({file}: .*\); to build it, install a C compiler, .*; leave fused at None"
+    with pytest.raises(RuntimeError, match=said):
+        Adai(tensors(), fused=True)
+    assert isinstance(engine_of(Adai(tensors())), Foreach)
+
+
+def test_on_windows_no_compiler_is_asked_for(not_built, monkeypatch):
+    monkeypatch.setattr(library, "os", SimpleNamespace(name="nt"))
+    assert cpu.missing() == "adai has no CPU kernel for Windows"
 
 
 def test_without_the_kernel_foreach_steps_in_with_one_log_line(not_built, tensors, caplog):
@@ -62,10 +80,14 @@ def test_without_the_kernel_foreach_steps_in_with_one_log_line(not_built, tensor
         assert isinstance(engine_of(optimizer), Foreach)
         optimizer.step()
         Adai(tensors()).step()
+    reason = (
+        "adai was installed without its CPU kernel, because there was no C compiler; to build it, install a C "
+        "compiler, such as gcc, and run pip install . in adai's source folder again"
+    )
     assert [r.getMessage() for r in caplog.records if r.name.startswith("adai")] == [
-        "adai was installed without its compiled CPU kernel (no C compiler); the foreach engine is used"
+        f"{reason}; the foreach engine is used on CPUs"
     ]
-    with pytest.raises(RuntimeError, match="fused=True is not possible: .* without its compiled CPU kernel"):
+    with pytest.raises(RuntimeError, match=re.escape(f"fused=True is not possible: {reason}; leave fused at None")):
         Adai(params, fused=True)
     optimizer = Adai(tensors(), lr=torch.tensor(0.1))
     assert isinstance(engine_of(optimizer), Loop)
@@ -136,6 +158,25 @@ def test_whatever_changes_between_steps_is_noticed(tensors, change):
     assert_close(*results, 1e-5)
 
 
+def test_the_sums_of_v_are_kept_where_v_is_views_of_one_buffer(tensors, monkeypatch):
+    """They share a version counter, which each step raises once for each of them."""
+    known, results = [], []
+    take = cpu.Fused._take_totals
+    monkeypatch.setattr(cpu.Fused, "_take_totals", lambda self: known.append(self._known) or take(self))
+    for options in ({"fused": True}, {"foreach": False}):
+        params = tensors(((4, 4), (7,), (3,)), torch.float32)
+        optimizer = train(params, 1, **options)
+        buffer = torch.cat([optimizer.state[p]["exp_avg_sq"].flatten() for p in params])
+        for p, view in zip(params, buffer.split([p.numel() for p in params]), strict=True):
+            optimizer.state[p]["exp_avg_sq"] = view.view_as(p)
+        train(params, 4, optimizer=optimizer)
+        buffer.mul_(4)
+        train(params, 2, optimizer=optimizer)
+        results.append(params)
+    assert known == [False, *[False, True, True, True], *[False, True]]
+    assert_close(*results, 1e-5)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1, "max_grad_norm": 1.0}, {"dampening": 0.5}], ids=str)
 def test_results_do_not_depend_on_threads(tensors, dtype, options):
@@ -181,17 +222,17 @@ def test_import_compiles_and_loads_nothing():
 import sys, torch, adai
 assert "torch._dynamo" not in sys.modules and "triton" not in sys.modules and "setuptools" not in sys.modules
 from adai.optim.engines.cpu import library
-assert library.load.cache_info().currsize == 0
+assert library.look.cache_info().currsize == 0
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_kernel_built_from_other_sources_is_refused(monkeypatch):
     """It would read and write past the tables that it is handed."""
-    library.load.cache_clear()
+    library.look.cache_clear()
     monkeypatch.setattr(library, "VERSION", library.VERSION + 1)
     try:
         with pytest.raises(RuntimeError, match=r"was built from other sources .* install adai again"):
             library.load()
     finally:
-        library.load.cache_clear()
+        library.look.cache_clear()

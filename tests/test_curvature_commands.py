@@ -80,6 +80,61 @@ def test_curvature_writes_table_numbers_and_figures(states, tmp_path, capsys):
     assert all((out / name).read_bytes().startswith(PNG) for name in ("density.png", "surface.png"))
 
 
+class Picky(nn.Sequential):
+    """Refuses to compute with a large first bias."""
+
+    def forward(self, x):
+        if self[0].bias[0] > 10:
+            raise ValueError("I will not")
+        return super().forward(x)
+
+
+def picky():
+    task = tiny()
+    task.model = Picky(*task.model)
+    return task
+
+
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [
+        (["curvature", "--top", "2"], "curvature.csv"),
+        (["curvature", "--eq5", "--top", "2"], "eq5.csv"),
+        (["noise", "--B", "8", "--minibatches", "60", "--parameters", "20"], "noise.csv"),
+    ],
+    ids=["curvature", "eq5", "noise"],
+)
+def test_nets_that_cannot_be_measured_are_named_and_the_others_measured(command, table, states, tmp_path, capsys):
+    good, bad = torch.load(states[0]), str(tmp_path / "bad.pt")
+    torch.save({**good, "0.bias": good["0.bias"] + 100}, bad)
+    out, gone = tmp_path / "out", str(tmp_path / "gone.pt")
+    rest = [*command[1:], "--task", "tests.test_curvature_commands:picky", "--out", str(out)]
+    assert main([command[0], gone, states[0], bad, states[1], *rest]) == 1
+    printed = capsys.readouterr()
+    assert list(dict.fromkeys(row["parameters"] for row in lines(out / table))) == ["net0", "net1"]
+    reason = "cannot compute the loss of this model on its data: ValueError: I will not"
+    said = [f"gone.pt: cannot read {gone}: No such file or directory", f"bad: {reason} (see {out}/error.txt)"]
+    assert printed.out.splitlines()[-2:] == said
+    assert printed.err == ""
+    assert "I will not" in (out / "error.txt").read_text()
+
+    assert main([command[0], gone, bad, *rest[:-1], str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert error == f"adai {command[0]}: {said[0]}\n{said[1]}\n".replace(str(out), str(tmp_path / "none"))
+
+
+def test_a_comparison_that_cannot_be_measured_is_named_and_the_others_measured(states, tmp_path, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (empty / "config.json").write_text('{"optimizers": {}}')
+    out = tmp_path / "out"
+    assert main(["curvature", str(empty), states[0], *TINY, "--top", "2", "--out", str(out)]) == 1
+    assert [row["parameters"] for row in lines(out / "curvature.csv")] == ["net0"]
+    assert f"{empty}: {empty} has no finished run that has learned anything" in capsys.readouterr().out
+    assert main(["curvature", str(empty)]) == 2
+    assert capsys.readouterr().err.startswith(f"adai curvature: {empty} has no finished run")
+
+
 def test_batch_statistics_are_written_into_the_result(tmp_path):
     out = tmp_path / "out"
     task = ["--task", "tests.test_curvature_commands:normed", "--batch-norm", "batch", "--batch", "20"]
@@ -295,7 +350,7 @@ def test_data_and_net_that_no_run_would_use_are_refused(command, tmp_path, monke
         (["curvature", "--task", "tests.test_curvature_commands:nothing"], "returns NoneType"),
         (["curvature", "--rho", "0"], "'0' is not a number above 0"),
         (["curvature", "--model", "resnet19"], "unknown model 'resnet19'"),
-        (["curvature", *TINY, "--top", "51"], "--top 51: random, seed 0 has 51 parameters"),
+        (["curvature", *TINY, "--top", "51"], "--top 51: there are 51 parameters; ask for fewer"),
         (["curvature", "--task", "tests.test_curvature_commands:frozen"], "the model has no parameter that requires"),
         (["curvature", "--task", "tests.test_curvature_commands:empty"], "as many targets as inputs, at least 1"),
         (

@@ -49,8 +49,9 @@ def test_versions_the_engine_and_the_instructions_are_named(capsys):
 
 def test_without_the_kernel_the_reason_and_the_cure_are_named(not_built, capsys):
     parts = said(capsys)
-    assert parts["kernel"].startswith("none; to have it, install adai from a wheel")
-    assert parts["engine"].startswith("cpu: foreach; not fused, because the package was installed without")
+    assert parts["kernel"].startswith("none: adai was installed without its CPU kernel")
+    assert "install a C compiler, such as gcc, and run pip install . in adai's source folder" in parts["kernel"]
+    assert parts["engine"].startswith("cpu: foreach; not fused, because the kernel is missing")
 
 
 def test_a_kernel_from_other_sources_is_told_and_does_not_end_the_command(monkeypatch, capsys):

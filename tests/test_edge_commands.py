@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from matplotlib.markers import CARETDOWN
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
@@ -106,7 +107,37 @@ def test_runs_that_blew_up_are_drawn_and_counted_too(tmp_path):
         -1
     ] == [1, 1]
     assert ax.get_ylim()[0] == report.LEAST
+    assert below_the_axis(ax) == [[2]]  # 1e-6
     assert sorted(max(line.get_ydata()) for line in ax.lines if line.get_marker() == "o") == [0.5, 3.0]
+
+
+def below_the_axis(ax):
+    """The epochs of the arrowheads at the bottom, by line."""
+    lines = [line for line in ax.lines if line.get_marker() == CARETDOWN]
+    assert all(set(line.get_ydata()) == {ax.get_ylim()[0]} for line in lines)
+    assert not any(line.get_clip_on() for line in lines)
+    return [list(line.get_xdata()) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("margins", "below"),
+    [([0.5, 0.02], []), ([0.5, 0.0], [[2]]), ([2e-4, 0.0, 5e-3], [[1, 2]]), ([0.5, float("nan")], []), ([0.0], [[1]])],
+)
+def test_every_margin_is_on_the_axis_or_marked_at_its_edge(margins, below, tmp_path):
+    path = folder(tmp_path / "runs", {"adai": [3.0], "sgd": [3.0]})
+    about = {"batch_norm": "running statistics", "samples": 500}
+    kept_as = {"measured": [
+        Measured(epoch, kept.Stability().settings, about, {"margin": margin, "lr": 1.0}).as_dict()
+        for epoch, margin in enumerate(margins, start=1)
+    ]}  # fmt: skip
+    (path / "adai" / "seed0" / "stability.json").write_text(json.dumps(kept_as))
+    comparison = read(path)
+    picture = report.picture(comparison, courses(comparison))
+    ax = picture.figure.axes[0]
+    assert below_the_axis(ax) == below
+    assert ("arrowhead" in picture.description) == bool(below)
+    low, high = ax.get_ylim()
+    assert all(low <= margin <= high for margin in margins if margin >= report.LEAST)
 
 
 def test_training_is_the_same_to_the_bit(comparison, tmp_path):

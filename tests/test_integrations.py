@@ -6,12 +6,16 @@ Then the snippets of docs/integrations.md run as they stand, those of trainers o
 import functools
 import importlib
 import io
+import os
 import sys
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec, module_from_spec
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 from adai import Adai, AdaiW
@@ -80,31 +84,43 @@ def test_accelerate(expected):
     assert_trained(accelerator.unwrap_model(model), expected)
 
 
-@pytest.mark.parametrize("given", ["an optimizer", "its class"])
-def test_hugging_face_trainer(given, expected, tmp_path):
-    pytest.importorskip("accelerate")  # which Trainer needs
-    transformers = pytest.importorskip("transformers")
+class Regression(nn.Module):
+    """The net as Trainer takes it."""
 
-    class Regression(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net()
+    def __init__(self):
+        super().__init__()
+        self.net = net()
 
-        def forward(self, x, labels):
-            y = self.net(x)
-            return {"loss": nn.functional.mse_loss(y, labels), "logits": y}
+    def forward(self, x, labels):
+        y = self.net(x)
+        return {"loss": nn.functional.mse_loss(y, labels), "logits": y}
+
+
+def trained_by_trainer(model, folder, batch, *, optimizers=(None, None), optimizer_cls_and_kwargs=None, **settings):
+    """The `Trainer` after two epochs over the rows in their order, without clipping."""
+    transformers = importlib.import_module("transformers")
 
     class InOrder(transformers.Trainer):
         def _get_train_sampler(self, *_):
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
-    model = Regression()
     arguments = transformers.TrainingArguments(
-        output_dir=str(tmp_path), use_cpu=True, num_train_epochs=2, per_device_train_batch_size=4, max_grad_norm=0.0,
+        output_dir=str(folder), use_cpu=True, num_train_epochs=2, per_device_train_batch_size=batch, max_grad_norm=0.0,
         lr_scheduler_type="constant", report_to=[], save_strategy="no", disable_tqdm=True, logging_strategy="no",
-        weight_decay=0.01,
+        weight_decay=0.01, **settings,
     )  # fmt: skip
     data = [{"x": x, "labels": y} for x, y in zip(*rows(), strict=True)]
+    given = {"optimizers": optimizers, "optimizer_cls_and_kwargs": optimizer_cls_and_kwargs}
+    trainer = InOrder(model, arguments, train_dataset=data, **given)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("given", ["an optimizer", "its class"])
+def test_hugging_face_trainer(given, expected, tmp_path):
+    pytest.importorskip("accelerate")  # which Trainer needs
+    pytest.importorskip("transformers")
+    model = Regression()
     if given == "an optimizer":
         optimizer = {"optimizers": (optimizer_of(model), None)}
     else:
@@ -112,9 +128,57 @@ def test_hugging_face_trainer(given, expected, tmp_path):
         optimizer = {"optimizer_cls_and_kwargs": (Adai, {"lr": 0.1, "weight_decay": 0.3})}
         other = net()
         expected = trained_by_hand(other, Adai(undecayed_biases(other), lr=0.1))
-    trainer = InOrder(model, arguments, train_dataset=data, **optimizer)
-    trainer.train()
+    trained_by_trainer(model, tmp_path, 4, **optimizer)
     assert_trained(model.net, expected)
+
+
+@contextmanager
+def fsdp_on_cpus():
+    """Have Accelerate shard on CPUs, where it uses DistributedDataParallel instead: it takes them for other devices."""
+    rank = str(dist.get_rank())
+    os.environ.update(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
+    there = importlib.import_module("accelerate.state")
+    init = there.AcceleratorState.__init__
+
+    def sharding(self, *args, fsdp_plugin=None, **rest):
+        init(self, *args, fsdp_plugin=fsdp_plugin, **rest)
+        if fsdp_plugin is not None:
+            self.distributed_type = there.PartialState._shared_state["distributed_type"] = there.DistributedType.FSDP
+            self.fsdp_plugin = fsdp_plugin
+            self.device = there.PartialState._shared_state["device"] = torch.device("cpu")  # not cpu:0
+
+    there.AcceleratorState.__init__ = sharding
+    try:
+        yield
+    finally:
+        there.AcceleratorState.__init__ = init
+        there.AcceleratorState._reset_state(reset_partial_state=True)
+        os.environ.pop("ACCELERATE_USE_FSDP", None)
+
+
+def sharded_by_trainer(folder, version):
+    """What Trainer makes of the net, and the whole parameters after training on this rank's half of each batch."""
+    config = {"version": version, "cpu_ram_efficient_loading": False, "sync_module_states": False}
+    options = {"lr": 0.1, "process_group": dist.group.WORLD if version == 1 else None}
+    with fsdp_on_cpus():
+        given = {"fsdp": True, "fsdp_config": config, "optimizer_cls_and_kwargs": (Adai, options)}
+        wrapped = trained_by_trainer(Regression(), folder, 2, **given).model_wrapped
+        whole = FullyShardedDataParallel.summon_full_params(wrapped) if version == 1 else nullcontext()
+        with whole:
+            params = [p.detach().clone() for p in wrapped.parameters()]
+        return type(wrapped).__name__, params if version == 1 else [p.full_tensor() for p in params]
+
+
+@pytest.mark.parametrize(("version", "wrapped"), [(1, "FullyShardedDataParallel"), (2, "FSDPRegression")])
+def test_hugging_face_trainer_with_fsdp(version, wrapped, ranks, tmp_path):
+    pytest.importorskip("accelerate")
+    pytest.importorskip("transformers")
+    model = net()
+    expected = trained_by_hand(model, Adai(undecayed_biases(model), lr=0.1))
+    for name, params in ranks(2).run(sharded_by_trainer, str(tmp_path), version):
+        assert name == wrapped
+        for p, q in zip(params, expected, strict=True):
+            torch.testing.assert_close(p, q, rtol=0, atol=1e-6)
 
 
 def regression(lightning):

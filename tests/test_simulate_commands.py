@@ -44,6 +44,32 @@ def test_escape_writes_table_figure_and_numbers(tmp_path, capsys):
     assert (out / "escape.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_escape_draws_kept_numbers_again_without_the_replicas(tmp_path, monkeypatch, capsys):
+    """Also where nothing escaped at some sharpness."""
+    assert main([*QUICK, "--cap", "60", "--out", str(tmp_path)]) == 0
+    assert None in [row["mean"] for row in json.loads((tmp_path / "escape.json").read_text())["rows"]]
+    drawn = (tmp_path / "escape.png").read_bytes()
+    for name in ("escape.png", "times.npz"):
+        (tmp_path / name).unlink()
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    monkeypatch.setattr(studies, "_chunk", lambda *_: pytest.fail("it simulates"))
+    assert main(["escape", "--draw-only", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith(f"Figure: {tmp_path}/escape.png\n")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {**before, "escape.png": drawn}
+
+
+def test_escape_draws_nothing_where_nothing_is(tmp_path, capsys):
+    assert main(["escape", "--draw-only", "--out", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.count("has no escape times to draw; run adai escape without --draw-only") == 1
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "escape.json").write_text('{"rows": [{"k": 1}]}')
+    assert main(["escape", "--draw-only", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"adai escape: {tmp_path}/escape.json is damaged (KeyError('setting')); remove it, or give another folder with "
+        "--out\n"
+    )
+
+
 def test_threads_and_interruptions_change_nothing(tmp_path, monkeypatch):
     whole = run(quick(), tmp_path / "a", threads=1, progress=lambda n: None)
     done = 0
@@ -111,7 +137,7 @@ def test_fits_and_ratios_of_known_times(tmp_path):
     for ratio in ratios(study, store, "momentum", "adai").values():
         assert ratio.low < 2 < ratio.high
         assert ratio.value == pytest.approx(2, rel=0.01)
-    draw(tmp_path / "x.png", study, rows(study, store))
+    draw(tmp_path / "x.png", rows(study, store))
     assert isinstance(rows(study, store)[0], Row)
 
 

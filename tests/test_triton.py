@@ -475,6 +475,26 @@ def test_the_table_is_kept_for_views_of_the_state(made, kind, engine):
     assert len(made) == 2, "a write is noticed"
 
 
+@pytest.mark.parametrize("engine", [GPU, CAPTURABLE], ids=["", "capturable"])
+def test_the_table_is_kept_for_a_state_that_is_views_of_one_buffer(tensors, made, engine):
+    """They share a version counter, which each step raises once for each of them."""
+    params, expected = tensors(), tensors()
+    optimizer, reference = train(params, 1, **engine), train(expected, 1, **LOOP)
+    for key in ("exp_avg", "exp_avg_sq"):
+        buffer = torch.cat([optimizer.state[p][key].flatten() for p in params])
+        for p, view in zip(params, buffer.split([p.numel() for p in params]), strict=True):
+            optimizer.state[p][key] = view.view_as(p)
+    made.clear()
+    train(params, 4, optimizer=optimizer)
+    train(expected, 4, optimizer=reference)
+    assert len(made) == 1
+    for optim, ps in ((optimizer, params), (reference, expected)):
+        optim.state[ps[1]]["exp_avg_sq"].mul_(4)
+        train(ps, 3, optimizer=optim)
+    assert len(made) == 2, "a write is noticed"
+    assert_close(params, expected, 1e-13)
+
+
 def test_a_gradient_of_another_form_at_an_old_address_is_seen(tensors):
     """Its memory is freed, and given to the next gradient."""
     params, expected = tensors(((3, 4),)), tensors(((3, 4),))
@@ -659,7 +679,7 @@ CPU = torch.device("cpu")
 
 def test_missing_says_why(untried):
     assert gpu.missing(CPU) is None  # which the interpreter makes possible
-    assert gpu.missing(torch.device("cuda")) == "TRITON_INTERPRET is set"
+    assert gpu.missing(torch.device("cuda")) == "the environment variable TRITON_INTERPRET is set; unset it"
 
 
 def test_missing_says_what_failed(untried, monkeypatch):
@@ -667,7 +687,7 @@ def test_missing_says_what_failed(untried, monkeypatch):
         raise ImportError
 
     monkeypatch.setattr(gpu, "_kernels", not_installed)
-    assert gpu.missing(CPU) == "Triton is not installed"
+    assert gpu.missing(CPU) == "Triton is not installed; run pip install triton"
     gpu._TRIED.clear()
     monkeypatch.setattr(gpu, "_kernels", lambda: SimpleNamespace(probe=None, INTERPRETED=True))
     assert gpu.missing(CPU).startswith("Triton does not work on cpu (")

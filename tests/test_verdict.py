@@ -109,7 +109,8 @@ def test_optimizers_that_are_simulated_look_as_those_that_are_trained():
     assert simulated("momentum") == style("sgd")
     assert simulated("sgd") == style("sgd-plain")
     rules = ("adai", "momentum", "ema", "adam", "sgd", "adaiw")
-    assert len({simulated(rule).light for rule in rules}) == len(rules)
+    looks = [simulated(rule) for rule in rules]
+    assert len({look.light for look in looks}) == len({look.marker for look in looks}) == len(rules)
     assert style("\udcff")  # a folder whose name is no text
 
 

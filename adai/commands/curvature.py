@@ -3,16 +3,18 @@
 import argparse
 import logging
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from adai.commands.kept import refuse_others
 from adai.commands.status import FAILED, INTERRUPTED
-from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
+from adai.commands.subject import ELSEWHERE, Told, about, bars, given, measured, say_about, say_failed, settle
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.host.boundary import explain, theirs, traced
+from adai.lab.host.boundary import explain, traced
 from adai.lab.host.machine import device_named
 from adai.lab.host.terminal import terminal
 from adai.lab.measure.curvature.eigenpairs import expected_products, top_eigenpairs
@@ -40,19 +42,32 @@ def run(options: argparse.Namespace) -> int:
         raise UserError("the table of a comparison goes into its own folder; leave --out out")
     settle(options)
     console = terminal()
+    parts: dict[Path, Callable[[], int]] = {path: partial(_comparison, path, options, console) for path in comparisons}
+    if len(comparisons) < len(options.states) or not options.states:
+        options.states = [path for path in options.states if path not in comparisons]
+        parts[options.out] = partial(_eq5 if options.eq5 else _curvature, options, console)
     try:
-        if options.eq5:
-            with traced(options.out):
-                _eq5(options, console)
-            return 0
-        status = max([_comparison(path, options, console) for path in comparisons], default=0)
-        if len(comparisons) < len(options.states) or not options.states:
-            options.states = [path for path in options.states if path not in comparisons]
-            with traced(options.out):
-                _curvature(options, console)
+        return _each(parts, console)
     except KeyboardInterrupt:
         print("Interrupted. What was finished is written, and a comparison goes on from there.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _each(parts: Mapping[Path, Callable[[], int]], console: Console) -> int:
+    """Carry out the parts, by the folders of their results; what is wrong with one need not be with the next.
+
+    Returns:
+        The highest exit status, at least `FAILED` if one could not be carried out.
+    """
+    if len(parts) == 1:
+        return next(iter(parts.values()))()
+    status = 0
+    for folder, part in parts.items():
+        try:
+            status = max(status, part())
+        except UserError as error:
+            console.print(f"{folder}: {error}", soft_wrap=True, highlight=False)
+            status = max(status, FAILED)
     return status
 
 
@@ -60,19 +75,27 @@ def _effort(options: argparse.Namespace) -> Effort:
     return Effort(top=options.top, rho=options.rho, surface_radius=options.radius, seed=options.seed)
 
 
-def _curvature(options: argparse.Namespace, console: Console) -> None:
-    """Measure everything for several sets of parameters, and write it to the folder ``--out``."""
+def _curvature(options: argparse.Namespace, console: Console) -> int:
+    """Measure everything for several sets of parameters, and write it to the folder ``--out``.
+
+    Returns:
+        The exit status: 0, or `FAILED` if some could not be measured.
+    """
     effort, folder = _effort(options)._replace(points=SURFACE), made(options.out)
     refuse_others(folder / "curvature.json", {**given(options), **effort._asdict()}, "the curvature")
     found: dict[str, Curvature] = {}
     told: Told = {}
+    failed: dict[str, UserError] = {}
     rows: list[Row] = []
     try:
-        with bars(console) as named:
-            for name, objective in objectives(options):
-                _check_top(options, name, objective)
-                with theirs(f"measuring {name}"):
-                    found[name], told[name] = measure(objective, effort, named(name)), objective.about()
+        with traced(folder), bars(console) as named:
+
+            def at(name: str, objective: Objective) -> Curvature:
+                _check_top(options, objective)
+                return measure(objective, effort, named(name))
+
+            for name, curvature, said in measured(options, at, failed):
+                found[name], told[name] = curvature, said
                 with writing_to(folder, ELSEWHERE):
                     rows = report.write(folder, found, {**about(options, told), **effort._asdict()})
     finally:
@@ -80,6 +103,8 @@ def _curvature(options: argparse.Namespace, console: Console) -> None:
             console.print(report.as_table(rows))
             say_about(console, told)
             _say_where(console, f"{folder}/curvature.csv, curvature.json, …")
+            say_failed(console, folder, failed)
+    return FAILED if failed else 0
 
 
 def _comparison(path: Path, options: argparse.Namespace, console: Console) -> int:
@@ -111,9 +136,8 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
     for failure in failures:
         console.print(failure, soft_wrap=True)
     comparison = read(path)
-    measured = after_last(comparison)
     with writing_to(path, "make it writable"):
-        flatness_report.write(path, measured)
+        flatness_report.write(path, after_last(comparison))
     for said in flatness_report.said(comparison, reference_of(comparison)):
         console.print(said)
     console.print(
@@ -123,26 +147,30 @@ def _comparison(path: Path, options: argparse.Namespace, console: Console) -> in
     return FAILED if failures else 0
 
 
-def _check_top(options: argparse.Namespace, name: str, objective: Objective) -> None:
+def _check_top(options: argparse.Namespace, objective: Objective) -> None:
     if options.top >= objective.size:
-        raise UserError(f"--top {options.top}: {name} has {objective.size} parameters; ask for fewer")
+        raise UserError(f"--top {options.top}: there are {objective.size} parameters; ask for fewer")
 
 
-def _eq5(options: argparse.Namespace, console: Console) -> None:
-    """Compare the gradient noise covariance with the Hessian."""
+def _eq5(options: argparse.Namespace, console: Console) -> int:
+    """Compare the gradient noise covariance with the Hessian; returns the exit status as `_curvature`."""
     folder = made(options.out)
     refuse_others(folder / "eq5.json", {**given(options), **_effort(options)._asdict()}, "eq. 5")
     found: dict[str, Directions] = {}
     told: Told = {}
+    failed: dict[str, UserError] = {}
     rows: list[eq5_report.Row] = []
     try:
-        with bars(console) as named:
-            for name, objective in objectives(options):
-                _check_top(options, name, objective)
+        with traced(folder), bars(console) as named:
+
+            def at(name: str, objective: Objective) -> Directions:
+                _check_top(options, objective)
                 if objective.samples <= min(eq5_report.BATCHES):
-                    raise UserError(f"{name}: a minibatch of all {objective.samples} samples has no noise; take more")
-                with theirs(f"measuring {name}"):
-                    found[name], told[name] = _directions(objective, options, named(name)), objective.about()
+                    raise UserError(f"a minibatch of all {objective.samples} samples has no noise; take more")
+                return _directions(objective, options, named(name))
+
+            for name, directions, said in measured(options, at, failed):
+                found[name], told[name] = directions, said
                 with writing_to(folder, ELSEWHERE):
                     rows = eq5_report.write(folder, found, {**about(options, told), **_effort(options)._asdict()})
     finally:
@@ -150,6 +178,8 @@ def _eq5(options: argparse.Namespace, console: Console) -> None:
             console.print(eq5_report.as_table(rows))
             say_about(console, told)
             _say_where(console, f"{folder}/eq5.csv, eq5.json, …")
+            say_failed(console, folder, failed)
+    return FAILED if failed else 0
 
 
 def _directions(objective: Objective, options: argparse.Namespace, progress: Progress) -> Directions:

@@ -52,7 +52,7 @@ def _kernel() -> str:
     except RuntimeError as error:
         return f"cannot be used: {error}"
     if kernel is None:
-        return "none; to have it, install adai from a wheel of this platform or with a C compiler"
+        return f"none: {library.missing()}"
     threads = "torch's threads" if library.crew().run else "one thread, because torch has no OpenMP that it can share"
     return f"{Path(kernel._name).name}, {library.best_variant()} instructions, {threads}"
 
@@ -100,7 +100,7 @@ def _reason(device: torch.device) -> str:
     """Why the device has no fused engine."""
     if device.type == "cuda":
         return triton.missing(device) or "the kernels refuse the tensors"
-    return (cpu.missing() if device.type == "cpu" else None) or f"there are no kernels for {device.type}"
+    return "the kernel is missing" if device.type == "cpu" else f"there are no kernels for {device.type}"
 
 
 def _data() -> str:

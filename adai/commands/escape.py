@@ -6,11 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from adai.commands.kept import GOES_ON
+from adai.commands.kept import GOES_ON, kept_rows
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.lab.host.progress import progress_bar
 from adai.lab.host.terminal import terminal
+from adai.lab.results.run import read_json
 from adai.report import escape as report
 from adai.report.rows import write_csv, write_json
 from adai.simulate.rules import Rule
@@ -21,6 +22,10 @@ from adai.simulate.study import run as run_study
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
+    folder: Path = options.out or Path("runs") / f"escape-{options.setting}"
+    if options.draw_only:
+        _draw_kept(terminal(), folder)
+        return 0
     setting = SETTINGS[options.setting]
     names = [name for given in options.optimizers or setting.first for name in given.split(",") if name]
     study = Study(
@@ -31,7 +36,6 @@ def run(options: argparse.Namespace) -> int:
         seed=options.seed,
         cap=options.cap,
     )
-    folder: Path = options.out or Path("runs") / f"escape-{options.setting}"
     return carry_out(study, folder, threads=options.threads, json_file=options.json)
 
 
@@ -57,6 +61,21 @@ def carry_out(
         return INTERRUPTED
     _report(console, study, store, folder, json_file, remark)
     return 0
+
+
+def _draw_kept(console: Console, folder: Path) -> None:
+    """Draw the numbers that the folder has, from which the replicas may be missing.
+
+    Raises:
+        UserError: the folder has no escape times, or damaged ones.
+    """
+    file = folder / "escape.json"
+    content = read_json(file) if file.exists() else {}
+    table: list[report.Row] = kept_rows(content, report.Row, file)
+    if not table:
+        raise UserError(f"{folder} has no escape times to draw; run adai escape without --draw-only, or give --out")
+    report.draw(folder / "escape.png", table, content.get("remark", ""))
+    console.print(f"Figure: {folder}/escape.png", soft_wrap=True)
 
 
 def _rules(setting: Setting, names: list[str], rates: list[str]) -> dict[str, Rule]:
@@ -110,5 +129,5 @@ def _report(console: Console, study: Study, store: Store, folder: Path, json_fil
             write_json(json_file, table, extra)
         except OSError as error:
             raise UserError(f"cannot write {json_file}: {error.strerror}; the same is in {folder}") from error
-    report.draw(folder / "escape.png", study, table, remark)
+    report.draw(folder / "escape.png", table, remark)
     console.print(f"Figure and numbers: {folder}/escape.png, escape.csv, escape.json", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -33,3 +34,24 @@ def refuse_others(file: Path, given: Mapping[str, Any], what: str) -> None:
             f"{file.parent} holds {what} of another {', '.join(changed)}, which would be overwritten; give another "
             "folder with --out"
         )
+
+
+def kept_rows(content: Mapping[str, Any], kind: Any, file: Path) -> list[Any]:
+    """The rows in the content of a file of `adai.report.rows.write_json`; null is nan in a field that is a number.
+
+    Args:
+        content: what the file contains.
+        kind: the class of the rows, a named tuple.
+        file: the file, for the message.
+
+    Raises:
+        UserError: the rows are of another class, so the file is damaged.
+    """
+
+    def value(name: str, there: Any) -> Any:
+        return nan if there is None and kind.__annotations__[name] is float else there
+
+    try:
+        return [kind(**{name: value(name, row[name]) for name in kind._fields}) for row in content.get("rows", [])]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} is damaged ({error!r}); remove it, or give another folder with --out") from error

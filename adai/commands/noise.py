@@ -4,14 +4,15 @@ import argparse
 import sys
 
 from adai.commands.kept import refuse_others
-from adai.commands.status import INTERRUPTED
-from adai.commands.subject import ELSEWHERE, Told, about, bars, given, objectives, say_about, settle
+from adai.commands.status import FAILED, INTERRUPTED
+from adai.commands.subject import ELSEWHERE, Told, about, bars, given, measured, say_about, say_failed, settle
 from adai.errors import UserError
 from adai.files import made
-from adai.lab.host.boundary import theirs, traced
+from adai.lab.host.boundary import traced
 from adai.lab.host.terminal import terminal
 from adai.lab.measure.noise.measure import ENOUGH, noise_laws
 from adai.lab.measure.noise.sampling import minibatch_noise
+from adai.lab.measure.objective import Objective, Progress
 from adai.lab.results.run import writing_to
 from adai.report import noise as report
 from adai.report.noise import Measured, Row
@@ -28,33 +29,16 @@ def run(options: argparse.Namespace) -> int:
     refuse_others(folder / "noise.json", decides, "the noise")
     results: dict[str, Measured] = {}
     told: Told = {}
+    failed: dict[str, UserError] = {}
     rows: list[Row] = []
     status = 0
     with traced(folder), bars(console) as named:
         try:
-            for name, objective in objectives(options):
-                if min(options.minibatches, objective.size) < ENOUGH:
-                    raise UserError(
-                        f"{name}: {options.minibatches} minibatches and {objective.size} parameters; tail indices need "
-                        f"{ENOUGH} of each"
-                    )
-                with theirs(f"measuring {name}"):
-                    try:
-                        noise = minibatch_noise(
-                            objective,
-                            B=options.B,
-                            minibatches=options.minibatches,
-                            parameters=options.parameters,
-                            seed=options.seed,
-                            progress=named(name),
-                        )
-                        laws = noise_laws(noise, seed=options.seed)
-                    except ValueError as error:
-                        raise UserError(f"{name}: {error}") from error
-                results[name], told[name] = (noise, laws), objective.about()
+            for name, noise, said in measured(options, lambda name, at: _noise(at, options, named(name)), failed):
+                results[name], told[name] = noise, said
                 with writing_to(folder, ELSEWHERE):
                     rows = report.write(folder, results, {**about(options, told), **decides})
-                    report.write_figures(folder, {name: results[name]}, first=len(results))
+                    report.write_figures(folder, {name: noise}, first=len(results))
         except KeyboardInterrupt:
             status = INTERRUPTED
     if rows:
@@ -64,6 +48,27 @@ def run(options: argparse.Namespace) -> int:
         say_about(console, told)
         where = f"Numbers and figures: {folder}/noise.csv, noise.json, parameters.csv, figure6.png, tails.png"
         console.print(where, soft_wrap=True)
+        say_failed(console, folder, failed)
     if status == INTERRUPTED:
         print("Interrupted. What was finished is written.", file=sys.stderr)
-    return status
+    return status or (FAILED if failed else 0)
+
+
+def _noise(objective: Objective, options: argparse.Namespace, progress: Progress) -> Measured:
+    """The noise of the gradients at one set of parameters, and its laws."""
+    if min(options.minibatches, objective.size) < ENOUGH:
+        raise UserError(
+            f"{options.minibatches} minibatches and {objective.size} parameters; tail indices need {ENOUGH} of each"
+        )
+    try:
+        noise = minibatch_noise(
+            objective,
+            B=options.B,
+            minibatches=options.minibatches,
+            parameters=options.parameters,
+            seed=options.seed,
+            progress=progress,
+        )
+        return noise, noise_laws(noise, seed=options.seed)
+    except ValueError as error:
+        raise UserError(str(error)) from error

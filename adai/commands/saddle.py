@@ -6,14 +6,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from math import nan
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from adai.commands.kept import GOES_ON, refuse_others
+from adai.commands.kept import GOES_ON, kept_rows, refuse_others
 from adai.commands.status import INTERRUPTED
 from adai.errors import UserError
 from adai.files import made
@@ -64,23 +62,6 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _kept(file: Path) -> list[report.Row]:
-    """The rows that the JSON file of an earlier call holds, which may have been interrupted; empty if there is none.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    if not file.exists():
-        return []
-    rows: list[dict[str, Any]] = read_json(file).get("rows", [])
-    try:
-        return [
-            report.Row._make(nan if row[name] is None else row[name] for name in report.Row._fields) for row in rows
-        ]
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error!r}); remove it, or give another folder with --out") from error
-
-
 def _simulated(
     file: Path,
     chosen: Mapping[str, Rule],
@@ -90,7 +71,7 @@ def _simulated(
     console: Console,
 ) -> list[report.Row]:
     """The rows of all optimizers. The file has them after each optimizer, so an interruption loses one at most."""
-    table = _kept(file)
+    table: list[report.Row] = kept_rows(read_json(file), report.Row, file) if file.exists() else []
     with progress_bar(console) as bars, _threads(options.threads or os.cpu_count()) as pool:
         bar = bars.add_task("starting", total=len(chosen) * CHUNKS)
         for name, rule in chosen.items():

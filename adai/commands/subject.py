@@ -2,21 +2,25 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
 
 from adai.commands.options.measurement import DATASET, MODEL
 from adai.errors import UserError
+from adai.lab.host.boundary import explain_each, theirs
 from adai.lab.host.machine import device_named
 from adai.lab.host.progress import progress_bar
 from adai.lab.measure.objective import Objective, Progress
 from adai.lab.measure.stored import brings_its_own, finished_runs, is_comparison, subject_at
 from adai.lab.measure.subject import Subject, by_name, by_task
+
+T = TypeVar("T")
 
 NAMING = ("dataset", "model", "task")
 ELSEWHERE = "give another folder with --out"
@@ -42,15 +46,46 @@ def settle(options: argparse.Namespace) -> None:
         options.model = MODEL if options.model is None else options.model
 
 
-def objectives(options: argparse.Namespace) -> Iterator[tuple[str, Objective]]:
-    """The name and the loss of each set of parameters, one at a time; without any RUN, of the initial weights."""
+def measured(
+    options: argparse.Namespace, measure: Callable[[str, Objective], T], failed: dict[str, UserError]
+) -> Iterator[tuple[str, T, dict[str, Any]]]:
+    """Measure at each set of parameters, one at a time; without any RUN, at the initial weights.
+
+    Args:
+        options: the options of the command.
+        measure: measures at the parameters of this name.
+        failed: gets the errors of the sets that cannot be measured, by name; what is wrong with one need not be with
+            the next.
+
+    Yields:
+        The name, what was measured, and `Objective.about`.
+
+    Raises:
+        UserError: none could be measured.
+    """
+    makers = _makers(options)
+    for name, make in makers.items():
+        try:
+            objective = make()
+            with theirs(f"measuring {name}"):
+                found = measure(name, objective)
+        except UserError as error:
+            if len(makers) == 1:
+                raise
+            failed[name] = error
+            continue
+        yield name, found, objective.about()
+    if len(failed) == len(makers):
+        raise UserError("\n".join(explain_each(options.out, failed)))
+
+
+def _makers(options: argparse.Namespace) -> dict[str, Callable[[], Objective]]:
+    """What makes the loss at each set of parameters, by name."""
     if not options.states:
-        yield f"random, seed {options.seed}", _objective(options, _fresh(options))
-        return
+        return {f"random, seed {options.seed}": lambda: _objective(options, _fresh(options))}
     places = [run for given in options.states for run in (finished_runs(given) if is_comparison(given) else [given])]
     places = list(dict.fromkeys(places))
-    for name, place in zip(names_of(places), places, strict=True):
-        yield name, _objective_at(place, options)
+    return {name: partial(_objective_at, place, options) for name, place in zip(names_of(places), places, strict=True)}
 
 
 def _objective_at(place: Path, options: argparse.Namespace) -> Objective:
@@ -81,6 +116,12 @@ def say_about(console: Console, told: Told) -> None:
         texts = {"": next(iter(texts.values()))}
     for name, text in texts.items():
         console.print(f"{name}: {text}" if name else text, soft_wrap=True)
+
+
+def say_failed(console: Console, folder: Path, failed: Mapping[str, UserError]) -> None:
+    """Print a line for each set of parameters that could not be measured."""
+    for line in explain_each(folder, failed):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _objective(options: argparse.Namespace, subject: Subject) -> Objective:

@@ -360,7 +360,7 @@ class Adai(Optimizer):
             if not state:
                 state.update(fresh(param, group, self.state_dtype))
             if differentiable and state["step"].requires_grad:
-                raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode")
+                raise RuntimeError("`requires_grad` is not supported for `step` in differentiable mode; detach it")
             has_complex |= param.is_complex()
             params.append(param)
             grads.append(grad)

@@ -59,7 +59,8 @@ def in_backward(optimizer: Adai) -> InBackward:
     """
     if optimizer.coupling is not None or optimizer.process_group is not None:
         raise ValueError(
-            "in_backward needs an optimizer without coupling and process_group, to which it was not applied yet"
+            "in_backward needs an optimizer without coupling and process_group, to which it was not applied yet; make "
+            "a new one"
         )
     for group in optimizer.param_groups:
         check_coupled(group)

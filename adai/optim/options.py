@@ -21,7 +21,7 @@ MOMENTUM = 0.5
 """From this beta0 on it is probably meant as a momentum."""
 OF_OPTIMIZER = ("process_group", "state_dtype", "rounding_seed", "stochastic_rounding", "mean", "coupling")
 """Options of the whole optimizer, which a parameter group cannot set."""
-TENSOR_LR = "lr as a Tensor is not supported for capturable=False and foreach=True"
+TENSOR_LR = "lr as a Tensor is not supported for capturable=False and foreach=True; leave foreach at None"
 
 
 def check(options: dict[str, Any]) -> None:
@@ -117,7 +117,9 @@ def check_rounding(
     narrow = state_dtype == torch.bfloat16
     if options["differentiable"] and (narrow or stochastic_rounding):
         name = "state_dtype=torch.bfloat16" if narrow else "stochastic_rounding=True"
-        raise RuntimeError(f"`{name}` does not support `differentiable`: rounding has no derivative")
+        raise RuntimeError(
+            f"`{name}` does not support `differentiable`, because rounding has no derivative; leave one of them out"
+        )
 
 
 def check_process_group(process_group: Any) -> None:
@@ -125,7 +127,9 @@ def check_process_group(process_group: Any) -> None:
     if process_group is None:
         return
     if dist.is_available() and process_group is dist.GroupMember.NON_GROUP_MEMBER:
-        raise ValueError("Invalid process_group: this process is not a member of it")
+        raise ValueError(
+            "Invalid process_group: this process is not a member of it; give a group that it is in, or None"
+        )
     if not dist.is_available() or not isinstance(process_group, dist.ProcessGroup):
         raise TypeError(
             f"process_group must be a torch.distributed.ProcessGroup, but got {type(process_group).__name__}; "
@@ -192,8 +196,8 @@ def check_coupled(options: dict[str, Any]) -> None:
 def _check_engine(options: dict[str, Any]) -> None:
     """Raise if the options that choose an engine contradict each other."""
     if options["foreach"] and options["differentiable"]:
-        raise RuntimeError("`foreach` does not support `differentiable`")
+        raise RuntimeError("`foreach` does not support `differentiable`; leave foreach at None")
     if options["fused"]:
         for name in ("foreach", "differentiable"):
             if options[name]:
-                raise RuntimeError(f"`fused` and `{name}` cannot be `True` together")
+                raise RuntimeError(f"`fused` and `{name}` cannot be `True` together; leave one of them out")

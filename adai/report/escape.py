@@ -166,7 +166,7 @@ def ratios_table(title: str, by_k: dict[float, Interval]) -> Fitting:
     return Fitting(view)
 
 
-def draw(path: Path, study: Study, table: Sequence[Row], remark: str = "") -> None:
+def draw(path: Path, table: Sequence[Row], remark: str = "") -> None:
     """Draw log τ against 1/k and against 1/sqrt(k), in Figure 5's layout, with lines for the theory if there is one.
 
     A remark is shown below the title.
@@ -174,13 +174,13 @@ def draw(path: Path, study: Study, table: Sequence[Row], remark: str = "") -> No
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for ax, power, label in ((left, -1.0, r"$k^{-1}$"), (right, -0.5, r"$k^{-1/2}$")):
-        for name in study.rules:
+        for name in dict.fromkeys(row.optimizer for row in table):
             _draw_optimizer(ax, [row for row in table if row.optimizer == name], power, simulated(name))
         ax.set(xlabel=f"flatness, {label}", yscale="log")
         plain(ax)
     left.set_ylabel("mean escape time (iterations)")
     left.legend(frameon=False)
-    figure.suptitle("\n".join(filter(None, (SETTINGS[study.setting].title, remark))), fontsize=11)
+    figure.suptitle("\n".join(filter(None, (SETTINGS[table[0].setting].title, remark))), fontsize=11)
     write_whole(path, lambda part: figure.savefig(part, dpi=150))
 
 

@@ -1,15 +1,17 @@
 """The stability margin of a comparison's runs along training: a figure, and a table as CSV."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.markers import CARETDOWN
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from numpy.typing import NDArray
 from rich.console import RenderableType
 
 from adai.lab.results.comparison import Comparison
+from adai.lab.results.measured import Measured
 from adai.lab.results.stability import Courses, about_of, courses, sentence
 from adai.report.panels import add_legend
 from adai.report.picture import Picture, one_axes
@@ -17,8 +19,8 @@ from adai.report.rows import write_csv
 from adai.report.section import Section
 from adai.report.style import INK, style
 
-LEAST = 1e-3  # the smallest margin that is drawn: if the schedule ends at 0, so does the margin
-
+# The axis begins here if margins are smaller: if the schedule ends at or near 0, so does the margin.
+LEAST = 1e-3
 
 NOTE = (
     "The margin is the learning rate over the largest that is stable on a quadratic of the same curvature, with the "
@@ -77,23 +79,48 @@ def write_courses(path: Path, found: Courses) -> None:
 def picture(comparison: Comparison, found: Courses) -> Picture:
     """One line per run with a mark at its largest margin, and the edge."""
     figure, ax = one_axes()
-    lowest = 1.0
+    bottom, cut = _bottom(found), False
     for name, of_seeds in found.items():
         look = style(name, comparison.names)
         for course in of_seeds.values():
-            epochs = [one.epoch for one in course]
-            margins = np.array([one.number("margin") or math.nan for one in course])  # a logarithm has no 0
-            ax.plot(epochs, margins, color=look.light, dashes=look.dashes, lw=1.0, alpha=0.7)
+            epochs = np.array([one.epoch for one in course])
+            margins = _margins(course)
+            drawn, below = np.maximum(margins, bottom), margins < bottom
+            ax.plot(epochs, drawn, color=look.light, dashes=look.dashes, lw=1.0, alpha=0.7)
+            if below.any():
+                cut = True
+                ax.plot(
+                    epochs[below],
+                    drawn[below],
+                    ls="",
+                    marker=CARETDOWN,
+                    color=look.light,
+                    alpha=0.7,
+                    ms=7,
+                    clip_on=False,
+                )
             if np.isfinite(margins).any():
                 top = int(np.nanargmax(margins))
-                ax.plot(epochs[top], margins[top], look.marker, color=look.light, ms=6, alpha=0.9)
-                lowest = min(lowest, float(np.nanmin(margins)))
+                ax.plot(epochs[top], drawn[top], look.marker, color=look.light, ms=6, alpha=0.9)
     ax.axhline(1, color=INK, lw=0.9, ls=":")
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.set_ylim(bottom=max(lowest / 1.15, LEAST))
+    ax.set_ylim(bottom=bottom)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="epoch", ylabel="stability margin")
     add_legend(figure, comparison, lines=False)
     said = f"{sentence(comparison, found)} One line per run, with a mark at its largest; the dotted line is the edge."
+    if cut:
+        said += " An arrowhead at the bottom stands for a smaller margin."
     return Picture("stability", "Stability margin by epoch", said, figure)
+
+
+def _bottom(found: Courses) -> float:
+    """Where the axis begins: below all margins that are not 0, but not below `LEAST`."""
+    every = [_margins(course) for of_seeds in found.values() for course in of_seeds.values()]
+    margins = np.concatenate([[1.0], *every])
+    return max(float(np.nanmin(margins[margins > 0])) / 1.15, LEAST)
+
+
+def _margins(course: Sequence[Measured]) -> NDArray[np.float64]:
+    return np.array([one.number("margin") for one in course], dtype=float)  # None becomes nan

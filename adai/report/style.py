@@ -15,8 +15,7 @@ class Style(NamedTuple):
     dashes: tuple[float, ...]
 
 
-# Each colour has a contrast of at least 3 with the page (a test checks it). Markers and dashes help too: no two of the
-# first eight styles share a marker, nor do two of the last six, and styles with the same marker have different dashes.
+# Each colour has a contrast of at least 3 with the page (a test checks it). No two styles share a colour or a marker.
 _STYLES = [
     Style("#0b62a8", "#6cb4f5", "o", ()),
     Style("#00807a", "#4fd1c7", "s", (5, 1.5)),
@@ -26,10 +25,10 @@ _STYLES = [
     Style("#5c6b00", "#c0cf52", "P", (7, 2)),
     Style("#8a5528", "#d8ad80", "X", (3, 1, 1, 1, 1, 1)),
     Style("#2b7a30", "#83d488", "*", (1, 2)),
-    Style("#b3001b", "#ff8d85", "o", (5, 1.5)),
-    Style("#4a5b6c", "#aebdcc", "s", ()),
-    Style("#7d6200", "#e5c54f", "^", (7, 2)),
-    Style("#5548d9", "#aca5ff", "D", (1.2, 1.2)),
+    Style("#b3001b", "#ff8d85", "<", (5, 1.5)),
+    Style("#4a5b6c", "#aebdcc", "H", ()),
+    Style("#7d6200", "#e5c54f", ">", (7, 2)),
+    Style("#5548d9", "#aca5ff", "d", (1.2, 1.2)),
     Style("#34302c", "#efe9e0", "p", ()),
     Style("#94209a", "#f08cf5", "h", (4, 1, 1, 1)),
 ]

@@ -81,6 +81,7 @@ def add_escape(commands: Commands) -> None:
     )
     escape.add_argument("--out", type=Path, metavar="FOLDER", help="default: runs/escape-<setting>")
     escape.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers to this file")
+    escape.add_argument("--draw-only", action="store_true", help="run nothing: draw the numbers in the folder again")
     escape.set_defaults(run=later("escape"))
 
 

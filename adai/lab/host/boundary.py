@@ -2,7 +2,7 @@
 
 import textwrap
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,9 +62,17 @@ def traced(folder: Path) -> Iterator[None]:
 
 def explain(folder: Path, error: BaseException) -> str:
     """Why a run failed, in one line. Unless it was only bad input, the traceback is written to the run's folder."""
-    if isinstance(error, Failed):
-        return f"{error.reason}{_kept(folder, error)}"
-    return str(error) if isinstance(error, UserError) else f"{in_a_line(error)}{_kept(folder, error)}"
+    return f"{_reason(error)}{_kept(folder, error)}"
+
+
+def explain_each(folder: Path, failed: Mapping[str, UserError]) -> list[str]:
+    """Why several things of these names failed, a line each, as `explain`; one file has all tracebacks."""
+    where = _kept(folder, *failed.values())
+    return [f"{name}: {_reason(error)}{where if _traceback(error) else ''}" for name, error in failed.items()]
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, UserError) and not isinstance(error, Failed) else in_a_line(error)
 
 
 def in_a_line(error: BaseException) -> str:
@@ -82,15 +90,23 @@ def original(error: BaseException) -> str:
     return text
 
 
-def _kept(folder: Path, error: BaseException) -> str:
-    if isinstance(error, Failed) and isinstance(error.__cause__, UserError):
-        return _kept(folder, error.__cause__)  # a UserError needs no traceback, unless it is a Failed error
-    if isinstance(error, UserError) and not isinstance(error, Failed):
+def _kept(folder: Path, *errors: BaseException) -> str:
+    """Write the tracebacks to the folder; returns where they are, nothing if there are none."""
+    text = "\n".join(filter(None, map(_traceback, errors)))
+    if not text:
         return ""
-    text = "".join(traceback.format_exception(error))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / ERROR, lambda part: part.write_text(text))
     except OSError:
         return ""
     return f" (see {folder / ERROR})"
+
+
+def _traceback(error: BaseException) -> str:
+    """The traceback; empty for a `UserError`, which needs none, unless it is a `Failed` error."""
+    if isinstance(error, Failed) and isinstance(error.__cause__, UserError):
+        return _traceback(error.__cause__)
+    if isinstance(error, UserError) and not isinstance(error, Failed):
+        return ""
+    return "".join(traceback.format_exception(error))

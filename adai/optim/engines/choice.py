@@ -42,7 +42,7 @@ def choose(group: dict[str, Any], hyper: Hyper, batch: Batch, owners: Batch, las
         # As in torch.optim, fused=True is no error in a traced step.
         if group["fused"] and not any(type(p).__name__ == "FakeTensor" for p in batch.params):
             raise RuntimeError(f"fused=True is not possible: {reason}; leave fused at None to use another engine")
-        if reason == cpu.NOT_BUILT:
+        if kind is cpu.Fused and reason == cpu.missing():
             use_foreach = not isinstance(group["lr"], Tensor)
     if use_foreach is None:
         use_foreach = foreach_by_default(batch.params, differentiable=group["differentiable"])

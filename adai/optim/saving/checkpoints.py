@@ -120,19 +120,24 @@ def _check_fits(name: str, param: Tensor, state: dict[str, Any]) -> None:
         if value is None and key not in state:
             continue
         if not isinstance(value, Tensor):
-            raise ValueError(f"{key} of {name} in the state dict is a {type(value).__name__}, not a tensor")
+            raise ValueError(
+                f"{key} of {name} in the state dict is a {type(value).__name__}, not a tensor; give what "
+                "state_dict() returned"
+            )
         if value.shape != param.shape:
             raise ValueError(
                 f"{name} has shape {tuple(param.shape)}, but its {key} in the state dict has shape "
-                f"{tuple(value.shape)}: it is the state of another model"
+                f"{tuple(value.shape)}: it is the state of another model; load it with the model that it was saved with"
             )
         number = value.is_complex() if param.is_complex() else value.is_floating_point()
         if not number:
             raise ValueError(
                 f"{name} has dtype {param.dtype}, but its {key} in the state dict has dtype {value.dtype}: it is the "
-                "state of another model"
+                "state of another model; load it with the model that it was saved with"
             )
     step = state.get("step", 0)
     if not isinstance(step, (int, float)) and not (isinstance(step, Tensor) and step.numel() == 1):
         form = f"shape {tuple(step.shape)}" if isinstance(step, Tensor) else f"type {type(step).__name__}"
-        raise ValueError(f"step of {name} in the state dict must be a number, but has {form}")
+        raise ValueError(
+            f"step of {name} in the state dict must be a number, but has {form}; give what state_dict() returned"
+        )

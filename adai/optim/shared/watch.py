@@ -1,7 +1,7 @@
 """Notices changes of tensors, after which numbers that were computed from them are no longer valid."""
 
-from collections.abc import Sequence
-from operator import call, is_
+from collections.abc import Callable, Sequence
+from operator import add, call, is_, sub
 from typing import NamedTuple
 from weakref import ref
 
@@ -23,6 +23,8 @@ class Watch:
 
     def __init__(self) -> None:
         self._now = self._left = _Seen([], [], [])
+        self._same = False
+        self._rises: list[float] = []  # by which a step raises the counters of the inner tensors
 
     def unchanged(self, owners: Sequence[Tensor], tensors: Sequence[Tensor]) -> bool:
         """Whether every tensor is as the last step left it. Call this once in each step.
@@ -36,14 +38,29 @@ class Watch:
         # A DTensor and its local tensor have separate counters.
         outer = [] if owners is tensors or all(map(is_, owners, tensors)) else _versions(owners)
         self._now = now = _Seen(left.owners if same else [ref(t) for t in owners], outer, _versions(tensors))
-        return same and now.outer == left.outer and now.inner == left.inner
+        self._same = same and now.outer == left.outer and now.inner == left.inner
+        return self._same
 
-    def leave(self, *, writes: int) -> None:
-        """Remember the tensors as they are after the step, which has counted so many writes to each of them."""
+    def leave(self) -> None:
+        """Remember the tensors as `unchanged` saw them, because the step does not count writes to them."""
+        self._left = self._now
+
+    def leave_written(self, tensors: Sequence[Tensor], count: Callable[[], object]) -> None:
+        """Remember the tensors as they are after the step, whose writes to them ``count`` adds to their counters.
+
+        A counter rises by 1, or by more if views of one buffer share it. How much is read if something has changed, and
+        assumed in later steps, because reading takes time.
+        """
         owners, outer, inner = self._now
+        if self._same:
+            count()
+        else:
+            before = _versions(tensors)
+            count()
+            self._rises = list(map(sub, _versions(tensors), before))
         if outer:  # views share the counter of what they view, but a DTensor has its own
             outer = _versions([t for t in map(call, owners) if t is not None])
-        self._left = _Seen(owners, outer, [version + writes for version in inner] if writes else inner)
+        self._left = _Seen(owners, outer, list(map(add, inner, self._rises)))
 
 
 def _versions(tensors: Sequence[Tensor]) -> list[float]:

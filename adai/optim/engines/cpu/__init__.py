@@ -22,7 +22,6 @@ from adai.optim.hyper import Hyper
 from adai.optim.rule import Count, Mean, debias
 from adai.optim.shared.watch import Watch
 
-NOT_BUILT = "the package was installed without its compiled CPU kernel"
 # The kernel's code for the dtypes of parameter and gradient. Gradients of other dtypes are converted to the state's.
 _TYPES = {
     (torch.float32, torch.float32): 0,
@@ -39,8 +38,8 @@ _CANCELLED = 1e-8
 
 
 def missing() -> str | None:
-    """The reason why the kernel cannot run here; None if it can."""
-    return NOT_BUILT if library.load() is None else None
+    """The reason why the kernel cannot run here, and what to do; None if it can."""
+    return library.missing()
 
 
 def refusal(batch: Batch) -> str | None:
@@ -188,8 +187,7 @@ class Fused:
         options = _options(hyper, 1.0 if clip is None else float(clip))
         v_mean = float(mean.value)
         _done(self._kernel.adai_step(self._crew, self._tensors, options, v_mean, _address(self._sums)))
-        written([*batch.params, *batch.exp_avg_sqs])
-        self._watch.leave(writes=1)
+        self._watch.leave_written(batch.exp_avg_sqs, lambda: written(batch.params + batch.exp_avg_sqs))
 
     def _count(self, batch: Batch, counts: Sequence[Count]) -> None:
         """Put the counts of this step into the table, once."""
@@ -304,4 +302,4 @@ def _address(numbers: "array[Any]") -> int:
 
 def _done(failed: int) -> None:
     if failed:
-        raise MemoryError("not enough memory for the work list of the CPU kernel")
+        raise MemoryError("not enough memory for the work list of the CPU kernel; free some, or give foreach=True")

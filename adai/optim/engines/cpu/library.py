@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import logging
+import os
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -14,6 +15,7 @@ VARIANTS = ("plain", "avx2", "avx512")
 VERSION = 4
 """The version of the structs and functions of kernel.c that are declared here."""
 
+_BUILD = "to build it, install a C compiler, such as gcc, and run pip install . in adai's source folder again"
 # Builds of earlier versions may have left the second and later ones in a source folder.
 _SUFFIXES = (".so", *EXTENSION_SUFFIXES)
 
@@ -48,31 +50,45 @@ class Options(ctypes.Structure):
     )
 
 
-@functools.cache
 def load() -> ctypes.CDLL | None:
-    """The compiled kernel; None if the package has none, which is logged once with the reason."""
-    for suffix in _SUFFIXES:
-        path = Path(__file__).with_name(f"_kernel{suffix}")
-        if path.exists():
-            try:
-                library = ctypes.CDLL(str(path))
-                _check(library, path.name)
-                return _declare(library)
-            except OSError as error:
-                logger.warning("adai: cannot load %s (%s); the foreach engine is used on CPUs", path.name, error)
-                return None
-    logger.warning("%s; the foreach engine is used", _why_there_is_none())
-    return None
+    """The compiled kernel; None if there is none that can be loaded."""
+    found = look()
+    return None if isinstance(found, str) else found
+
+
+def missing() -> str | None:
+    """Why there is no kernel that can be loaded, and what to do; None if there is one."""
+    found = look()
+    return found if isinstance(found, str) else None
+
+
+@functools.cache
+def look() -> ctypes.CDLL | str:
+    """The compiled kernel; or why there is none, and what to do, which is logged once."""
+    paths = (Path(__file__).with_name(f"_kernel{suffix}") for suffix in _SUFFIXES)
+    path = next((path for path in paths if path.exists()), None)
+    try:
+        if path is not None:
+            library = ctypes.CDLL(str(path))
+            _check(library, path.name)
+            return _declare(library)
+        reason = _why_there_is_none()
+    except OSError as error:
+        reason = f"adai's CPU kernel cannot be loaded ({error}); {_BUILD}"
+    logger.warning("%s; the foreach engine is used on CPUs", reason)
+    return reason
 
 
 def _why_there_is_none() -> str:
     root = Path(__file__).parents[4]  # of the package
+    if os.name == "nt":
+        return "adai has no CPU kernel for Windows"
     if (root / "pyproject.toml").is_file():
         return (
             f"adai is imported from {root}, where its CPU kernel is not built; run pip install -e . there (with a C "
             "compiler), or run elsewhere"
         )
-    return "adai was installed without its compiled CPU kernel (no C compiler)"
+    return f"adai was installed without its CPU kernel, because there was no C compiler; {_BUILD}"
 
 
 def _check(library: ctypes.CDLL, name: str) -> None:

@@ -75,9 +75,9 @@ def _tried(device: torch.device) -> str | None:
     try:
         kernels = _kernels()
     except ImportError:
-        return "Triton is not installed"
+        return "Triton is not installed; run pip install triton"
     if kernels.INTERPRETED and device.type == "cuda":
-        return "TRITON_INTERPRET is set"
+        return "the environment variable TRITON_INTERPRET is set; unset it"
     try:  # because Triton needs other tools when it runs, such as a C compiler
         with _current(device):
             number = torch.zeros((), device=device)

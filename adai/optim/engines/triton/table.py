@@ -47,7 +47,7 @@ class Table:
         self._odd = [i for i, (p, g) in enumerate(zip(batch.params, batch.grads, strict=True)) if not same_layout(p, g)]
         self._moments, self._squares = Watch(), Watch()  # kernels count their writes to v only
         self._look_at(batch, owners)
-        self._moments.leave(writes=0)
+        self._moments.leave()
         self.elements = sum(p.numel() for p in batch.params)
         self._cells = [] if capturable else [_CELLS[t.dtype].from_address(t.data_ptr()) for t in batch.steps]
         self.parts = [Part(part, where, capturable=capturable) for part, where in batch.alike()]
@@ -86,8 +86,7 @@ class Table:
         # NOTE adding 1 with a torch operator takes longer than everything else that the host does for a tensor.
         for cell in self._cells:
             cell.value += 1
-        written(batch.params + batch.exp_avg_sqs)
-        self._squares.leave(writes=1)
+        self._squares.leave_written(batch.exp_avg_sqs, lambda: written(batch.params + batch.exp_avg_sqs))
 
 
 class Part:
