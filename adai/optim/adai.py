@@ -420,7 +420,7 @@ class Adai(Optimizer):
             numbers: list[int] = []
             states: list[dict[str, Any]] = []
             kept = None if torch.compiler.is_compiling() else states
-            has_complex = self._init_group(group, *batch[:-1], shares, numbers, kept)
+            has_complex = self._init_group(group, *batch.tensors(), shares, numbers, kept)
             moving += batch.params
             batch.places.extend(map(self._sharing.places.__getitem__, numbers))
             work += work_of_group(self, index, batch, states, shares, self._sharing, engines, has_complex=has_complex)

@@ -10,6 +10,8 @@ from adai.optim.engines.rounding import Place
 PLAIN = (Tensor, torch.nn.Parameter)
 """The types whose numbers are in their own memory. A subclass may keep them elsewhere."""
 
+_Tensors = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor], list[Tensor | None], list[Tensor]]
+
 
 class Batch(NamedTuple):
     """The tensors that an engine works on: one entry for each parameter that has a gradient."""
@@ -27,9 +29,13 @@ class Batch(NamedTuple):
         """A batch with empty lists."""
         return cls([], [], [], [], [], [], [])
 
+    def tensors(self) -> _Tensors:
+        """All lists but `places`. NOTE torch.compile (2.6) cannot slice a NamedTuple."""
+        return self.params, self.grads, self.exp_avgs, self.exp_avg_sqs, self.bias_corrections, self.steps
+
     def real(self) -> "Batch":
         """The same memory, with complex tensors viewed as pairs of real numbers."""
-        return _batch([*([None if t is None else _real(t) for t in ts] for ts in self[:-1]), self.places])
+        return _batch([*([None if t is None else _real(t) for t in ts] for ts in self.tensors()), self.places])
 
     def alike(self) -> list[tuple["Batch", list[int]]]:
         """Parts whose tensors share device and dtypes, as foreach kernels need, each with its positions in this batch.
