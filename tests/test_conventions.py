@@ -188,7 +188,6 @@ def test_defaults():
     assert adaiw["decoupled_weight_decay"]
 
 
-@pytest.mark.skipif(torch.__version__ < (2, 6), reason="torch.optim takes named parameters from 2.6 on")
 def test_named_parameters():
     model = torch.nn.Linear(2, 2)
     assert Adai(model.named_parameters()).param_groups[0]["param_names"] == ["weight", "bias"]

@@ -72,7 +72,7 @@ def test_data_sets_are_found(folder, message, tmp_path, monkeypatch, capsys):
 
 
 def test_of_each_extra_what_is_there_and_what_is_missing_are_named(monkeypatch, capsys):
-    requires = ["torch>=2.4", 'rich>=13; extra == "lab"', 'numpy; extra == "lab"', "ray>=2; extra == 'ray'"]
+    requires = ["torch>=2.6", 'rich>=13; extra == "lab"', 'numpy; extra == "lab"', "ray>=2; extra == 'ray'"]
     installed(monkeypatch, {"numpy": "2.4.6", "ray": "2.60.0"}, [*requires, 'ruff; extra == "dev"'])
     parts = said(capsys)
     assert parts["extras"] == "lab: numpy 2.4.6; without rich (pip install 'adai[lab]') ray: ray 2.60.0"

@@ -259,7 +259,7 @@ def _start(param: Any) -> tuple[tuple[int, ...], tuple[int, ...]] | tuple[()]:
     """The index of a DTensor's first element on this process, and the whole tensor's strides; else an empty tuple."""
     if type(param) in PLAIN or not hasattr(param, "device_mesh"):
         return ()
-    # NOTE this is private in torch, and was elsewhere before 2.5, but torch.distributed.checkpoint depends on it.
+    # NOTE this is private in torch, but torch.distributed.checkpoint depends on it.
     utils = importlib.import_module("torch.distributed.tensor._utils")
     _, start = utils.compute_local_shape_and_global_offset(param.shape, param.device_mesh, param.placements)
     return tuple(start) or (0,) * param.ndim, tuple(param.stride())
