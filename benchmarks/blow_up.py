@@ -519,7 +519,8 @@ def _warmed(warmup: int) -> str:
 
 PAGE = """# How often does training blow up?
 
-A run blew up if it diverged or did not learn ([the definition](../../docs/report.md#the-verdict)). {state}
+A run blew up if it diverged or did not learn ([the definition](../../docs/report.md#the-verdict)).
+{state}
 [What follows](#what-follows) comes first, then the figures and all numbers.
 
 ## What was run
@@ -569,8 +570,8 @@ damaged early and recovered in part has not blown up by this definition, but its
 
 {run_on}
 
-Drawn by `python benchmarks/blow_up.py --draw` from `runs.jsonl`. `python benchmarks/blow_up.py` adds a line to that file
-for every run.
+Drawn by `python benchmarks/blow_up.py --draw` from `runs.jsonl`. `python benchmarks/blow_up.py` adds a line to that
+file for every run.
 """
 
 
@@ -581,8 +582,8 @@ def page(found: Found, done: Mapping[Unit, Mapping[str, Any]], tasks: Sequence[s
     state = f"All {len(whole):,} runs are done."
     if there < len(whole):
         state = (
-            f"**This is a partial result: {there:,} of {len(whole):,} runs are done.** The first table says how many seeds "
-            "each cell has so far; the same command goes on."
+            f"**This is a partial result: {there:,} of {len(whole):,} runs are done.** The first table says how many "
+            "seeds each cell has so far; the same command goes on."
         )
     return PAGE.format(
         state=state,

@@ -60,7 +60,9 @@ def _generalizes(folder: Path, rivals: Sequence[str]) -> Found:
         )
     better = [gap for gap in enough if gap.of.shown and gap.of.mean > 0]
     worse = [gap for gap in enough if gap.of.shown and gap.of.mean < 0]
-    text = f"Test error minus Adai's at the best epoch of each run, in points, small nets: {'; '.join(_by_data(enough))}."
+    text = (
+        f"Test error minus Adai's at the best epoch of each run, in points, small nets: {'; '.join(_by_data(enough))}."
+    )
     if len(enough) < wanted:
         text = f"{text} Not run yet: {joined([name for name, gaps in of.items() if len(gaps) < len(rivals)])}."
     if len(better) == wanted:
