@@ -486,7 +486,7 @@ def at_best_rates(found: Found, tasks: Sequence[str], warmup: int) -> str:
                 said.append(gap)
     lower = sum(gap.shown and gap.mean < 0 for gap in said)
     higher = sum(gap.shown and gap.mean > 0 for gap in said)
-    return as_markdown(["task", "optimizer", "setting", "test error (%)", "to EMA momentum"], rows) + (
+    return as_markdown(["task", "optimizer", "setting", "test error (%)", "difference to EMA momentum"], rows) + (
         f"\n**Does adaptive inertia beat its control?** With its best floor Adai is shown to have a lower error than\n"
         f"EMA momentum on {lower} of {len(said)} tasks, and a higher one on {higher}.\n"
     )
@@ -519,45 +519,59 @@ def _warmed(warmup: int) -> str:
 
 PAGE = """# How often does training blow up?
 
-Drawn by `python benchmarks/blow_up.py --draw` from `runs.jsonl`, to which `python benchmarks/blow_up.py` adds a line a
-run.
-
+A run blew up if it diverged or did not learn ([the definition](../../docs/report.md#the-verdict)).
 {state}
+[What follows](#what-follows) comes first, then the figures and all numbers.
 
-Adai over learning rate × floor under the inertia (`min_inertia`) × linear warm-up, beside SGD with momentum 0.9 (a
-tenth of the rate), EMA momentum 0.9 with bias correction (`ema`: Adai with all inertia equal, the control of any claim
-for adaptive inertia) and AdamW (a thousandth of the rate). Weight decay is the recipes', the schedule a cosine.
+## What was run
 
-| task | net | images for training, for testing | epochs | batch | seeds per cell so far | seeds in all |
-|---|---|---|---|---|---|---|
+Four optimizers on three tasks, at five learning rates, with and without a linear warm-up of 100 steps:
+
+- **Adai**, with six values of `min_inertia`, a lower bound of the momentum, here called *floor*; floor 0 is the paper's
+  rule.
+- **EMA momentum** (`ema`): Adai with the momentum 0.9 for all parameters. It is the control: what adaptive inertia is
+  worth is Adai's difference to it.
+- **SGD** with momentum 0.9, and **AdamW**.
+
+Learning rates are given as factors: × 1 is the rate of the lab's recipe, 1 for Adai and EMA momentum (the paper's for
+Adai), 0.1 for SGD, 0.001 for AdamW. Weight decay is the recipes', the schedule a cosine.
+
+| task | net | images for training, for testing | epochs | batch | seeds |
+|---|---|---|---|---|---|
 {about}
+
+## What follows
+
+**At the recipes' learning rates** (× 1), runs of all three tasks that blew up, with Wilson's 95 % interval:
+
+{at_recipes_rates}
+**At each optimizer's best rate**, with 100 steps of warm-up. The even seeds choose the setting, a rate and for Adai a
+floor: of those at which no run blew up, the one with the lowest mean error. The odd seeds give the test error and the
+difference to EMA momentum in points; below 0 is better than the control. Differences are paired over seeds, and the
+intervals of one task hold together in 95 % of cases.
+
+{at_best_rates}
+## Figures
 
 ![Blow-up rate](blow-up.png)
 
 ![Test error against the rate](sensitivity.png)
 
-A run blew up where it diverged or did not learn ([the definition](../../docs/report.md#the-verdict)). In the second
-figure lines are means over the runs that did not, and bars go from their lowest to their highest error; above the axes
-is how many runs blew up, at their rate.
+In the second figure lines are means over the runs that did not blow up, and bars go from their lowest to their highest
+error. Marks above the axes say how many runs blew up at that rate.
 
-The tables have the runs that blew up, of how many, with Wilson's 95 % interval; then the test error of the others in
-percent, mean ± standard deviation over seeds. Where many blew up, that is the error of the lucky ones. A run that is
-damaged early and recovers in part did not blow up by this definition: its error shows it.
+## All numbers
 
-## What follows
-
-**At the recipes' learning rates** (× 1; Adai's is the paper's, 1), the runs of all three tasks that blew up:
-
-{at_recipes_rates}
-**At each optimizer's best rate**, with 100 steps of warm-up. Even seeds choose the setting (the rate, and Adai's
-floor): the one with the lowest mean error of those at which none of them blew up. Odd seeds give the error and the
-difference to the control, EMA momentum, in points. Differences are paired over seeds, and the intervals of one task
-hold together in 95 % of cases.
-
-{at_best_rates}{tables}
+Each cell has the runs that blew up, of how many, with Wilson's 95 % interval; then the test error of the others in
+percent, mean ± standard deviation over seeds. Where many blew up, that is the error of the lucky ones. A run that was
+damaged early and recovered in part has not blown up by this definition, but its error is high.
+{tables}
 ## Run on
 
 {run_on}
+
+Drawn by `python benchmarks/blow_up.py --draw` from `runs.jsonl`. `python benchmarks/blow_up.py` adds a line to that
+file for every run.
 """
 
 
@@ -565,18 +579,18 @@ def page(found: Found, done: Mapping[Unit, Mapping[str, Any]], tasks: Sequence[s
     """The README beside the figures."""
     whole = queue(list(TASKS))
     there = sum(unit in done for unit in whole)
-    state = f"All {len(whole)} runs are there."
+    state = f"All {len(whole):,} runs are done."
     if there < len(whole):
         state = (
-            f"**This is a partial result: {there} of {len(whole)} runs are there.** The table says how many seeds each "
-            "cell has so far; the same command goes on."
+            f"**This is a partial result: {there:,} of {len(whole):,} runs are done.** The first table says how many "
+            "seeds each cell has so far; the same command goes on."
         )
     return PAGE.format(
         state=state,
         about="\n".join(_about_task(found, task) for task in TASKS),
         at_recipes_rates=at_recipes_rates(found),
         at_best_rates=at_best_rates(found, tasks, max(WARM_UPS)),
-        tables="".join(f"\n## {TASKS[task].title}\n{tables(found, task)}\n" for task in tasks),
+        tables="".join(f"\n### {TASKS[task].title}\n{tables(found, task)}\n" for task in tasks),
         run_on="\n".join(_run_on(done.values())),
     )
 
@@ -586,8 +600,9 @@ def _about_task(found: Found, task: str) -> str:
     net = {"digits": "smallnet", "mnist": "convnet", "mnist-plain": "two 5×5 convolutions (16, 32), linear"}[task]
     data = "1,198 / 599 images" if task == "digits" else "20,000 / 4,000 images"
     counts = [len(found.get(cell, [])) for cell in cells(task)]
-    seeds = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    return f"| {kind.title} | {net} | {data} | {settings.epochs} | {settings.batch} | {seeds} | {kind.seeds} |"
+    so_far = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    seeds = so_far if min(counts) >= kind.seeds else f"{so_far} of {kind.seeds} so far"
+    return f"| {kind.title} | {net} | {data} | {settings.epochs} | {settings.batch} | {seeds} |"
 
 
 def _run_on(rows: Iterable[Mapping[str, Any]]) -> list[str]:

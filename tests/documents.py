@@ -1,7 +1,8 @@
 """The fenced blocks of README and docs. Each says by its language, or in a comment above it, what a test does with it.
 
 - ``python``: the blocks of a page, one after the other, are a script, and `tests/test_documents.py` runs it. Above a
-  block ``<!-- run by tests/test_x.py -->`` leaves it to that test, ``<!-- not run: reason -->`` to the reader.
+  block ``<!-- run by tests/test_x.py -->`` leaves it to that test, ``<!-- not run: reason -->`` to the reader, and
+  ``<!-- saved as x.py -->`` puts it into a module of its own, which the script may import.
 - ``sh``: commands, to be typed as they stand. They are parsed, and what they name has to be there.
 - ``yaml``: configurations, which a test reads; ``math``: formulas; ``text``: anything else, such as usage and folders.
 """

@@ -63,8 +63,8 @@ def test_what_is_drawn_says_that_it_is_partial(tmp_path, capsys):
     append(tmp_path / "runs.jsonl", row(unit, **about))
     found = read(tmp_path / "runs.jsonl")
     page = blow_up.page(by_cell(found.values()), found, ["digits"])
-    assert "**This is a partial result: 1 of 4500 runs are there.**" in page
-    assert "| digits, smallnet | smallnet | 1,198 / 599 images | 30 | 64 | 0 to 1 | 30 |" in page
+    assert "**This is a partial result: 1 of 4,500 runs are done.**" in page
+    assert "| digits, smallnet | smallnet | 1,198 / 599 images | 30 | 64 | 0 to 1 of 30 so far |" in page
     assert "0 of 1 (0 to 79 %); 3.00" in page
     assert "a CPU, one thread a run, torch 2.13.0, commit abc: 1 runs, 2.0 s each" in page
 

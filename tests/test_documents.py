@@ -50,12 +50,28 @@ def each(pages):
 @each([page for page in PAGES if script(page)])
 def test_the_page_is_a_script_that_runs(page, tmp_path):
     name = documents.name(page)
+    for block in documents.blocks(page, "python"):
+        if block.mark.startswith("saved as "):
+            (tmp_path / block.mark.removeprefix("saved as ")).write_text(block.code, encoding="utf-8")
     (tmp_path / "page.py").write_text(GIVEN.get(name, "") + script(page), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "BROWSER": "true"}
     command = [sys.executable, "page.py"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(PRINTED.get(name, ""), done.stdout), done.stdout
+
+
+RATE = r"\d+ of 50 \([^)]*%\)"
+GAP = r"[+−]\d\.\d\d \([^)]*\)"
+
+
+@pytest.mark.parametrize(("page", "fewest"), [("README.md", 3), ("docs/optimizer.md", 12)])
+def test_numbers_of_blow_ups_are_those_of_the_results(page, fewest):
+    measured = (ROOT / "results/stability/README.md").read_text(encoding="utf-8")
+    said = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+    numbers = re.findall(f"{RATE}|{GAP}", said)
+    assert len(numbers) >= fewest
+    assert [number for number in numbers if number not in measured] == []
 
 
 @each(PAGES)
@@ -72,7 +88,7 @@ def test_every_block_says_what_it_is(page):
             case ["run", "by", test]:
                 source = (ROOT / test).read_text(encoding="utf-8")
                 assert page.stem in source, f"{test} does not name {page.name}"
-            case ["not", "run:", _]:
+            case ["not", "run:", _] | ["saved", "as", _]:
                 pass
             case _:
                 pytest.fail(f"{block.mark!r} above a block of {page.name}")

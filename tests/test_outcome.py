@@ -160,7 +160,9 @@ def test_a_finite_blow_up_is_named_with_its_cure(tmp_path, capsys):
     assert cure in out
     assert Run(tmp_path / "dead").status == "did not learn"
     assert main([*command, "--lr", "0.1", "--out", str(tmp_path / "well")]) == 0
-    assert "Did not learn" not in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[-1].startswith("2 epochs, test loss ")
+    assert main([*command, "--lr", "0.1", "--epochs", "1", "--out", str(tmp_path / "short")]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 epoch, test loss ")
 
 
 def test_dead_runs_are_in_no_mean_and_the_verdict_counts_them(tmp_path):

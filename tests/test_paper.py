@@ -343,4 +343,12 @@ def test_results_draws_what_there_is(tmp_path, capsys):
         assert (tmp_path / f"{name}.png").exists()
     assert "Not run: `adai paper figure2`." in text
     assert "## Figure 6: gradient noise\n\nNot run.\n" in text
+    assert "| VGG16" not in text
+    assert (
+        "Not run: VGG16 on CIFAR-10, ResNet34 on CIFAR-100, DenseNet121 on CIFAR-100, GoogLeNet on CIFAR-100." in text
+    )
+    parts = text.split("\n## ")[1:]
+    assert ["Not run" in part for part in parts[2:]] == [False] + [True] * (len(parts) - 3), (
+        "what is not run comes last"
+    )
     assert not (tmp_path / "figure2.png").exists()

@@ -265,6 +265,14 @@ def test_a_range_may_be_a_pair_of_numbers(tmp_path):
     assert found.summary().loc["sgd", "finished"] == 1
 
 
+def test_a_folder_with_other_settings_is_refused_before_the_trials(tmp_path):
+    one = {**OPTIONS, "seeds": 1, "epochs": 1}
+    compare(points, optimizers=["sgd"], folder=tmp_path, **one)
+    with pytest.raises(UserError, match=r"other settings \(trials is 0 there, 1 here\); give another `folder`"):
+        compare(points, optimizers=["sgd"], folder=tmp_path, tune=1, **one)
+    assert not (tmp_path / "tuning").exists()
+
+
 def test_the_command_says_it_in_flags(tmp_path, capsys):
     assert main(["compare", "--tune", "1", "--lr-grid", "0.1", "--out", str(tmp_path)]) == 2
     assert "--tune and --lr-grid both choose learning rates" in capsys.readouterr().err

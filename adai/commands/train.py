@@ -113,6 +113,10 @@ def _verdict(result: Run, *, done: int) -> str:
         return f"Diverged in epoch {len(rows)}: the loss is not a finite number; {CURE}. {where}"
     again = "" if done else "; it was finished already, nothing was done"
     if result.status == "did not learn":
-        reached = f"{_line(rows[-1], result.metric)} after {len(rows)} epochs"
+        reached = f"{_line(rows[-1], result.metric)} after {_epochs(len(rows))}"
         return f"Did not learn: {reached} is {_bound(result)}; {CURE}{again}. {where}"
-    return f"{len(rows)} epochs, {_line(rows[-1], result.metric)}{again}. {where}"
+    return f"{_epochs(len(rows))}, {_line(rows[-1], result.metric)}{again}. {where}"
+
+
+def _epochs(number: int) -> str:
+    return f"{number} epoch" if number == 1 else f"{number} epochs"

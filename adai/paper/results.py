@@ -16,7 +16,8 @@ from adai.report.grid import NOT_RUN
 HEAD = """# Results
 
 Drawn by `adai paper results` from the files in this folder: no number is written by hand, and what has not been run
-says so. [What is run, and how](../docs/paper.md).
+says so. [What is run, and how](../docs/paper.md); [what it means for the paper's claims](../docs/claims.md); how often
+training blows up has [a page of its own](stability/README.md), and so has [the suite](../docs/suite.md).
 """
 
 ALONG = "figures/flatness-along.png"
@@ -51,7 +52,7 @@ def readme(folder: Path) -> str:
     Raises:
         UserError: the folder has other runs than the paper's, or a damaged run.
     """
-    parts = [HEAD, _part(ITEMS["table1"].title, table1.markdown(table1.cells(folder, FULL), FULL))]
+    parts = [_part(ITEMS["table1"].title, table1.markdown(table1.cells(folder, FULL), FULL))]
     parts += [_figure(folder, name, FULL) for name in FIGURES]
     parts += _small(folder)
     parts += [
@@ -66,7 +67,8 @@ def readme(folder: Path) -> str:
         _measured(folder, "Beyond the paper: escape times, matched parabolas", "escape-matched/escape.csv", escape),
         _measured(folder, "Beyond the paper: displacement at a saddle", "saddle/saddle.csv", saddle, "saddle.png"),
     ]
-    return "\n".join(parts)
+    # What has not been run comes last.
+    return "\n".join([HEAD, *sorted(parts, key=lambda part: part.split("\n\n")[1].startswith(SAID_NOT_RUN))])
 
 
 def _small(folder: Path) -> list[str]:

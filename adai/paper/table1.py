@@ -173,9 +173,20 @@ def as_table(table: Sequence[Cell], scale: Scale) -> Fitting:
 
 
 def markdown(table: Sequence[Cell], scale: Scale) -> str:
-    """The table for a README; at small scale with the rank correlations. It names the machines of the runs."""
-    under = [remarked(CAPTION, scale.note), *(orders(table) if scale is SMALL else []), *machines(table)]
-    return as_markdown(headings(scale), lines(table, scale), left=2) + "".join(f"\n{text}\n" for text in under)
+    """The table for a README, of the networks that have a run; under it what it means, and the networks that have none.
+
+    At small scale it has the rank correlations. It names the machines of the runs.
+    """
+    begun = {(cell.model, cell.dataset) for cell in table if cell.runs != NOT_RUN}
+    run = [cell for cell in table if (cell.model, cell.dataset) in begun]
+    without = dict.fromkeys(
+        f"{NAMES[c.model]} on {NAMES[c.dataset]}" for c in table if (c.model, c.dataset) not in begun
+    )
+    under = [remarked(CAPTION, scale.note), *(orders(run) if scale is SMALL else []), *machines(run)] if run else []
+    if without:
+        under.append(f"{NOT_RUN.capitalize()}: {', '.join(without)}.")
+    drawn = [as_markdown(headings(scale), lines(run, scale), left=2)] if run else []
+    return "\n".join([*drawn, *(f"{text}\n" for text in under)])
 
 
 def orders(table: Sequence[Cell]) -> list[str]:

@@ -45,7 +45,7 @@ def add_compare(commands: Commands) -> None:
     compare = commands.add_parser(
         "compare",
         help="train several optimizers on the same task over several seeds",
-        description="Train several optimizers on the same images over several seeds and say who won. "
+        description="Train several optimizers on the same task over several seeds and say who won. "
         "Run it again to go on after an interruption.",
     )
     compare.add_argument(

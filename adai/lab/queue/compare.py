@@ -139,6 +139,8 @@ def compare(
         "checkpoint_every": checkpoint_every,
     }
     if tuning:
+        for part in parts:
+            part.check_folder(tune)  # before the trials, which may take hours
         parts = [part.tuned(tuning, execute, watch, common) for part in parts]
     parts = [part.at(factor) for part in parts for factor in sorted({1.0, *map(float, lr_grid)})]
     with removed_if_refused(folder.path):
@@ -306,12 +308,23 @@ class Part(NamedTuple):
 
     def open(self, seeds: int, trials: int, command: str) -> None:
         """Write the comparison's ``config.json``: the settings that all runs share, and the optimizers' options."""
-        shared = {k: v for k, v in self.common.as_dict().items() if k not in ("optimizer", "label", "options", "seed")}
         options = {name: own.options for name, own in self.runs.items()}
+        config = {**self._shared(trials), "seeds": seeds, "optimizers": options}
+        self.folder.open(config, about(device_named(self.common.device), command))
+
+    def check_folder(self, trials: int) -> None:
+        """Check that the folder can take the comparison, whatever options the trials are going to choose.
+
+        Raises:
+            UserError: it holds something else, or a comparison with other settings.
+        """
+        self.folder.check({**self._shared(trials), "seeds": 0, "optimizers": {}})
+
+    def _shared(self, trials: int) -> dict[str, Any]:
+        """What all runs share, and what the optimizers are."""
+        shared = {k: v for k, v in self.common.as_dict().items() if k not in ("optimizer", "label", "options", "seed")}
         others = {name: self._said(own) for name, own in self.recipes.items() if name not in RECIPES}
-        device = device_named(self.common.device)
-        config = {**shared, "trials": trials, "seeds": seeds, "optimizers": options}
-        self.folder.open({**config, "contenders": others} if others else config, about(device, command))
+        return {**shared, "trials": trials, **({"contenders": others} if others else {})}
 
     @staticmethod
     def _said(own: Recipe) -> dict[str, Any]:

@@ -74,6 +74,15 @@ class RunFolder:
                 config = self._joined(self.config(), config)
             write_json(file, {**config, **about})
 
+    def check(self, config: dict[str, Any]) -> None:
+        """Check that `open` would take this, and write nothing.
+
+        Raises:
+            UserError: the folder holds something else, or a comparison with other settings.
+        """
+        if (self.path / "config.json").exists():
+            self._joined(self.config(), config)
+
     def _joined(self, there: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
         """The settings of both, which have to be equal wherever both name the same setting."""
         if "optimizers" not in there:

@@ -49,7 +49,7 @@ def gaussian(folder: Path) -> Found:
     for row in rows:
         rejected, expected = float(row["anderson_darling_rejected"]), float(row["anderson_darling_gaussian"])
         holds.append(rejected <= 2 * expected)
-        parts.append(f"{100 * rejected:.0f} % {row['parameters']}")
+        parts.append(f"{100 * rejected:.0f} % ({row['parameters']})")
     text = (
         f"An Anderson-Darling test at 5 % rejects normality for {joined(parts)} of the parameters of a net on MNIST, "
         f"over {rows[0]['minibatches']} minibatches of {rows[0]['B']}; it would reject 5 % of Gaussians."
@@ -165,7 +165,7 @@ def _powers(folder: Path, optimizers: tuple[str, ...], claimed: str) -> Found:
 
 
 def _words(ahead: int) -> str:
-    return {1: "fits 1/k better", -1: "fits 1/√k better", 0: "fits both equally well"}[ahead]
+    return {1: "follows 1/k better", -1: "follows 1/√k better", 0: "follows both equally well"}[ahead]
 
 
 def slightly_faster(folder: Path) -> Found:

@@ -60,7 +60,9 @@ def _generalizes(folder: Path, rivals: Sequence[str]) -> Found:
         )
     better = [gap for gap in enough if gap.of.shown and gap.of.mean > 0]
     worse = [gap for gap in enough if gap.of.shown and gap.of.mean < 0]
-    text = f"{'; '.join(map(_of_data, enough))} (points of test error above Adai's, small nets, 95 %)."
+    text = (
+        f"Test error minus Adai's at the best epoch of each run, in points, small nets: {'; '.join(_by_data(enough))}."
+    )
     if len(enough) < wanted:
         text = f"{text} Not run yet: {joined([name for name, gaps in of.items() if len(gaps) < len(rivals)])}."
     if len(better) == wanted:
@@ -73,8 +75,9 @@ def _generalizes(folder: Path, rivals: Sequence[str]) -> Found:
     return Found(DOES_NOT_HOLD if worse else NOT_SHOWN, text)
 
 
-def _of_data(gap: Gap) -> str:
-    return f"{gap.data}: {gap}"
+def _by_data(gaps: Sequence[Gap]) -> list[str]:
+    of = dict.fromkeys(gap.data for gap in gaps)
+    return [f"{joined([str(gap) for gap in gaps if gap.data == data])} on {data}" for data in of]
 
 
 def _gaps(folder: Path, rivals: Sequence[str]) -> list[Gap]:
