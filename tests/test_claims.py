@@ -183,6 +183,19 @@ def test_better_than_sgd(tmp_path, gap, verdict):
     assert trained.better_than_sgd(tmp_path).verdict == verdict
 
 
+@pytest.mark.parametrize(("shift", "verdict"), [(1.0, HOLDS_WHEN), (0.0, NOT_SHOWN), (-1.0, NOT_SHOWN)])
+def test_better_than_sgd_at_higher_rates(tmp_path, shift, verdict):
+    noise = np.array([0.01, 0.05, -0.04, 0.02])
+    same = (15 + noise).tolist()
+    comparison(tmp_path / trained.TABLE1[0], {"adai": same, "sgd": same[::-1]})
+    found = {"adai-paper": same, "sgd": (15 + shift + noise[::-1]).tolist(), "ema": same}
+    comparison(tmp_path / trained.HIGHER, found)
+    of = trained.better_than_sgd(tmp_path)
+    assert of.verdict == verdict
+    assert of.sentence.startswith("It is shown at three times the paper's rates") == (verdict == HOLDS_WHEN)
+    assert "At three times these rates, resnet8, 1 epochs, 4 seeds: SGD momentum" in of.sentence
+
+
 @pytest.mark.parametrize("judge", [trained.as_flat_as_sgd, trained.flatter_than_adam])
 def test_flatness_that_was_never_measured_shows_nothing(tmp_path, judge):
     for name in trained.MEASURED:

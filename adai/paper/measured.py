@@ -78,11 +78,14 @@ def eq5(file: Path) -> str:
     return f"{table}\nEach with its 95 % interval; C = H/B has 1 throughout.\n"
 
 
+def summary(file: Path) -> str:
+    """Test errors of a comparison, from the summary.md beside its summary.csv."""
+    return file.with_suffix(".md").read_text(encoding="utf-8")
+
+
 def equal_loss(file: Path) -> str:
     """Test errors of a comparison, and its flatness at equal loss, from the files beside its equal-loss.csv."""
-    return "\n".join(
-        path.read_text(encoding="utf-8") for path in (file.with_name("summary.md"), file.with_suffix(".md"))
-    )
+    return f"{summary(file.with_name('summary.csv'))}\n{file.with_suffix('.md').read_text(encoding='utf-8')}"
 
 
 def _interval(row: Row, column: str) -> str:

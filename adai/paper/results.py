@@ -10,7 +10,7 @@ from adai.paper import table1
 from adai.paper.drawing import found
 from adai.paper.experiments import FULL, RESNET8_CIFAR10, SMALL, Experiment, Scale, remarked
 from adai.paper.items import ITEMS
-from adai.paper.measured import eq5, equal_loss, escape, noise, saddle
+from adai.paper.measured import eq5, equal_loss, escape, noise, saddle, summary
 from adai.report.grid import NOT_RUN
 
 HEAD = """# Results
@@ -59,6 +59,13 @@ def readme(folder: Path) -> str:
         _measured(folder, "Figure 5: escape times, Appendix E as printed", "escape-paper/escape.csv", escape),
         _measured(folder, "Figure 6: gradient noise", "figure6/noise.csv", noise, "figure6.png"),
         _measured(folder, "Figure 7: gradient noise and Hessian", "figure7/eq5.csv", eq5, "figure7.png"),
+        _measured(
+            folder,
+            "Beyond the paper: three times the paper's learning rates, ResNet8 on CIFAR-10",
+            "cifar10-rate3/summary.csv",
+            summary,
+            "figures/test.png",
+        ),
         _measured(
             folder, "Beyond the paper: a small net on CIFAR-10", "cifar10-convnet/equal-loss.csv", equal_loss, ALONG
         ),
