@@ -25,14 +25,14 @@ from adai import Adai
 from adai.files import write_whole
 from adai.lab.host.machine import processor
 
-DECAY, WARM_UP, STEPS = 5e-4, 100, 300
+LR, DECAY, WARM_UP, STEPS = 1.0, 5e-4, 100, 300
 
 Step = Callable[[], object]
 
 
 def sgd(model: nn.Module) -> Step:
     """SGD with momentum 0.9 at a tenth of the rate."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=DECAY)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR / 10, momentum=0.9, weight_decay=DECAY)
     schedule = LinearLR(optimizer, 1 / WARM_UP, 1, WARM_UP)
 
     def step() -> None:
@@ -44,12 +44,12 @@ def sgd(model: nn.Module) -> Step:
 
 def ema(model: nn.Module) -> Step:
     """Adai with all inertia equal."""
-    return Adai(model.parameters(), lr=1.0, weight_decay=DECAY, eps=0.1, min_inertia=0.9, warmup_steps=WARM_UP).step
+    return Adai(model.parameters(), lr=LR, weight_decay=DECAY, eps=0.1, min_inertia=0.9, warmup_steps=WARM_UP).step
 
 
 def from_sgd(model: nn.Module) -> Step:
     """`Adai.from_sgd`: the warm-up acts on the step."""
-    return Adai.from_sgd(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=DECAY)).step
+    return Adai.from_sgd(torch.optim.SGD(model.parameters(), lr=LR / 10, momentum=0.9, weight_decay=DECAY)).step
 
 
 def entering(model: nn.Module) -> Step:
@@ -70,7 +70,7 @@ def entering(model: nn.Module) -> Step:
             w = (0.1 * v / mean).clamp(1e-3, 0.1)
             m.mul_(1 - w).add_(w * g * min(1, t / (WARM_UP + 1)))
             c.mul_(1 - w).add_(w)
-            p.sub_(m / c)
+            p.sub_(LR * m / c)
 
     return step
 

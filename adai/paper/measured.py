@@ -83,6 +83,12 @@ def summary(file: Path) -> str:
     return file.with_suffix(".md").read_text(encoding="utf-8")
 
 
+def compared(file: Path) -> str:
+    """`summary`, and the command and the machine of the comparison."""
+    config = json.loads(file.with_name("config.json").read_text(encoding="utf-8"))
+    return f"{summary(file)}\nMade by `{config['command']}` on {config['machine']}.\n"
+
+
 def equal_loss(file: Path) -> str:
     """Test errors of a comparison, and its flatness at equal loss, from the files beside its equal-loss.csv."""
     return f"{summary(file.with_name('summary.csv'))}\n{file.with_suffix('.md').read_text(encoding='utf-8')}"

@@ -10,7 +10,7 @@ from adai.paper import table1
 from adai.paper.drawing import found
 from adai.paper.experiments import FULL, RESNET8_CIFAR10, SMALL, Experiment, Scale, remarked
 from adai.paper.items import ITEMS
-from adai.paper.measured import eq5, equal_loss, escape, noise, saddle, summary
+from adai.paper.measured import compared, eq5, equal_loss, escape, noise, saddle
 from adai.report.grid import NOT_RUN
 
 HEAD = """# Results
@@ -63,7 +63,7 @@ def readme(folder: Path) -> str:
             folder,
             "Beyond the paper: three times the paper's learning rates, ResNet8 on CIFAR-10",
             "cifar10-rate3/summary.csv",
-            summary,
+            compared,
             "figures/test.png",
         ),
         _measured(

@@ -7,7 +7,10 @@ _ALONG = tuple(f"{name}/config.json" for name in trained.MEASURED)
 _FLATNESS = ("adai compare --option adai.min_inertia=0 --flatness 3", "adai paper table1 --scale small")
 _ESCAPE = tuple(f"adai escape --setting {name}" for name in ("paper", "double-well", "matched"))
 _TABLE1 = ("adai paper table1 --scale small",)
-_HIGHER = "adai compare --dataset cifar10 --model resnet8 --lr adai-paper=3 sgd=0.3 ema=3"
+_HIGHER = (
+    "adai compare --dataset cifar10 --model resnet8 --epochs 6 --batch 128 --augment --channels-last "
+    "--optimizers adai-paper sgd ema --lr adai-paper=3 sgd=0.3 ema=3 --seeds 4"
+)
 _SMALL = (f"{trained.TABLE1[0]}/config.json",)
 
 CLAIMS = (
